@@ -1,0 +1,1 @@
+//! Devices, geofences, trajectories, alerts.

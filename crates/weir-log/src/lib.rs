@@ -1,0 +1,1 @@
+//! The commit log in Kafka's directory format.

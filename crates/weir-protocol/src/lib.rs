@@ -1,0 +1,1 @@
+//! Kafka's wire messages and record batches, without I/O.

@@ -1,0 +1,1 @@
+//! Tests of the public behaviour, one binary for the crate.

@@ -1,0 +1,1 @@
+//! Admission, lanes, limits, breaker and ledger.

@@ -1,0 +1,2 @@
+//! weir: the event backbone for device fleets on Apache Kafka.
+fn main() {}
