@@ -1,0 +1,1 @@
+//! Edges of lengths, varints, nulls, tagged fields and the heap budget.

@@ -1,0 +1,229 @@
+//! The command line, declared.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// The event backbone for device fleets on Apache Kafka.
+#[derive(Debug, Parser)]
+#[command(name = "weir", version, about, long_about = None, disable_help_subcommand = true)]
+#[command(after_help = "Examples:\n  weir up --demo\n  weir tail drone-events\n  weir ingest events.ndjson --rate 1000")]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start everything in one process: broker, gateway, worker, console
+    Up(UpArgs),
+    /// Start the embedded Kafka broker alone
+    Broker(BrokerArgs),
+    /// Send a simulated fleet's events to a gateway
+    Sim(SimArgs),
+    /// Post events (NDJSON) to a gateway, obeying 429 and Retry-After
+    Ingest(IngestArgs),
+    /// Write records to a topic, one per line of standard input
+    Produce(ProduceArgs),
+    /// Print records of a topic as they arrive
+    Tail(TailArgs),
+    /// List topics, or create or delete one
+    Topics(TopicsArgs),
+    /// List consumer groups with their lag
+    Groups(GroupsArgs),
+    /// Show or check the configuration
+    Config(ConfigArgs),
+    /// Explain an error code
+    Explain {
+        /// For example WEIR-0801
+        code: Option<String>,
+    },
+}
+
+/// Where the configuration is read from.
+#[derive(Debug, Args)]
+pub(crate) struct ConfigFile {
+    /// Configuration file; default: ./weir.yaml if it exists
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UpArgs {
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+    /// Add a simulated fleet that fills every page
+    #[arg(long)]
+    pub(crate) demo: bool,
+    /// Use this Kafka cluster instead of the embedded broker (host:port,...)
+    #[arg(long, value_name = "LIST")]
+    pub(crate) brokers: Option<String>,
+    /// Where data is kept
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Port of the embedded broker (0: any free one)
+    #[arg(long, value_name = "PORT")]
+    pub(crate) kafka_port: Option<u16>,
+    /// Port of the gateway (0: any free one)
+    #[arg(long, value_name = "PORT")]
+    pub(crate) gateway_port: Option<u16>,
+    /// Port of the console (0: any free one)
+    #[arg(long, value_name = "PORT")]
+    pub(crate) console_port: Option<u16>,
+    /// Allow addresses other than loopback without authentication
+    #[arg(long)]
+    pub(crate) insecure_listen: bool,
+    /// Write the log there instead of stderr
+    #[arg(long, value_name = "FILE")]
+    pub(crate) log_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BrokerArgs {
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+    /// Where data is kept
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Port to listen on (0: any free one)
+    #[arg(long, value_name = "PORT")]
+    pub(crate) kafka_port: Option<u16>,
+    /// Allow addresses other than loopback without authentication
+    #[arg(long)]
+    pub(crate) insecure_listen: bool,
+    /// Write the log there instead of stderr
+    #[arg(long, value_name = "FILE")]
+    pub(crate) log_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SimArgs {
+    /// Gateway that gets the events
+    #[arg(long, default_value = DEFAULT_GATEWAY)]
+    pub(crate) gateway: String,
+    /// Kafka that tells the drones of alerts
+    #[arg(long, default_value = DEFAULT_BROKERS)]
+    pub(crate) brokers: String,
+    /// The same seed makes the same fleet
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Stop after so many seconds
+    #[arg(long)]
+    pub(crate) seconds: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct IngestArgs {
+    /// File with one event per line; - is standard input
+    pub(crate) file: PathBuf,
+    /// Gateway that gets the events
+    #[arg(long, default_value = DEFAULT_GATEWAY)]
+    pub(crate) gateway: String,
+    /// Events per second at most
+    #[arg(long)]
+    pub(crate) rate: Option<u32>,
+    /// Events in one request
+    #[arg(long, default_value_t = 500)]
+    pub(crate) batch: usize,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// The Kafka that a command talks to.
+#[derive(Debug, Args)]
+pub(crate) struct Brokers {
+    /// Kafka to use (host:port,...)
+    #[arg(long, env = "KAFKA_BROKERS", default_value = DEFAULT_BROKERS)]
+    pub(crate) brokers: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ProduceArgs {
+    /// Topic to write to
+    pub(crate) topic: String,
+    #[command(flatten)]
+    pub(crate) brokers: Brokers,
+    /// Split each line at the first occurrence of this text into key and value
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) key_separator: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TailArgs {
+    /// Topic to read
+    pub(crate) topic: String,
+    #[command(flatten)]
+    pub(crate) brokers: Brokers,
+    /// Start with the oldest record instead of the next one
+    #[arg(long)]
+    pub(crate) from_beginning: bool,
+    /// Stop after so many records
+    #[arg(long, short = 'n')]
+    pub(crate) count: Option<u64>,
+    /// Stop at the end of the topic instead of waiting for more
+    #[arg(long)]
+    pub(crate) exit: bool,
+    /// One JSON object per record
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TopicsArgs {
+    #[command(flatten)]
+    pub(crate) brokers: Brokers,
+    /// Create this topic
+    #[arg(long, value_name = "NAME", conflicts_with = "delete")]
+    pub(crate) create: Option<String>,
+    /// Partitions of the topic to create
+    #[arg(long, default_value_t = 3)]
+    pub(crate) partitions: i32,
+    /// Delete this topic (prints what it would do; --yes does it)
+    #[arg(long, value_name = "NAME")]
+    pub(crate) delete: Option<String>,
+    /// Really delete
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// Internal topics too
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GroupsArgs {
+    #[command(flatten)]
+    pub(crate) brokers: Brokers,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConfigArgs {
+    #[command(subcommand)]
+    pub(crate) command: ConfigCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Print every key with its value
+    Show {
+        #[command(flatten)]
+        file: ConfigFile,
+        /// Say where each value comes from
+        #[arg(long)]
+        origin: bool,
+    },
+    /// Check a configuration file
+    Check {
+        #[command(flatten)]
+        file: ConfigFile,
+    },
+}
+
+const DEFAULT_GATEWAY: &str = "http://127.0.0.1:8084";
+const DEFAULT_BROKERS: &str = "127.0.0.1:9092";

@@ -1,0 +1,54 @@
+//! What the commands that talk to Kafka share.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use weir_client::{Admin, Client, ClientConfig, ClientError, OffsetSpec, TopicPartition};
+use weir_protocol::types::Offset;
+
+use crate::error::{Outcome, UserError};
+
+/// Runs one asynchronous command to its end.
+pub(super) fn block_on<T>(command: impl Future<Output = Outcome<T>>) -> Outcome<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime
+        .map_err(|error| UserError::new("WEIR-0808", "cannot start the runtime").why(error))?;
+    runtime.block_on(command)
+}
+
+/// Connects to `host:port,...` and checks that Kafka answers.
+pub(super) async fn connect(brokers: &str) -> Outcome<Arc<Client>> {
+    let list = brokers.split(',').map(str::trim).filter(|broker| !broker.is_empty());
+    let mut config = ClientConfig::new(list);
+    // A person waits: fail after seconds, not after the minute a service would give it.
+    config.api_timeout_ms = 10_000;
+    config.auto_create_topics = false;
+    Client::connect_tcp(config).await.map_err(|error| unreachable(brokers, &error))
+}
+
+pub(super) fn unreachable(brokers: &str, error: &ClientError) -> UserError {
+    UserError::new("WEIR-0809", format!("Kafka at {brokers} does not answer"))
+        .why(error)
+        .help("start one with `weir up`, or name another with --brokers HOST:PORT")
+}
+
+/// A failure of a call to Kafka, with the client's own code.
+pub(super) fn failed(what: impl Into<String>, error: &ClientError) -> UserError {
+    UserError::new(error.code(), what).why(error)
+}
+
+/// The ends of partitions, in the order asked; an empty or unknown partition ends at 0.
+pub(super) async fn offsets(
+    admin: &Admin,
+    partitions: &[TopicPartition],
+    spec: OffsetSpec,
+) -> Outcome<Vec<Offset>> {
+    let asked: Vec<_> = partitions.iter().map(|partition| (partition.clone(), spec)).collect();
+    let answered =
+        admin.list_offsets(&asked).await.map_err(|error| failed("cannot list offsets", &error))?;
+    let offset_of = |partition: &TopicPartition| {
+        let found = answered.iter().find(|(answered, _)| answered == partition);
+        found.and_then(|(_, offset)| *offset).unwrap_or(Offset(0))
+    };
+    Ok(partitions.iter().map(offset_of).collect())
+}

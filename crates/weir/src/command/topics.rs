@@ -1,0 +1,106 @@
+//! `weir topics`: list, create, delete.
+
+use serde_json::json;
+use weir_client::admin::{Created, NewTopic, TopicDescription};
+use weir_client::{Admin, OffsetSpec, TopicPartition};
+
+use super::kafka::{block_on, connect, failed, offsets};
+use crate::cli::TopicsArgs;
+use crate::error::{Outcome, UserError};
+use crate::output::{grouped, is_terminal, Align, Table};
+
+pub(crate) fn run(args: &TopicsArgs) -> Outcome {
+    block_on(async {
+        let admin = Admin::new(connect(&args.brokers.brokers).await?);
+        match (&args.create, &args.delete) {
+            (Some(name), _) => create(&admin, name, args.partitions).await,
+            (None, Some(name)) => delete(&admin, name, args.yes).await,
+            (None, None) => list(&admin, args).await,
+        }
+    })
+}
+
+async fn create(admin: &Admin, name: &str, partitions: i32) -> Outcome {
+    let what = format!("cannot create topic \"{name}\"");
+    let topic = NewTopic::new(name, partitions);
+    let results = admin.create_topics(&[topic]).await.map_err(|error| failed(&what, &error))?;
+    for result in results {
+        match result.map_err(|error| failed(&what, &error))? {
+            Created::Made => println!("created {name} with {partitions} partitions"),
+            Created::Existed => println!("{name} exists already"),
+        }
+    }
+    Ok(())
+}
+
+async fn delete(admin: &Admin, name: &str, really: bool) -> Outcome {
+    let what = format!("cannot delete topic \"{name}\"");
+    let topic = admin.describe_topic(name).await.map_err(|error| failed(&what, &error))?;
+    let records = records(admin, &topic).await?;
+    let partitions = topic.partitions.len();
+    if !really {
+        println!("would delete {name}: {partitions} partitions, {} records", grouped(records));
+        println!("weir topics --delete {name} --yes does it");
+        return Ok(());
+    }
+    let results = admin.delete_topics(&[name]).await.map_err(|error| failed(&what, &error))?;
+    for result in results {
+        result.map_err(|error| failed(&what, &error))?;
+    }
+    println!("deleted {name}: {partitions} partitions, {} records", grouped(records));
+    Ok(())
+}
+
+async fn list(admin: &Admin, args: &TopicsArgs) -> Outcome {
+    let mut topics = admin
+        .list_topics()
+        .await
+        .map_err(|error| UserError::new(error.code(), "cannot list topics").why(error))?;
+    topics.retain(|topic| args.all || !topic.internal);
+    let mut rows = Vec::with_capacity(topics.len());
+    for topic in &topics {
+        rows.push((topic, records(admin, topic).await?));
+    }
+    // The largest first: what a person looks for.
+    rows.sort_by(|(a, a_records), (b, b_records)| {
+        b_records.cmp(a_records).then_with(|| a.name.cmp(&b.name))
+    });
+    if args.json {
+        let rows: Vec<_> = rows
+            .iter()
+            .map(|(topic, records)| {
+                json!({"topic": &*topic.name, "partitions": topic.partitions.len(),
+                       "records": records, "internal": topic.internal})
+            })
+            .collect();
+        println!("{}", json!(rows));
+        return Ok(());
+    }
+    let head = [("TOPIC", Align::Left), ("PARTITIONS", Align::Right), ("RECORDS", Align::Right)];
+    let mut table = Table::new(&head);
+    for (topic, records) in rows {
+        table.row(vec![
+            topic.name.to_string(),
+            topic.partitions.len().to_string(),
+            grouped(records),
+        ]);
+    }
+    print!("{}", table.render(is_terminal()));
+    Ok(())
+}
+
+/// Records between the start and the end of all partitions.
+async fn records(admin: &Admin, topic: &TopicDescription) -> Outcome<u64> {
+    let partitions: Vec<_> = topic
+        .partitions
+        .iter()
+        .map(|partition| TopicPartition::new(&topic.name, partition.partition))
+        .collect();
+    let starts = offsets(admin, &partitions, OffsetSpec::Earliest).await?;
+    let ends = offsets(admin, &partitions, OffsetSpec::Latest).await?;
+    let count = |(start, end): (_, _)| -> u64 {
+        let (start, end): (weir_protocol::types::Offset, weir_protocol::types::Offset) = (start, end);
+        u64::try_from(end.get() - start.get()).unwrap_or(0)
+    };
+    Ok(starts.into_iter().zip(ends).map(count).sum())
+}

@@ -1,0 +1,141 @@
+//! Every key of `weir.yaml`, declared once.
+
+/// How a value is written and checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Any text.
+    Text,
+    /// One of the given words.
+    OneOf(&'static [&'static str]),
+    /// `true` or `false`.
+    Bool,
+    /// A whole number of at least the first and at most the second figure.
+    Count(u64, u64),
+    /// `50ms`, `10s`, `7d`; the figures bound it in milliseconds.
+    Duration(u64, u64),
+    /// `16MiB` or a plain number.
+    Bytes(u64, u64),
+    /// A list of texts, or one text with commas.
+    List,
+}
+
+/// One key. `*` in a name stands for any one segment.
+#[derive(Debug)]
+pub(crate) struct Key {
+    /// Dotted name, as nested in the YAML.
+    pub(crate) name: &'static str,
+    /// How it is written.
+    pub(crate) kind: Kind,
+    /// Its value when nothing is given; `None`: not set.
+    pub(crate) default: Option<&'static str>,
+    /// One line for people.
+    pub(crate) doc: &'static str,
+}
+
+const fn key(
+    name: &'static str,
+    kind: Kind,
+    default: Option<&'static str>,
+    doc: &'static str,
+) -> Key {
+    Key { name, kind, default, doc }
+}
+
+const HOUR_MS: u64 = 3_600_000;
+const YEAR_MS: u64 = 365 * 24 * HOUR_MS;
+const GIB: u64 = 1 << 30;
+
+/// The table. Names of `traffic_control`, `message_priorities` and `kafka` are those of the specification.
+#[rustfmt::skip]
+pub(crate) const KEYS: &[Key] = &[
+    key("data_dir", Kind::Text, Some("./weir-data"), "where the log, trajectories and state live"),
+    key("durability", Kind::OneOf(&["fsync", "relaxed"]), Some("fsync"), "fsync: acks=all is on disk before the answer"),
+    key("broker.listen", Kind::Text, Some("127.0.0.1:9092"), "address of the embedded Kafka broker"),
+    key("broker.advertised", Kind::Text, None, "host:port told to clients; default: the address they connected to"),
+    key("broker.num_partitions", Kind::Count(1, 10_000), Some("4"), "partitions of a topic that a client creates by using it"),
+    key("broker.auto_create_topics", Kind::Bool, Some("true"), "create a topic when a client first uses it"),
+    key("broker.insecure_listen", Kind::Bool, Some("false"), "allow addresses other than loopback without authentication"),
+    key("gateway.listen", Kind::Text, Some("127.0.0.1:8084"), "address of the HTTP and WebSocket gateway"),
+    key("gateway.body_bytes_max", Kind::Bytes(1024, GIB), Some("8MiB"), "largest request body"),
+    key("gateway.event_bytes_max", Kind::Bytes(128, 16 << 20), Some("1000000"), "largest single event"),
+    key("gateway.events_per_request_max", Kind::Count(1, 1_000_000), Some("10000"), "most events in one request"),
+    key("gateway.requests_max", Kind::Count(1, 100_000), Some("1024"), "requests handled at once; more are refused with 503"),
+    key("gateway.validation", Kind::OneOf(&["strict", "warn"]), Some("strict"), "whether a field that breaks its schema is refused or only logged"),
+    key("console.listen", Kind::Text, Some("127.0.0.1:8090"), "address of the web console"),
+    key("layers.fleet", Kind::Bool, Some("true"), "live positions, zones, trajectories, alerts, tasks"),
+    key("layers.console", Kind::Bool, Some("true"), "the web console"),
+    key("layers.demo", Kind::Bool, Some("false"), "a simulated fleet; the same as --demo"),
+    key("traffic_control.buffer_size", Kind::Count(1, 10_000_000), Some("10000"), "events a lane holds at most"),
+    key("traffic_control.buffer_bytes_max", Kind::Bytes(1024, 64 * GIB), Some("64MiB"), "bytes a lane holds at most"),
+    key("traffic_control.batch_size", Kind::Count(1, 100_000), Some("100"), "events sent together at most"),
+    key("traffic_control.flush_interval", Kind::Duration(1, 60_000), Some("50ms"), "longest wait for a batch to fill"),
+    key("traffic_control.max_rate", Kind::Count(1, 1_000_000_000), None, "events per rate_window; default: no limit, Kafka sets the pace"),
+    key("traffic_control.rate_window", Kind::Duration(1, HOUR_MS), Some("1s"), "the window of max_rate"),
+    key("traffic_control.max_failures", Kind::Count(1, 1_000_000), Some("5"), "consecutive failures that open the breaker"),
+    key("traffic_control.circuit_timeout", Kind::Duration(1, HOUR_MS), Some("10s"), "how long the breaker stays open"),
+    key("traffic_control.half_open_successes", Kind::Count(1, 1_000), Some("3"), "probes that must succeed to close the breaker"),
+    key("traffic_control.wait_max", Kind::Duration(1, HOUR_MS), Some("10s"), "longest wait in a lane while Kafka is away"),
+    key("message_priorities.urgent", Kind::List, Some("emergency_landing,collision_alert"), "event types that overtake everything"),
+    key("message_priorities.high", Kind::List, Some("low_battery_alert,signal_lost_alert"), "event types handled first"),
+    key("message_priorities.normal", Kind::List, Some("heartbeat,status_update"), "event types handled in batches"),
+    key("message_priorities.low", Kind::List, Some("log_data,statistics"), "event types that may wait"),
+    key("kafka.brokers", Kind::List, None, "a real cluster; without it weir runs its own broker"),
+    key("kafka.group_id", Kind::Text, Some("drone-control-system"), "prefix of weir's consumer groups"),
+    key("kafka.auto_offset_reset", Kind::OneOf(&["earliest", "latest"]), Some("earliest"), "where a new group starts"),
+    key("kafka.session_timeout", Kind::Duration(3_000, HOUR_MS), Some("10s"), "after which a silent group member is out"),
+    key("kafka.commit_interval", Kind::Duration(1, HOUR_MS), Some("1s"), "how often positions are committed"),
+    key("kafka.compression_codec", Kind::OneOf(&["none", "gzip", "snappy", "lz4", "zstd"]), Some("none"), "compression of what weir produces"),
+    key("routes.*", Kind::Text, None, "event type or prefix (drone.*) to topic; added to the built-in table"),
+    key("topics.*.partitions", Kind::Count(1, 100_000), None, "partitions of a topic that weir creates"),
+    key("topics.*.retention", Kind::Duration(1, 100 * YEAR_MS), None, "how long its records are kept"),
+    key("topics.*.partitioner", Kind::OneOf(&["murmur2", "fnv1a"]), None, "how keys become partitions"),
+    key("fleet.zones", Kind::Text, None, "GeoJSON file of no-fly zones"),
+    key("logging.level", Kind::Text, Some("info"), "error, warn, info, debug, or a filter such as info,weir_broker=debug"),
+    key("logging.format", Kind::OneOf(&["auto", "text", "json"]), Some("auto"), "auto: text on a terminal, JSON elsewhere"),
+    key("logging.file", Kind::Text, None, "write the log there instead of stderr"),
+    key("logging.file_bytes_max", Kind::Bytes(4096, 64 * GIB), Some("64MiB"), "size at which the log file is rotated"),
+    key("logging.files_max", Kind::Count(1, 1_000), Some("5"), "rotated log files kept"),
+];
+
+/// The declaration that a dotted name falls under.
+pub(super) fn find(name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| matches(key.name, name))
+}
+
+/// Whether `name` is written by `pattern`, in which `*` stands for one segment; in a last
+/// position it takes the rest, so that an event type with dots can be a key.
+fn matches(pattern: &str, name: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == name,
+        Some((head, "")) => name.strip_prefix(head).is_some_and(|rest| !rest.is_empty()),
+        Some((head, tail)) => name
+            .strip_prefix(head)
+            .and_then(|rest| rest.strip_suffix(tail))
+            .is_some_and(|middle| !middle.is_empty()),
+    }
+}
+
+/// The known name nearest to a misspelt one, if any is near enough to be meant.
+pub(super) fn suggest(name: &str) -> Option<&'static str> {
+    KEYS.iter()
+        .map(|key| (edit_distance(name, key.name), key.name))
+        .min()
+        .filter(|(distance, known)| *distance <= 2.max(known.len() / 4))
+        .map(|(_, known)| known)
+}
+
+/// Levenshtein distance, in characters.
+pub(crate) fn edit_distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, ca) in a.chars().enumerate() {
+        let mut diagonal = i;
+        row[0] = i + 1;
+        for (j, cb) in b.iter().enumerate() {
+            let substitute = diagonal + usize::from(ca != *cb);
+            diagonal = row[j + 1];
+            row[j + 1] = substitute.min(row[j] + 1).min(row[j + 1] + 1);
+        }
+    }
+    row[b.len()]
+}

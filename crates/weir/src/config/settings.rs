@@ -1,0 +1,244 @@
+//! The values as the program uses them.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use super::load::Values;
+use crate::error::{Outcome, UserError};
+
+/// What acks=all promises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Durability {
+    /// On disk before the answer.
+    Fsync,
+    /// In the page cache before the answer; shown wherever status is shown.
+    Relaxed,
+}
+
+/// What happens to an event whose data breaks the schema of its type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Validation {
+    /// It is refused.
+    Strict,
+    /// It is taken and logged.
+    Warn,
+}
+
+/// One topic made at start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TopicSettings {
+    pub(crate) name: String,
+    pub(crate) partitions: u32,
+    /// `None`: the broker's default.
+    pub(crate) retention_ms: Option<u64>,
+    pub(crate) fnv1a: bool,
+}
+
+/// Everything, checked. Field names are those of the keys.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub(crate) data_dir: PathBuf,
+    pub(crate) durability: Durability,
+    pub(crate) broker_listen: SocketAddr,
+    pub(crate) broker_advertised: Option<(String, u16)>,
+    pub(crate) broker_num_partitions: u32,
+    pub(crate) broker_auto_create_topics: bool,
+    pub(crate) insecure_listen: bool,
+    pub(crate) gateway_listen: SocketAddr,
+    pub(crate) body_bytes_max: usize,
+    pub(crate) event_bytes_max: usize,
+    pub(crate) events_per_request_max: usize,
+    pub(crate) requests_max: usize,
+    pub(crate) validation: Validation,
+    pub(crate) console_listen: SocketAddr,
+    pub(crate) layers: Layers,
+    pub(crate) traffic: TrafficSettings,
+    pub(crate) priorities: [Vec<String>; 4],
+    /// Empty: the embedded broker.
+    pub(crate) brokers: Vec<String>,
+    pub(crate) group_prefix: String,
+    pub(crate) from_earliest: bool,
+    pub(crate) session_timeout_ms: u64,
+    pub(crate) commit_interval_ms: u64,
+    pub(crate) compression: String,
+    /// Event type or `prefix.*` to topic, on top of the built-in table.
+    pub(crate) routes: Vec<(String, String)>,
+    pub(crate) topics: Vec<TopicSettings>,
+    pub(crate) zones_file: Option<PathBuf>,
+}
+
+/// What is switched on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Layers {
+    pub(crate) fleet: bool,
+    pub(crate) console: bool,
+    pub(crate) demo: bool,
+}
+
+/// `traffic_control` of spec 000.
+#[derive(Debug, Clone)]
+pub(crate) struct TrafficSettings {
+    pub(crate) buffer_size: usize,
+    pub(crate) buffer_bytes_max: usize,
+    pub(crate) batch_size: usize,
+    pub(crate) flush_interval_ms: u64,
+    /// Events per `rate_window_ms`; `None`: Kafka sets the pace.
+    pub(crate) max_rate: Option<u64>,
+    pub(crate) rate_window_ms: u64,
+    pub(crate) max_failures: u32,
+    pub(crate) circuit_timeout_ms: u64,
+    pub(crate) half_open_successes: u32,
+    pub(crate) wait_max_ms: u64,
+}
+
+const DAY_MS: u64 = 86_400_000;
+
+/// Topics that exist after a start (design: the seven of spec 001, then those of 003 and 004).
+const TOPICS: &[(&str, u32, Option<u64>)] = &[
+    ("drone-events", 3, None),
+    ("task-events", 3, None),
+    ("user-events", 3, None),
+    ("alert-events", 3, None),
+    ("system-events", 3, None),
+    ("monitoring-data", 3, Some(DAY_MS)),
+    ("application-logs", 3, Some(7 * DAY_MS)),
+    ("iot-sensor-data", 12, None),
+    ("order-events", 3, None),
+    ("dead_letter_queue", 3, Some(30 * DAY_MS)),
+];
+
+/// The topic whose keys are spread by FNV-1a, as spec 004 asks.
+const FNV_TOPIC: &str = "iot-sensor-data";
+
+impl Settings {
+    /// Builds the settings; every value has been checked against its key when it was set.
+    pub(crate) fn from_values(values: &Values) -> Outcome<Self> {
+        let need = |name: &str| -> Outcome<String> {
+            values.get(name).map(str::to_owned).ok_or_else(|| missing(name))
+        };
+        Ok(Self {
+            data_dir: need("data_dir")?.into(),
+            durability: match values.get("durability") {
+                Some("relaxed") => Durability::Relaxed,
+                _ => Durability::Fsync,
+            },
+            broker_listen: address(values, "broker.listen")?,
+            broker_advertised: advertised(values)?,
+            broker_num_partitions: number(values, "broker.num_partitions")?,
+            broker_auto_create_topics: values.flag("broker.auto_create_topics"),
+            insecure_listen: values.flag("broker.insecure_listen"),
+            gateway_listen: address(values, "gateway.listen")?,
+            body_bytes_max: bytes(values, "gateway.body_bytes_max")?,
+            event_bytes_max: bytes(values, "gateway.event_bytes_max")?,
+            events_per_request_max: number(values, "gateway.events_per_request_max")?,
+            requests_max: number(values, "gateway.requests_max")?,
+            validation: match values.get("gateway.validation") {
+                Some("warn") => Validation::Warn,
+                _ => Validation::Strict,
+            },
+            console_listen: address(values, "console.listen")?,
+            layers: Layers {
+                fleet: values.flag("layers.fleet"),
+                console: values.flag("layers.console"),
+                demo: values.flag("layers.demo"),
+            },
+            traffic: TrafficSettings::from_values(values)?,
+            priorities: ["urgent", "high", "normal", "low"]
+                .map(|class| values.list(&format!("message_priorities.{class}"))),
+            brokers: values.list("kafka.brokers"),
+            group_prefix: need("kafka.group_id")?,
+            from_earliest: values.get("kafka.auto_offset_reset") == Some("earliest"),
+            session_timeout_ms: duration(values, "kafka.session_timeout")?,
+            commit_interval_ms: duration(values, "kafka.commit_interval")?,
+            compression: need("kafka.compression_codec")?,
+            routes: under(values, "routes."),
+            topics: topics(values)?,
+            zones_file: values.get("fleet.zones").map(PathBuf::from),
+        })
+    }
+}
+
+impl TrafficSettings {
+    fn from_values(values: &Values) -> Outcome<Self> {
+        Ok(Self {
+            buffer_size: number(values, "traffic_control.buffer_size")?,
+            buffer_bytes_max: bytes(values, "traffic_control.buffer_bytes_max")?,
+            batch_size: number(values, "traffic_control.batch_size")?,
+            flush_interval_ms: duration(values, "traffic_control.flush_interval")?,
+            max_rate: values.count("traffic_control.max_rate"),
+            rate_window_ms: duration(values, "traffic_control.rate_window")?,
+            max_failures: number(values, "traffic_control.max_failures")?,
+            circuit_timeout_ms: duration(values, "traffic_control.circuit_timeout")?,
+            half_open_successes: number(values, "traffic_control.half_open_successes")?,
+            wait_max_ms: duration(values, "traffic_control.wait_max")?,
+        })
+    }
+}
+
+fn missing(name: &str) -> UserError {
+    UserError::new("WEIR-0803", format!("{name} is not set"))
+}
+
+fn number<T: TryFrom<u64>>(values: &Values, name: &str) -> Outcome<T> {
+    values.count(name).and_then(|n| T::try_from(n).ok()).ok_or_else(|| missing(name))
+}
+
+fn bytes(values: &Values, name: &str) -> Outcome<usize> {
+    values.bytes(name).and_then(|n| usize::try_from(n).ok()).ok_or_else(|| missing(name))
+}
+
+fn duration(values: &Values, name: &str) -> Outcome<u64> {
+    values.duration_ms(name).ok_or_else(|| missing(name))
+}
+
+fn address(values: &Values, name: &str) -> Outcome<SocketAddr> {
+    let text = values.get(name).ok_or_else(|| missing(name))?;
+    text.replace("localhost", "127.0.0.1").parse().map_err(|_| {
+        UserError::new("WEIR-0803", format!("{name}: \"{text}\" is not an address"))
+            .help("write it as 127.0.0.1:8084")
+    })
+}
+
+fn advertised(values: &Values) -> Outcome<Option<(String, u16)>> {
+    let Some(text) = values.get("broker.advertised") else { return Ok(None) };
+    text.rsplit_once(':')
+        .and_then(|(host, port)| Some((host.to_owned(), port.parse().ok()?)))
+        .map(Some)
+        .ok_or_else(|| {
+            UserError::new("WEIR-0803", format!("broker.advertised: \"{text}\" is not host:port"))
+        })
+}
+
+fn under(values: &Values, prefix: &str) -> Vec<(String, String)> {
+    values
+        .iter()
+        .filter_map(|(name, value, _)| Some((name.strip_prefix(prefix)?.to_owned(), value.to_owned())))
+        .collect()
+}
+
+fn topics(values: &Values) -> Outcome<Vec<TopicSettings>> {
+    let mut topics: BTreeMap<String, TopicSettings> = TOPICS
+        .iter()
+        .map(|&(name, partitions, retention_ms)| {
+            let fnv1a = name == FNV_TOPIC;
+            (name.to_owned(), TopicSettings { name: name.to_owned(), partitions, retention_ms, fnv1a })
+        })
+        .collect();
+    for (rest, value) in under(values, "topics.") {
+        let Some((name, field)) = rest.rsplit_once('.') else { continue };
+        let full = format!("topics.{rest}");
+        let topic = topics.entry(name.to_owned()).or_insert_with(|| TopicSettings {
+            name: name.to_owned(),
+            partitions: 3,
+            retention_ms: None,
+            fnv1a: false,
+        });
+        match field {
+            "partitions" => topic.partitions = number(values, &full)?,
+            "retention" => topic.retention_ms = Some(duration(values, &full)?),
+            _ => topic.fnv1a = value == "fnv1a",
+        }
+    }
+    Ok(topics.into_values().collect())
+}

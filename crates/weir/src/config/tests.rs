@@ -1,0 +1,142 @@
+use std::path::Path;
+
+use super::*;
+
+/// The file of spec 000, as written there.
+const SPEC_000: &str = "
+traffic_control:
+  buffer_size: 10000          # 消息缓冲池大小
+  batch_size: 100             # 批处理大小
+  flush_interval: 50ms        # 刷新间隔
+  max_rate: 1000              # 最大速率 (消息/秒)
+  rate_window: 1s             # 限流窗口
+  max_failures: 5             # 最大失败次数
+  circuit_timeout: 10s        # 熔断恢复时间
+
+message_priorities:
+  urgent:                     # 紧急消息
+    - emergency_landing
+    - collision_alert
+  high:                      # 高优先级
+    - low_battery_alert
+    - signal_lost_alert
+  normal:                    # 普通消息
+    - heartbeat
+    - status_update
+  low:                       # 低优先级
+    - log_data
+    - statistics
+";
+
+/// The `kafka` section of spec 001, as written there.
+const SPEC_001: &str = "
+# config.yaml
+kafka:
+  brokers:
+    - \"localhost:9092\"
+  group_id: \"drone-control-system\"
+  auto_offset_reset: \"earliest\"
+  session_timeout: 10s
+  commit_interval: 1s
+  compression_codec: \"snappy\"
+";
+
+fn values(yaml: &str) -> Result<Values, crate::error::UserError> {
+    let mut values = Values::load(Some(Path::new("/dev/null")), [])?;
+    values.add_yaml(Path::new("weir.yaml"), yaml)?;
+    Ok(values)
+}
+
+fn settings(yaml: &str) -> Settings {
+    Settings::from_values(&values(yaml).unwrap()).unwrap()
+}
+
+#[test]
+fn traffic_config_of_spec_000_loads_as_written() {
+    let settings = settings(SPEC_000);
+    assert_eq!(settings.traffic.buffer_size, 10_000);
+    assert_eq!(settings.traffic.batch_size, 100);
+    assert_eq!(settings.traffic.flush_interval_ms, 50);
+    assert_eq!(settings.traffic.max_rate, Some(1000));
+    assert_eq!(settings.traffic.rate_window_ms, 1000);
+    assert_eq!(settings.traffic.max_failures, 5);
+    assert_eq!(settings.traffic.circuit_timeout_ms, 10_000);
+    assert_eq!(settings.priorities[0], ["emergency_landing", "collision_alert"]);
+    assert_eq!(settings.priorities[3], ["log_data", "statistics"]);
+}
+
+#[test]
+fn kafka_section_of_spec_001_loads_as_written() {
+    let settings = settings(SPEC_001);
+    assert_eq!(settings.brokers, ["localhost:9092"]);
+    assert_eq!(settings.compression, "snappy");
+    assert!(settings.from_earliest);
+    assert_eq!(settings.session_timeout_ms, 10_000);
+}
+
+#[test]
+fn unknown_key_names_its_line_and_the_key_that_was_meant() {
+    let error = values("traffic_control:\n  bufer_size: 5\n").unwrap_err();
+    assert_eq!(error.code, "WEIR-0802");
+    let text = error.to_string();
+    assert!(text.contains("line 2"), "{text}");
+    assert!(text.contains("did you mean traffic_control.buffer_size?"), "{text}");
+}
+
+#[test]
+fn values_out_of_range_say_what_is_expected() {
+    for yaml in [
+        "traffic_control: {batch_size: 0}",
+        "traffic_control: {flush_interval: soon}",
+        "durability: maybe",
+        "gateway: {body_bytes_max: 1TBB}",
+        "layers: {fleet: perhaps}",
+    ] {
+        let error = values(yaml).unwrap_err();
+        assert_eq!(error.code, "WEIR-0803", "{yaml}");
+        assert!(error.to_string().contains("is not"), "{error}");
+    }
+}
+
+#[test]
+fn environment_overrides_the_file_and_flags_override_both() {
+    let environment = [("WEIR_TRAFFIC_CONTROL_BATCH_SIZE".to_owned(), "7".to_owned())];
+    let mut values = Values::load(Some(Path::new("/dev/null")), environment).unwrap();
+    assert_eq!(Settings::from_values(&values).unwrap().traffic.batch_size, 7);
+    values.set_flag("--batch", "traffic_control.batch_size", "9").unwrap();
+    let (_, value, origin) =
+        values.iter().find(|(name, ..)| *name == "traffic_control.batch_size").unwrap();
+    assert_eq!((value, origin), ("9", &Origin::Flag("--batch")));
+}
+
+#[test]
+fn weir_variable_wins_over_the_variable_of_the_specification() {
+    for order in [["WEIR_KAFKA_BROKERS", "KAFKA_BROKERS"], ["KAFKA_BROKERS", "WEIR_KAFKA_BROKERS"]] {
+        let environment = order.map(|name| (name.to_owned(), format!("{}:1", name.to_lowercase())));
+        let values = Values::load(Some(Path::new("/dev/null")), environment).unwrap();
+        let brokers = Settings::from_values(&values).unwrap().brokers;
+        assert_eq!(brokers, ["weir_kafka_brokers:1"], "{order:?}");
+    }
+}
+
+#[test]
+fn topics_and_routes_extend_the_built_in_tables() {
+    let settings = settings(
+        "routes: {\"pump.*\": pump-events}\ntopics: {pump-events: {partitions: 6, retention: 2d}}",
+    );
+    assert_eq!(settings.routes, [("pump.*".to_owned(), "pump-events".to_owned())]);
+    let topic = settings.topics.iter().find(|topic| topic.name == "pump-events").unwrap();
+    assert_eq!((topic.partitions, topic.retention_ms), (6, Some(2 * 86_400_000)));
+    assert!(settings.topics.iter().any(|topic| topic.name == "iot-sensor-data" && topic.fnv1a));
+}
+
+#[test]
+fn every_default_is_valid_for_its_own_key() {
+    let values = Values::load(Some(Path::new("/dev/null")), []).unwrap();
+    for key in KEYS.iter().filter(|key| key.default.is_some()) {
+        let value = values.get(key.name).unwrap().to_owned();
+        let mut again = values.clone();
+        again.set_flag("--test", key.name, &value).unwrap();
+    }
+    Settings::from_values(&values).unwrap();
+}

@@ -1,0 +1,280 @@
+//! The hub's promises, and the router over a real socket.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::Arc;
+
+use axum::extract::ws::Message;
+use serde_json::{json, Value};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::fleet::{Fleet, DEVICES_MAX, HEAD_BYTES, RECORD_BYTES, STATUSES_MAX};
+use super::hub::*;
+use super::*;
+
+fn hub_at(start_ms: i64) -> (ConsoleHub, Arc<AtomicI64>) {
+    let time = Arc::new(AtomicI64::new(start_ms));
+    let clock = Arc::clone(&time);
+    (ConsoleHub::new(Arc::new(move || clock.load(Ordering::Relaxed))), time)
+}
+
+fn at(device: &str) -> Position<'_> {
+    Position {
+        device,
+        lat: 40.7128,
+        lon: -74.006,
+        alt_m: 100.5,
+        heading_deg: 270.0,
+        speed_mps: 12.5,
+        battery_percent: Some(85.0),
+        status: "flying",
+        timestamp_ms: 900,
+        append_ms: Some(950),
+    }
+}
+
+fn alert(id: &str) -> Alert {
+    Alert {
+        id: id.to_owned(),
+        kind: "battery_low".to_owned(),
+        level: Level::of("warning"),
+        message: "below 20 %".to_owned(),
+        message_en: None,
+        message_zh: None,
+        device: Some("1".to_owned()),
+        auto_action: None,
+        at_ms: 1,
+        cleared_ms: None,
+    }
+}
+
+fn kinds(news: &[Message]) -> Vec<String> {
+    let kind = |message: &Message| match message {
+        Message::Text(text) => {
+            let value: Value = serde_json::from_str(text).unwrap();
+            value["kind"].as_str().unwrap().to_owned()
+        }
+        Message::Binary(_) => "positions".to_owned(),
+        other => format!("{other:?}"),
+    };
+    news.iter().map(kind).collect()
+}
+
+fn u32_at(frame: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(frame[at..at + 4].try_into().unwrap())
+}
+
+fn i32_at(frame: &[u8], at: usize) -> i32 {
+    i32::from_le_bytes(frame[at..at + 4].try_into().unwrap())
+}
+
+#[test]
+fn a_new_console_gets_everything_once_and_then_only_news() {
+    let (hub, time) = hub_at(1_000);
+    hub.position(at("1"));
+    hub.alert(alert("a"));
+    let mut cursor = Cursor::default();
+    assert_eq!(kinds(&hub.news(&mut cursor)), ["hello", "statuses", "alerts", "positions"]);
+    assert!(hub.news(&mut cursor).is_empty());
+    hub.position(at("1"));
+    assert_eq!(kinds(&hub.news(&mut cursor)), ["positions"]);
+    time.store(2_500, Ordering::Relaxed);
+    assert_eq!(kinds(&hub.news(&mut cursor)), ["beat"]);
+}
+
+#[test]
+fn a_section_that_changes_faster_than_its_pace_is_sent_late_but_last() {
+    let (hub, time) = hub_at(1_000);
+    hub.alert(alert("a"));
+    let mut cursor = Cursor::default();
+    hub.news(&mut cursor);
+    hub.alert(alert("b"));
+    hub.alert(alert("c"));
+    assert!(hub.news(&mut cursor).is_empty(), "its pace is 200 ms");
+    time.store(1_200, Ordering::Relaxed);
+    let news = hub.news(&mut cursor);
+    let Message::Text(text) = &news[0] else { panic!("{news:?}") };
+    let value: Value = serde_json::from_str(text).unwrap();
+    let ids: Vec<&str> =
+        value["data"].as_array().unwrap().iter().map(|a| a["id"].as_str().unwrap()).collect();
+    assert_eq!(ids, ["c", "b", "a"]);
+}
+
+#[test]
+fn a_positions_frame_carries_names_once_and_fixed_point_records() {
+    let mut fleet = Fleet::new();
+    fleet.position(&at("drone-17"), 1, 1_000);
+    let frame = fleet.frame(0, 1_000).unwrap();
+    assert_eq!((u32_at(&frame, 4), u32_at(&frame, 8), u32_at(&frame, 12)), (1, 1, 1));
+    assert_eq!(frame.len(), HEAD_BYTES + (4 + 2 + "drone-17".len() + 2) + RECORD_BYTES);
+    let record = &frame[frame.len() - RECORD_BYTES..];
+    assert_eq!(i32_at(record, 4), 407_128_000);
+    assert_eq!(i32_at(record, 8), -740_060_000);
+    assert_eq!(i32_at(record, 12), -50, "heard 50 ms before it was sent");
+    assert_eq!(record[16..22], [201, 0, 0x78, 0x69, 0xe2, 0x04]);
+    assert_eq!(record[22], 85);
+
+    fleet.position(&at("drone-17"), 2, 1_000);
+    let frame = fleet.frame(1, 1_000).unwrap();
+    assert_eq!(frame.len(), HEAD_BYTES + RECORD_BYTES, "the name is known");
+    assert!(fleet.frame(2, 1_000).is_none());
+}
+
+#[test]
+fn a_full_fleet_refuses_new_devices_until_one_has_been_silent() {
+    let mut fleet = Fleet::new();
+    for n in 0..DEVICES_MAX {
+        let id = n.to_string();
+        fleet.position(&Position { append_ms: Some(0), ..at(&id) }, 1, 0);
+    }
+    fleet.position(&at("late"), 2, 1_000);
+    assert!(fleet.get("late").is_none());
+    assert_eq!(fleet.refused, 1);
+    fleet.position(&at("late"), 3, 700_000);
+    assert!(fleet.get("late").is_some());
+    assert_eq!(fleet.slots().len(), DEVICES_MAX);
+    let frame = fleet.frame(2, 700_000).unwrap();
+    assert_eq!((u32_at(&frame, 4), u32_at(&frame, 8)), (1, 1), "the slot is named anew");
+}
+
+#[test]
+fn strange_positions_are_refused_or_saturate() {
+    let mut fleet = Fleet::new();
+    fleet.position(&Position { lat: f64::NAN, ..at("nan") }, 1, 0);
+    fleet.position(&at(""), 1, 0);
+    fleet.position(&at(&"x".repeat(300)), 1, 0);
+    assert_eq!((fleet.refused, fleet.slots().len()), (3, 0));
+    let high = Position { alt_m: 1e9, speed_mps: f64::NAN, heading_deg: -90.0, ..at("high") };
+    fleet.position(&Position { battery_percent: Some(f64::NAN), ..high }, 1, 0);
+    let frame = fleet.frame(0, 0).unwrap();
+    let record = &frame[frame.len() - RECORD_BYTES..];
+    assert_eq!(record[16..22], [0xff, 0x7f, 0x78, 0x69, 0, 0]);
+    assert_eq!(record[22], 255);
+}
+
+#[test]
+fn statuses_beyond_the_limit_are_other() {
+    let mut fleet = Fleet::new();
+    for n in 0..STATUSES_MAX + 5 {
+        let status = format!("s{n}");
+        fleet.position(&Position { status: &status, ..at("1") }, 1, 0);
+    }
+    assert_eq!(fleet.statuses().len(), STATUSES_MAX);
+    assert_eq!(fleet.status_name(&fleet.get("1").unwrap().fix), "other");
+}
+
+#[test]
+fn lists_are_bounded_and_the_same_id_replaces() {
+    let (hub, _) = hub_at(0);
+    for n in 0..ALERTS_MAX + 50 {
+        hub.alert(alert(&n.to_string()));
+    }
+    hub.alert(Alert { cleared_ms: Some(9), ..alert("249") });
+    let state: Value = serde_json::from_str(&hub.state_json(10)).unwrap();
+    let alerts = state["alerts"].as_array().unwrap();
+    assert_eq!(alerts.len(), ALERTS_MAX);
+    assert_eq!(alerts[0]["id"], "249");
+    assert_eq!(alerts[0]["cleared_ms"], 9);
+}
+
+#[tokio::test]
+async fn a_change_between_looking_and_waiting_is_not_missed() {
+    let (hub, _) = hub_at(0);
+    let mut cursor = Cursor::default();
+    hub.news(&mut cursor);
+    hub.position(at("1"));
+    // Would take 250 ms, and time out here, if only later changes counted.
+    tokio::time::timeout(std::time::Duration::from_millis(200), hub.changed(&cursor)).await.unwrap();
+}
+
+/// One request over a real socket; returns the head and the body.
+async fn ask(config: ConsoleConfig, hub: ConsoleHub, request: &str) -> (String, Vec<u8>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let app = router(hub, config);
+    let server = tokio::spawn(async move { axum::serve(listener, app).await });
+    let mut socket = TcpStream::connect(address).await.unwrap();
+    socket.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    socket.read_to_end(&mut answer).await.unwrap();
+    server.abort();
+    let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").unwrap();
+    (String::from_utf8_lossy(&answer[..end]).to_lowercase(), answer[end + 4..].to_vec())
+}
+
+async fn get(path: &str, headers: &str) -> (String, Vec<u8>) {
+    let (hub, _) = hub_at(0);
+    hub.position(at("drone-17"));
+    hub.layers(vec![Layer { id: "fleet".to_owned(), on: true, turn_on: String::new() }]);
+    let config = ConsoleConfig { hosts: vec!["Weir.Example".to_owned()], clients_max: 0 };
+    let request = format!("GET {path} HTTP/1.1\r\nConnection: close\r\n{headers}\r\n");
+    ask(config, hub, &request).await
+}
+
+#[tokio::test]
+async fn only_own_names_are_answered() {
+    for host in ["localhost:1", "127.0.0.1:8090", "[::1]:8090", "127.0.0.1", "weir.example:80"] {
+        let (head, _) = get("/api/state", &format!("Host: {host}\r\n")).await;
+        assert!(head.starts_with("http/1.1 200"), "{host}: {head}");
+    }
+    for host in ["evil.example:8090", "localhost.evil.example", "10.0.0.1:8090", "", "[::2]"] {
+        let (head, body) = get("/api/state", &format!("Host: {host}\r\n")).await;
+        assert!(head.starts_with("http/1.1 403"), "{host}: {head}");
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(body["error"]["code"], "WEIR-1001");
+    }
+}
+
+#[tokio::test]
+async fn the_live_door_checks_origin_and_seats() {
+    let upgrade = "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                   Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    // An upgrade replaces `Connection: close`, so these speak for themselves.
+    for (origin, code) in [("http://evil.example", "WEIR-1002"), ("null", "WEIR-1002")] {
+        let headers = format!("Host: localhost:1\r\nOrigin: {origin}\r\nConnection: upgrade\r\n{upgrade}");
+        let (_, body) = get("/live", &headers).await;
+        assert!(String::from_utf8_lossy(&body).contains(code));
+    }
+    let headers =
+        format!("Host: localhost:1\r\nOrigin: http://localhost:1\r\nConnection: upgrade\r\n{upgrade}");
+    let (head, body) = get("/live", &headers).await;
+    assert!(head.starts_with("http/1.1 503"), "no seats: {head}");
+    assert!(String::from_utf8_lossy(&body).contains("WEIR-1003"));
+}
+
+#[tokio::test]
+async fn assets_are_compressed_tagged_and_fenced() {
+    let local = "Host: localhost\r\n";
+    let (head, plain) = get("/app.js", local).await;
+    assert!(head.contains("default-src 'self'") && !head.contains("content-encoding"), "{head}");
+    let (head, packed) = get("/app.js", &format!("{local}Accept-Encoding: br, gzip\r\n")).await;
+    assert!(head.contains("content-encoding: gzip"), "{head}");
+    assert!(packed.len() < plain.len() / 2);
+    let tag = head.lines().find_map(|line| line.strip_prefix("etag: w/")).unwrap().to_owned();
+    let (head, body) = get("/app.js", &format!("{local}If-None-Match: W/{tag}\r\n")).await;
+    assert!(head.starts_with("http/1.1 304") && body.is_empty(), "{head}");
+    for page in ["/", "/map", "/no-such-page"] {
+        let (head, _) = get(page, local).await;
+        assert!(head.contains("text/html"), "{page}: {head}");
+    }
+    for missing in ["/app.js.gz", "/x.js", "/api/nothing", "/../Cargo.toml"] {
+        let (head, body) = get(missing, local).await;
+        assert!(head.starts_with("http/1.1 404"), "{missing}: {head}");
+        assert!(String::from_utf8_lossy(&body).contains("WEIR-1004"));
+    }
+}
+
+#[tokio::test]
+async fn the_api_tells_devices_and_layers() {
+    let (_, body) = get("/api/state?devices_max=0", "Host: localhost\r\n").await;
+    let state: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!((&state["devices_total"], &state["devices"]), (&json!(1), &json!([])));
+    let (_, body) = get("/api/device?id=drone-17", "Host: localhost\r\n").await;
+    let device: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!((&device["status"], &device["lat"]), (&json!("flying"), &json!(40.7128)));
+    let (head, _) = get("/api/device?id=none", "Host: localhost\r\n").await;
+    assert!(head.starts_with("http/1.1 404"));
+    let (_, body) = get("/api/layers", "Host: localhost\r\n").await;
+    let layers: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(layers["layers"][0]["id"], "fleet");
+}

@@ -1,0 +1,79 @@
+#!/usr/bin/env bash
+# One Apache Kafka node (KRaft) for the tests that run on both brokers, and Kafka's own tools.
+#
+#   scripts/kafka.sh install             fetch the jars from Maven Central (needs Java 17 and Maven)
+#   scripts/kafka.sh start [PORT]        start a fresh node on 127.0.0.1:PORT (19092) and wait until it serves
+#   scripts/kafka.sh stop [PORT]         stop it and remove its data
+#   scripts/kafka.sh tool CLASS ARGS...  run a tool, e.g. org.apache.kafka.tools.TopicCommand or kafka.tools.DumpLogSegments
+#
+# Everything lives under .cache/kafka in the project. KAFKA_FLUSH=1 makes the node fsync every message
+# (flush.messages=1), the durability that weir gives by default.
+set -euo pipefail
+root=$(cd "$(dirname "$0")/.." && pwd)
+cache="$root/.cache/kafka"
+libs="$cache/libs"
+
+install() {
+  [ -f "$libs/.complete" ] && return 0
+  mkdir -p "$libs"
+  mvn -q -B -f "$root/scripts/kafka/pom.xml" dependency:copy-dependencies -DoutputDirectory="$libs" >&2
+  touch "$libs/.complete"
+}
+
+tool() {
+  install
+  local class=$1
+  shift
+  exec java -Xmx512m -Dlog4j2.disable.jmx=true -cp "$libs/*" "$class" "$@"
+}
+
+start() {
+  install
+  local port=${1:-19092} dir controller
+  dir="$cache/node-$port"
+  controller=$((port + 1))
+  stop "$port"
+  mkdir -p "$dir"
+  cat >"$dir/server.properties" <<P
+process.roles=broker,controller
+node.id=0
+controller.quorum.voters=0@127.0.0.1:$controller
+listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$controller
+advertised.listeners=PLAINTEXT://127.0.0.1:$port
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+log.dirs=$dir/data
+num.partitions=4
+offsets.topic.replication.factor=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+group.initial.rebalance.delay.ms=0
+P
+  [ -n "${KAFKA_FLUSH:-}" ] && echo "log.flush.interval.messages=1" >>"$dir/server.properties"
+  java -cp "$libs/*" kafka.tools.StorageTool format -t AAAAAAAAQACAAAAAAAAAAQ -c "$dir/server.properties" >"$dir/format.log" 2>&1 ||
+    { cat "$dir/format.log" >&2; exit 1; }
+  (cd "$dir" && exec setsid nohup java -Xms1g -Xmx1g -cp "$libs/*" kafka.Kafka "$dir/server.properties" >"$dir/server.log" 2>&1 &
+    echo $! >"$dir/pid")
+  local deadline=$((SECONDS + 60))
+  until java -Xmx256m -cp "$libs/*" org.apache.kafka.tools.BrokerApiVersionsCommand --bootstrap-server "127.0.0.1:$port" >/dev/null 2>&1; do
+    [ "$SECONDS" -lt "$deadline" ] || { echo "Kafka did not come up; see $dir/server.log" >&2; tail -5 "$dir/server.log" >&2; exit 1; }
+    sleep 0.3
+  done
+  echo "127.0.0.1:$port"
+}
+
+stop() {
+  local dir="$cache/node-${1:-19092}"
+  if [ -f "$dir/pid" ]; then
+    pkill -9 -f "$dir/server.properties" 2>/dev/null || true
+  fi
+  rm -rf "$dir"
+}
+
+case "${1:-}" in
+  install) install ;;
+  start) shift; start "$@" ;;
+  stop) shift; stop "$@" ;;
+  tool) shift; tool "$@" ;;
+  *) sed -n '2,9p' "$0" >&2; exit 2 ;;
+esac
