@@ -97,8 +97,9 @@ def kcat_scenario(address: str) -> None:
 
 
 def create(address: str, topic: str) -> None:
-    futures = AdminClient({"bootstrap.servers": address}).create_topics([NewTopic(topic, PARTITIONS, 1)])
-    futures[topic].result(30)
+    # The client must outlive its futures.
+    admin = AdminClient({"bootstrap.servers": address})
+    admin.create_topics([NewTopic(topic, PARTITIONS, 1)])[topic].result(30)
 
 
 class Load:

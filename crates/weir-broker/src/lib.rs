@@ -1,1 +1,60 @@
 //! A single-node Kafka broker over weir-log.
+//!
+//! Speaks Kafka's protocol as a node of Kafka 4.1 does, so far as one node can; what is served is what is advertised
+//! ([`api_table`]). Two halves:
+//!
+//! - the core, [`Broker`]: `handle(request, now) -> effects`, without tokio, clock, or I/O but through weir-log;
+//! - the shell, [`listener`]: connections, frames, order of answers, limits, the commit thread.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`broker`] | the core: dispatch, tickets, time, commits |
+//! | [`request`] | requests and answers, from and to frames |
+//! | [`produce`], [`fetch`], [`list_offsets`], [`metadata`] | the APIs of records |
+//! | [`topics`], [`topic_requests`], [`configs`] | topics and their configuration, durable in `weir-topics` |
+//! | [`group`] | a classic consumer group as a pure state machine |
+//! | [`coordinator`], [`offsets`], [`offset_records`] | groups and committed offsets, and their log |
+//! | [`commit_queue`], [`purgatory`] | what waits for a commit, and for data |
+//! | [`producer_ids`] | ids for idempotent producers, durable in `weir-producer-ids` |
+//!
+//! # Non-obvious
+//! - acks=all, OffsetCommit, DeleteGroups and the assignment of a group are answered after a sync. The high watermark is
+//!   the synced offset, so nobody reads what a power cut can take back.
+//! - A batch is written in place: it gets its offset in the very bytes that came from the socket, which is why a Produce
+//!   frame must have one owner.
+//! - After a failed sync nothing is retried: whatever waited fails, and the directory is offline until the next start.
+//! - Transactions and KIP-848 groups are not built yet, and so not advertised: neither their APIs nor their features.
+
+pub mod api_table;
+pub mod broker;
+pub mod commit_queue;
+pub mod config;
+pub mod configs;
+pub mod coordinator;
+pub mod effects;
+pub mod error;
+pub mod fetch;
+mod files;
+pub mod group;
+mod ids;
+pub mod list_offsets;
+pub mod listener;
+mod logs;
+pub mod metadata;
+pub mod offset_records;
+pub mod offsets;
+pub mod produce;
+pub mod producer_ids;
+pub mod purgatory;
+pub mod request;
+pub mod stats;
+pub mod topic_requests;
+pub mod topics;
+
+pub use broker::{Broker, CommitDone, PendingCommit};
+pub use config::BrokerConfig;
+pub use effects::{CommitNeed, ConnId, Connection, Effects, Reply, Ticket};
+pub use error::BrokerError;
+pub use listener::BrokerServer;
+pub use request::{Request, Response};
+pub use stats::{BrokerStats, GroupStats, TopicStats};

@@ -1,76 +1,718 @@
-//! API skeleton, being filled in.
+//! The consumer: assigned partitions or a group's share, read with prefetch.
+//!
+//! Fetching runs in the background, one loop per broker; `poll` decodes and hands over. Partitions
+//! change hands only inside `poll` and `close`, so a program that polls, works and polls again never
+//! loses a partition in the middle of its work.
+
+use std::collections::HashSet;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use weir_protocol::types::{Offset, PartitionId, Str, TimestampMs};
-use crate::client::Client;
-use crate::config::ConsumerConfig;
+
+use tokio::sync::{watch, Notify};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use weir_protocol::api::fetch::FetchRequest;
+use weir_protocol::types::{NodeId, Offset, PartitionId, Str, TimestampMs};
+
+use crate::accumulator::MonoMs;
+use crate::admin::{list_offsets, OffsetSpec};
+use crate::client::{Client, Lane};
+use crate::config::{AutoOffsetReset, ConsumerConfig};
 use crate::error::ClientError;
+use crate::fetcher::{FetchState, Fetching, Plan, Start};
+use crate::group::{Membership, Rejoin};
 use crate::record::ConsumedRecord;
+
+/// Fetch v13 names topics by id only (KIP-516).
+const FETCH_VERSION_BY_NAME_MAX: i16 = 12;
+
+/// How long a commit before a rebalance may hold up `poll`.
+const REVOKE_COMMIT: Duration = Duration::from_secs(5);
 
 /// One partition of one topic.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TopicPartition { 
-    /// Topic name.
-    pub topic: Str, 
-    /// Partition number.
-    pub partition: PartitionId }
+pub struct TopicPartition {
+    /// The topic's name.
+    pub topic: Str,
+    /// The partition's number.
+    pub partition: PartitionId,
+}
+
 impl TopicPartition {
     /// From its parts.
-    pub fn new(topic: &str, partition: PartitionId) -> Self { TopicPartition { topic: Str::copy_from(topic), partition } }
+    pub fn new(topic: &str, partition: PartitionId) -> Self {
+        TopicPartition { topic: Str::copy_from(topic), partition }
+    }
 }
+
+impl fmt::Display for TopicPartition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.topic, self.partition)
+    }
+}
+
 /// An offset in a partition: for commits, the next one to read.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct PartitionOffset { 
+pub struct PartitionOffset {
     /// The partition.
-    pub partition: TopicPartition, 
+    pub partition: TopicPartition,
     /// The offset.
-    pub offset: Offset }
-
-/// Told of partitions given and taken; called from inside `poll` and `close`.
-pub trait RebalanceHook: Send + Sync + fmt::Debug {
-    /// These partitions go away; what is returned is committed before they do.
-    fn revoked(&self, partitions: &[TopicPartition]) -> Vec<PartitionOffset> { let _ = partitions; Vec::new() }
-    /// These partitions are ours now.
-    fn assigned(&self, partitions: &[TopicPartition]) { let _ = partitions; }
-    /// These partitions were lost (session expired): too late to commit.
-    fn lost(&self, partitions: &[TopicPartition]) { let _ = partitions; }
+    pub offset: Offset,
 }
 
-/// Reads records. All methods take `&self`; one task polls.
+/// Told of partitions given and taken, from inside `poll` and `close`.
+pub trait RebalanceHook: Send + Sync + fmt::Debug {
+    /// These partitions go away; what is returned is committed before they do.
+    fn revoked(&self, partitions: &[TopicPartition]) -> Vec<PartitionOffset> {
+        let _ = partitions;
+        Vec::new()
+    }
+
+    /// These partitions are ours now.
+    fn assigned(&self, partitions: &[TopicPartition]) {
+        let _ = partitions;
+    }
+
+    /// These partitions are somebody else's already: it is too late to commit.
+    fn lost(&self, partitions: &[TopicPartition]) {
+        let _ = partitions;
+    }
+}
+
+/// Reads records. All methods take `&self`; one task polls. Dropping it leaves the group without a
+/// word, so that the others wait for its session to end: `close` it.
 #[derive(Debug)]
-pub struct Consumer {}
+pub struct Consumer {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    client: Arc<Client>,
+    config: ConsumerConfig,
+    lane: Lane,
+    state: Mutex<FetchState>,
+    mode: Mutex<Mode>,
+    membership: Option<Arc<Membership>>,
+    /// Told when there is something for `poll`.
+    arrived: Notify,
+    /// Counts what may let a fetch loop go on.
+    work: watch::Sender<u64>,
+    tasks: Mutex<JoinSet<()>>,
+    loops: Mutex<HashSet<NodeId>>,
+    origin: Instant,
+}
+
+#[derive(Debug)]
+struct Mode {
+    kind: Kind,
+    joining: bool,
+    joined: Option<Result<Vec<TopicPartition>, ClientError>>,
+    committed_at: Instant,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Kind {
+    Idle,
+    Assigned,
+    Subscribed(Vec<Str>),
+    Closed,
+}
+
 impl Consumer {
     /// Makes a consumer without partitions. Must be called inside a tokio runtime.
-    pub fn new(client: Arc<Client>, config: ConsumerConfig) -> Result<Consumer, ClientError> { let _ = (client, config); todo!() }
-    /// Joins the group for these topics (at the next poll).
-    pub fn subscribe(&self, topics: &[&str]) -> Result<(), ClientError> { let _ = topics; todo!() }
-    /// Reads exactly these partitions, from the committed offset or by `auto_offset_reset`.
-    pub fn assign(&self, partitions: &[TopicPartition]) -> Result<(), ClientError> { let _ = partitions; todo!() }
+    ///
+    /// # Errors
+    /// [`ClientError::Config`] for settings that cannot be.
+    pub fn new(client: Arc<Client>, config: ConsumerConfig) -> Result<Consumer, ClientError> {
+        if let Some(group) = &config.group {
+            let refuse =
+                |key, reason: &str| Err(ClientError::Config { key, reason: reason.to_owned() });
+            if group.group_id.is_empty() {
+                return refuse("group_id", "is empty");
+            }
+            if group.assignors.is_empty() {
+                return refuse("assignors", "is empty");
+            }
+            if group.heartbeat_interval_ms >= group.session_timeout_ms {
+                return refuse("heartbeat_interval_ms", "must be below session_timeout_ms");
+            }
+        }
+        let member = |group| Arc::new(Membership::new(Arc::clone(&client), group));
+        let membership = config.group.clone().map(member);
+        let inner = Arc::new(Inner {
+            lane: client.new_lane(),
+            client,
+            state: Mutex::new(FetchState::new(config.clone())),
+            config,
+            mode: Mutex::new(Mode {
+                kind: Kind::Idle,
+                joining: false,
+                joined: None,
+                committed_at: Instant::now(),
+            }),
+            membership,
+            arrived: Notify::new(),
+            work: watch::Sender::new(0),
+            tasks: Mutex::default(),
+            loops: Mutex::default(),
+            origin: Instant::now(),
+        });
+        inner.spawn(find_positions(Arc::clone(&inner)));
+        inner.spawn(follow_metadata(Arc::clone(&inner)));
+        if inner.membership.is_some() {
+            inner.spawn(send_heartbeats(Arc::clone(&inner)));
+        }
+        Ok(Consumer { inner })
+    }
+
+    /// Joins the group for these topics, at the next poll. Replaces an earlier subscription.
+    ///
+    /// # Errors
+    /// [`ClientError::WrongMode`] without a group or after `assign`.
+    pub fn subscribe(&self, topics: &[&str]) -> Result<(), ClientError> {
+        let Some(membership) = &self.inner.membership else {
+            return Err(ClientError::WrongMode { what: "subscribe needs a group" });
+        };
+        let mut mode = self.inner.mode();
+        match mode.kind {
+            Kind::Assigned => {
+                return Err(ClientError::WrongMode { what: "assign was called before subscribe" });
+            }
+            Kind::Closed => return Err(ClientError::Closed),
+            Kind::Idle | Kind::Subscribed(_) => {}
+        }
+        self.inner.client.track(topics.iter().copied());
+        mode.kind = Kind::Subscribed(topics.iter().map(|topic| Str::copy_from(topic)).collect());
+        drop(mode);
+        membership.want_rejoin();
+        Ok(())
+    }
+
+    /// Reads exactly these partitions, from the group's committed offset if there is a group, else by
+    /// `auto_offset_reset`. Partitions that were assigned before keep their place.
+    ///
+    /// # Errors
+    /// [`ClientError::WrongMode`] after `subscribe`.
+    pub fn assign(&self, partitions: &[TopicPartition]) -> Result<(), ClientError> {
+        let mut mode = self.inner.mode();
+        match mode.kind {
+            Kind::Subscribed(_) => {
+                return Err(ClientError::WrongMode { what: "subscribe was called before assign" });
+            }
+            Kind::Closed => return Err(ClientError::Closed),
+            Kind::Idle | Kind::Assigned => mode.kind = Kind::Assigned,
+        }
+        drop(mode);
+        self.inner.take_assignment(partitions);
+        Ok(())
+    }
+
     /// What is assigned now.
-    pub fn assignment(&self) -> Vec<TopicPartition> { todo!() }
+    pub fn assignment(&self) -> Vec<TopicPartition> {
+        self.inner.state().assignment()
+    }
+
     /// The next poll reads from here.
-    pub fn seek(&self, partition: &TopicPartition, offset: Offset) -> Result<(), ClientError> { let _ = (partition, offset); todo!() }
-    /// The next polls read from the first record at or after the time.
-    pub async fn seek_to_time(&self, time: TimestampMs) -> Result<(), ClientError> { let _ = time; todo!() }
-    /// The next record `poll` would return, if known.
-    pub fn position(&self, partition: &TopicPartition) -> Option<Offset> { let _ = partition; todo!() }
-    /// Records behind the end, per partition, as of the last fetch.
-    pub fn lag(&self) -> Vec<(TopicPartition, i64)> { todo!() }
-    /// Stops returning records of these partitions, keeping what is fetched.
-    pub fn pause(&self, partitions: &[TopicPartition]) { let _ = partitions; todo!() }
+    ///
+    /// # Errors
+    /// [`ClientError::WrongMode`] if the partition is not assigned.
+    pub fn seek(&self, partition: &TopicPartition, offset: Offset) -> Result<(), ClientError> {
+        if !self.inner.state().seek(partition, offset) {
+            return Err(ClientError::WrongMode { what: "seek of a partition not assigned" });
+        }
+        self.inner.work_changed();
+        Ok(())
+    }
+
+    /// The next polls read every assigned partition from its first record of this time or later; where
+    /// there is none, from the end.
+    pub fn seek_to_time(&self, time: TimestampMs) {
+        self.seek_all(Start::Time(time));
+    }
+
+    /// The next polls read every assigned partition from its first record.
+    pub fn seek_to_beginning(&self) {
+        self.seek_all(Start::Reset(AutoOffsetReset::Earliest));
+    }
+
+    /// The next polls read only what comes from now on.
+    pub fn seek_to_end(&self) {
+        self.seek_all(Start::Reset(AutoOffsetReset::Latest));
+    }
+
+    fn seek_all(&self, start: Start) {
+        let mut state = self.inner.state();
+        for partition in state.assignment() {
+            state.seek_by(&partition, start);
+        }
+        drop(state);
+        self.inner.work_changed();
+    }
+
+    /// The next offset `poll` would return, if known.
+    pub fn position(&self, partition: &TopicPartition) -> Option<Offset> {
+        self.inner.state().position(partition)
+    }
+
+    /// Records between position and end per partition, as of its last fetch.
+    pub fn lag(&self) -> Vec<(TopicPartition, i64)> {
+        self.inner.state().lag()
+    }
+
+    /// Returns no more records of these partitions, keeping what is fetched.
+    pub fn pause(&self, partitions: &[TopicPartition]) {
+        self.inner.state().set_paused(partitions, true);
+    }
+
     /// Undoes `pause`.
-    pub fn resume(&self, partitions: &[TopicPartition]) { let _ = partitions; todo!() }
-    /// Records, as soon as there are any; an empty vector after `timeout`. Cancel safe: no record is lost if the future is dropped.
-    pub async fn poll(&self, timeout: Duration) -> Result<Vec<ConsumedRecord>, ClientError> { let _ = timeout; todo!() }
-    /// Commits these offsets (the next to read).
-    pub async fn commit(&self, offsets: &[PartitionOffset]) -> Result<(), ClientError> { let _ = offsets; todo!() }
+    pub fn resume(&self, partitions: &[TopicPartition]) {
+        self.inner.state().set_paused(partitions, false);
+        self.inner.work_changed();
+        self.inner.arrived.notify_waiters();
+    }
+
+    /// Records, as soon as there are any, at most `poll_records_max`; none after `timeout`.
+    ///
+    /// By calling it a program says that it has dealt with what earlier polls returned. Cancel safe:
+    /// dropping the future loses no record.
+    ///
+    /// # Errors
+    /// What a person must look at: no offset to start from, a damaged batch, access denied, a group
+    /// that does not take this member. What passes is retried in the background. Polling again goes on.
+    pub async fn poll(&self, timeout: Duration) -> Result<Vec<ConsumedRecord>, ClientError> {
+        let deadline = Instant::now() + timeout;
+        self.inner.state().note_consumed();
+        self.auto_commit();
+        loop {
+            // Made before the look, so that what comes in between is not missed.
+            let arrived = self.inner.arrived.notified();
+            self.drive_membership().await?;
+            let records = self.take_records()?;
+            if !records.is_empty() {
+                return Ok(records);
+            }
+            if tokio::time::timeout_at(deadline, arrived).await.is_err() {
+                // A program that polls without a timeout must still let others run.
+                tokio::task::yield_now().await;
+                return Ok(Vec::new());
+            }
+        }
+    }
+
+    fn take_records(&self) -> Result<Vec<ConsumedRecord>, ClientError> {
+        let inner = &self.inner;
+        let records_max = inner.config.poll_records_max.max(1);
+        let mut records: Vec<ConsumedRecord> = Vec::new();
+        while records.len() < records_max {
+            let Some(mut chunk) = inner.state().take_chunk() else { break };
+            let (partition, epoch) = (chunk.partition().clone(), chunk.epoch());
+            let taken = chunk.take(records_max - records.len(), &inner.config);
+            let mut state = inner.state();
+            if state.hand_over(chunk, taken.next, taken.is_done) {
+                if records.is_empty() {
+                    records = taken.records;
+                } else {
+                    records.extend(taken.records);
+                }
+            }
+            if let Some(error) = taken.damaged {
+                state.damaged(&partition, epoch, error);
+            }
+            drop(state);
+            inner.work_changed();
+        }
+        if records.is_empty() {
+            if let Some(error) = inner.state().take_error() {
+                return Err(error);
+            }
+        }
+        Ok(records)
+    }
+
+    /// Commits these offsets (each the next to read).
+    ///
+    /// # Errors
+    /// The broker's, once retries are over; [`ClientError::WrongMode`] without a group.
+    pub async fn commit(&self, offsets: &[PartitionOffset]) -> Result<(), ClientError> {
+        self.inner.membership()?.commit(offsets).await
+    }
+
     /// Commits everything returned by polls so far.
-    pub async fn commit_consumed(&self) -> Result<(), ClientError> { todo!() }
+    ///
+    /// # Errors
+    /// As `commit`.
+    pub async fn commit_consumed(&self) -> Result<(), ClientError> {
+        let positions = self.inner.state().positions();
+        self.commit(&partition_offsets(positions)).await
+    }
+
     /// Commits in the background; errors are logged.
-    pub fn commit_async(&self, offsets: Vec<PartitionOffset>) { let _ = offsets; todo!() }
-    /// Committed offsets of these partitions; `None` where there is none.
-    pub async fn committed(&self, partitions: &[TopicPartition]) -> Result<Vec<Option<Offset>>, ClientError> { let _ = partitions; todo!() }
-    /// Commits if configured so, leaves the group, stops fetching.
-    pub async fn close(&self) -> Result<(), ClientError> { todo!() }
+    pub fn commit_async(&self, offsets: Vec<PartitionOffset>) {
+        let Some(membership) = self.inner.membership.clone() else { return };
+        if offsets.is_empty() {
+            return;
+        }
+        self.inner.spawn(async move {
+            if let Err(error) = membership.commit(&offsets).await {
+                tracing::warn!(%error, code = error.code(), "commit failed");
+            }
+        });
+    }
+
+    /// Committed offsets of these partitions, in their order; `None` where there is none.
+    ///
+    /// # Errors
+    /// As `commit`.
+    pub async fn committed(
+        &self,
+        partitions: &[TopicPartition],
+    ) -> Result<Vec<Option<Offset>>, ClientError> {
+        self.inner.membership()?.committed(partitions).await
+    }
+
+    fn auto_commit(&self) {
+        let Some(membership) = &self.inner.membership else { return };
+        let Some(interval_ms) = membership.config().auto_commit_interval_ms else { return };
+        let mut mode = self.inner.mode();
+        if mode.committed_at.elapsed() < Duration::from_millis(interval_ms.into()) {
+            return;
+        }
+        mode.committed_at = Instant::now();
+        drop(mode);
+        let consumed = self.inner.state().consumed();
+        self.commit_async(partition_offsets(consumed));
+    }
+
+    /// Gives partitions up and joins again where the group wants it; takes over what a join brought.
+    async fn drive_membership(&self) -> Result<(), ClientError> {
+        let Some(membership) = &self.inner.membership else { return self.inner.open() };
+        let topics = {
+            let mut mode = self.inner.mode();
+            let topics = match &mode.kind {
+                Kind::Closed => return Err(ClientError::Closed),
+                Kind::Idle | Kind::Assigned => return Ok(()),
+                Kind::Subscribed(topics) => topics.clone(),
+            };
+            if let Some(joined) = mode.joined.take() {
+                mode.joining = false;
+                drop(mode);
+                let partitions = joined?;
+                self.inner.take_assignment(&partitions);
+                if let Some(hook) = &membership.config().hook {
+                    hook.assigned(&partitions);
+                }
+            } else if mode.joining {
+                return Ok(());
+            }
+            topics
+        };
+        match membership.rejoin() {
+            Rejoin::No if membership.is_member() => return Ok(()),
+            Rejoin::No | Rejoin::Rebalance => self.give_up(membership).await,
+            Rejoin::Lost => self.forget(membership),
+        }
+        self.inner.mode().joining = true;
+        self.inner.spawn(join(Arc::clone(&self.inner), Arc::clone(membership), topics));
+        Ok(())
+    }
+
+    /// Commits what is to be committed, then lets go.
+    async fn give_up(&self, membership: &Membership) {
+        let partitions = self.assignment();
+        if partitions.is_empty() {
+            return;
+        }
+        let mut offsets = Vec::new();
+        if membership.config().commit_on_revoke {
+            offsets = partition_offsets(self.inner.state().consumed());
+        }
+        if let Some(hook) = &membership.config().hook {
+            for chosen in hook.revoked(&partitions) {
+                offsets.retain(|entry| entry.partition != chosen.partition);
+                offsets.push(chosen);
+            }
+        }
+        let committed = tokio::time::timeout(REVOKE_COMMIT, membership.commit(&offsets)).await;
+        if let Ok(Err(error)) = committed {
+            tracing::warn!(%error, code = error.code(), "commit before a rebalance failed");
+        }
+        self.inner.state().clear();
+    }
+
+    fn forget(&self, membership: &Membership) {
+        let partitions = self.assignment();
+        self.inner.state().clear();
+        if let (Some(hook), false) = (&membership.config().hook, partitions.is_empty()) {
+            hook.lost(&partitions);
+        }
+    }
+
+    /// Commits where configured so, leaves the group, stops fetching. What earlier polls returned
+    /// counts as dealt with.
+    ///
+    /// # Errors
+    /// If the group could not be told; the consumer is closed all the same.
+    pub async fn close(&self) -> Result<(), ClientError> {
+        let was_subscribed = {
+            let mut mode = self.inner.mode();
+            let kind = std::mem::replace(&mut mode.kind, Kind::Closed);
+            matches!(kind, Kind::Subscribed(_))
+        };
+        self.inner.state().note_consumed();
+        let mut result = Ok(());
+        if let Some(membership) = &self.inner.membership {
+            if membership.is_member() || !was_subscribed {
+                self.give_up(membership).await;
+            }
+            if was_subscribed {
+                result = membership.leave().await;
+            }
+        }
+        self.inner.stop();
+        result
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        self.inner.stop();
+    }
+}
+
+impl Inner {
+    fn state(&self) -> MutexGuard<'_, FetchState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn mode(&self) -> MutexGuard<'_, Mode> {
+        self.mode.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn membership(&self) -> Result<&Arc<Membership>, ClientError> {
+        let missing = ClientError::WrongMode { what: "commits need a group" };
+        self.membership.as_ref().ok_or(missing)
+    }
+
+    fn open(&self) -> Result<(), ClientError> {
+        if self.mode().kind == Kind::Closed {
+            return Err(ClientError::Closed);
+        }
+        Ok(())
+    }
+
+    fn now(&self) -> MonoMs {
+        MonoMs(u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+
+    fn spawn(&self, task: impl std::future::Future<Output = ()> + Send + 'static) {
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        // Commits come and go; their handles must not pile up.
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(task);
+    }
+
+    fn stop(&self) {
+        self.mode().kind = Kind::Closed;
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        tasks.abort_all();
+        *tasks = JoinSet::new();
+        drop(tasks);
+        self.client.drop_lane(self.lane);
+        self.arrived.notify_waiters();
+    }
+
+    fn work_changed(&self) {
+        self.work.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    fn take_assignment(self: &Arc<Self>, partitions: &[TopicPartition]) {
+        let start = match self.membership {
+            Some(_) => Start::Committed,
+            None => Start::Reset(self.config.auto_offset_reset),
+        };
+        self.client.track(partitions.iter().map(|partition| &*partition.topic));
+        self.state().assign(partitions, start);
+        self.ensure_loops();
+        self.work_changed();
+    }
+
+    fn ensure_loops(self: &Arc<Self>) {
+        let leaders = self.state().leaders(&self.client.view());
+        let mut loops = self.loops.lock().unwrap_or_else(PoisonError::into_inner);
+        for node in leaders {
+            if loops.insert(node) {
+                self.spawn(fetch_from(Arc::clone(self), node));
+            }
+        }
+    }
+}
+
+fn partition_offsets(positions: Vec<(TopicPartition, Offset)>) -> Vec<PartitionOffset> {
+    positions.into_iter().map(|(partition, offset)| PartitionOffset { partition, offset }).collect()
+}
+
+async fn join(inner: Arc<Inner>, membership: Arc<Membership>, topics: Vec<Str>) {
+    let joined = membership.join(&topics).await;
+    inner.mode().joined = Some(joined);
+    inner.arrived.notify_waiters();
+}
+
+async fn send_heartbeats(inner: Arc<Inner>) {
+    let Some(membership) = inner.membership.clone() else { return };
+    membership.heartbeats(|| inner.arrived.notify_waiters()).await;
+}
+
+/// Starts fetch loops for new leaders, and the loops after each change.
+async fn follow_metadata(inner: Arc<Inner>) {
+    let mut changes = inner.client.changes();
+    while changes.changed().await.is_ok() {
+        inner.ensure_loops();
+        inner.work_changed();
+        // The leader of a group looks for new partitions in `poll`.
+        inner.arrived.notify_waiters();
+    }
+}
+
+/// Fetches from one broker, one request at a time.
+async fn fetch_from(inner: Arc<Inner>, node: NodeId) {
+    let mut work = inner.work.subscribe();
+    loop {
+        work.mark_unchanged();
+        let plan = inner.state().plan(node, &inner.client.view(), inner.now());
+        match plan {
+            Plan::Fetch { request, ids_known, partitions } => {
+                let version_max = if ids_known { i16::MAX } else { FETCH_VERSION_BY_NAME_MAX };
+                fetch_once(&inner, node, &request, version_max, &partitions).await;
+            }
+            Plan::WaitUntil(at) => {
+                let at = inner.origin + Duration::from_millis(at.0);
+                let _ = tokio::time::timeout_at(at, work.changed()).await;
+            }
+            Plan::Wait => {
+                if work.changed().await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+async fn fetch_once(
+    inner: &Arc<Inner>,
+    node: NodeId,
+    request: &FetchRequest,
+    version_max: i16,
+    partitions: &[Fetching],
+) {
+    let timeout_ms =
+        inner.client.config().request_timeout_ms.saturating_add(inner.config.fetch_wait_ms_max);
+    let asked = async {
+        let connection = inner.client.connection(node, inner.lane).await?;
+        connection.request(request, version_max, timeout_ms).await
+    };
+    match asked.await {
+        Ok(response) => {
+            let effects = inner.state().on_fetched(partitions, response, inner.now());
+            if effects.refresh_metadata {
+                inner.client.refresh_soon();
+            }
+            if effects.arrived {
+                inner.arrived.notify_waiters();
+            }
+            if effects.unresolved {
+                inner.work_changed();
+            }
+        }
+        Err(error) => {
+            tracing::debug!(%error, "fetch got no answer");
+            inner.state().on_lost(partitions, inner.now());
+            inner.client.refresh_soon();
+        }
+    }
+}
+
+/// Finds where partitions start: committed offsets first, then by time or at an end.
+async fn find_positions(inner: Arc<Inner>) {
+    let mut work = inner.work.subscribe();
+    let mut failures = 0;
+    loop {
+        work.mark_unchanged();
+        let unresolved = inner.state().unresolved();
+        if unresolved.is_empty() {
+            failures = 0;
+            if work.changed().await.is_err() {
+                return;
+            }
+            continue;
+        }
+        match find_some(&inner, &unresolved).await {
+            Ok(()) => inner.work_changed(),
+            Err(error) if error.is_retriable() => {
+                tracing::debug!(%error, "positions not found yet");
+                tokio::time::sleep(inner.client.retry_wait(failures)).await;
+                failures += 1;
+            }
+            Err(error) => {
+                let mut state = inner.state();
+                for (partition, epoch, _) in &unresolved {
+                    state.unresolvable(partition, *epoch, &error);
+                }
+                drop(state);
+                inner.arrived.notify_waiters();
+            }
+        }
+    }
+}
+
+async fn find_some(
+    inner: &Arc<Inner>,
+    unresolved: &[(TopicPartition, u64, Start)],
+) -> Result<(), ClientError> {
+    let committed: Vec<_> =
+        unresolved.iter().filter(|(_, _, start)| *start == Start::Committed).collect();
+    if !committed.is_empty() {
+        let partitions: Vec<TopicPartition> = committed.iter().map(|(p, ..)| p.clone()).collect();
+        let offsets = inner.membership()?.committed(&partitions).await?;
+        let mut state = inner.state();
+        for ((partition, epoch, _), offset) in committed.into_iter().zip(offsets) {
+            match offset {
+                Some(offset) => state.resolve(partition, *epoch, offset),
+                None => state.no_committed(partition, *epoch),
+            }
+        }
+        drop(state);
+        inner.arrived.notify_waiters();
+        return Ok(());
+    }
+    let spec = |start| match start {
+        Start::Committed | Start::Reset(AutoOffsetReset::Latest) => Some(OffsetSpec::Latest),
+        Start::Reset(AutoOffsetReset::Earliest) => Some(OffsetSpec::Earliest),
+        Start::Reset(AutoOffsetReset::None) => None,
+        Start::Time(time) => Some(OffsetSpec::AtTime(time)),
+    };
+    let mut asked = Vec::new();
+    for (partition, epoch, start) in unresolved {
+        match spec(*start) {
+            Some(spec) => asked.push((partition.clone(), spec)),
+            None => inner.state().no_committed(partition, *epoch),
+        }
+    }
+    let found = list_offsets(&inner.client, &asked, inner.config.isolation).await?;
+    let mut state = inner.state();
+    for (partition, offset) in found {
+        let epoch = unresolved.iter().find(|(known, ..)| *known == partition).map(|(_, e, _)| *e);
+        match (epoch, offset) {
+            (Some(epoch), Some(offset)) => state.resolve(&partition, epoch, offset),
+            // No record of that time or later: from the end.
+            (Some(_), None) => {
+                state.seek_by(&partition, Start::Reset(AutoOffsetReset::Latest));
+            }
+            (None, _) => {}
+        }
+    }
+    drop(state);
+    inner.arrived.notify_waiters();
+    Ok(())
 }

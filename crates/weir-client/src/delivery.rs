@@ -1,8 +1,15 @@
-//! API skeleton, being filled in.
+//! What became of a record: futures that cost no allocation per record.
+//!
+//! All records of a batch share its fate, so they share one [`Completion`]; a [`Delivery`] is a
+//! counted reference to it and the record's index in the batch.
+
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::task::{Context, Poll, Waker};
+
 use weir_protocol::types::{Offset, PartitionId, TimestampMs};
+
 use crate::error::ProduceError;
 
 /// Where a record lies.
@@ -10,30 +17,186 @@ use crate::error::ProduceError;
 pub struct RecordMetadata {
     /// Its partition.
     pub partition: PartitionId,
-    /// Its offset, or `None` where the broker did not say (acks none, or a duplicate long past).
+    /// Its offset, or `None` where the broker did not say: with acks none, or for a duplicate that it
+    /// no longer remembers.
     pub offset: Option<Offset>,
     /// The broker's append time, where the topic uses that.
     pub append_time: Option<TimestampMs>,
 }
-/// The fate of one record: await it. Dropping it does not stop the record.
-#[derive(Debug)]
-pub struct Delivery {}
-impl Delivery {
-    /// The partition the record went to.
-    pub fn partition(&self) -> PartitionId { todo!() }
-    /// The outcome, if it is known by now.
-    pub fn try_result(&self) -> Option<Result<RecordMetadata, ProduceError>> { todo!() }
+
+/// What became of a batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Acknowledged.
+    Acked {
+        /// Offset of its first record, where known.
+        base_offset: Option<Offset>,
+        /// The broker's append time, where the topic uses that.
+        append_time: Option<TimestampMs>,
+    },
+    /// Failed for good.
+    Failed(ProduceError),
 }
+
+/// The shared fate of the records of one batch.
+#[derive(Debug)]
+pub(crate) struct Completion {
+    partition: PartitionId,
+    outcome: OnceLock<Outcome>,
+    waiters: Mutex<Vec<Waker>>,
+}
+
+impl Completion {
+    pub(crate) fn new(partition: PartitionId) -> Arc<Self> {
+        Arc::new(Completion {
+            partition,
+            outcome: OnceLock::new(),
+            waiters: Mutex::new(Vec::new()),
+        })
+    }
+
+    /// Sets the outcome and wakes everybody. Only the first call counts.
+    pub(crate) fn complete(&self, outcome: Outcome) {
+        if self.outcome.set(outcome).is_err() {
+            return;
+        }
+        let waiters =
+            std::mem::take(&mut *self.waiters.lock().unwrap_or_else(PoisonError::into_inner));
+        waiters.into_iter().for_each(Waker::wake);
+    }
+
+    /// The outcome, or the waker is kept and woken when it is there.
+    fn poll(&self, cx: &Context<'_>) -> Poll<&Outcome> {
+        if let Some(outcome) = self.outcome.get() {
+            return Poll::Ready(outcome);
+        }
+        let mut waiters = self.waiters.lock().unwrap_or_else(PoisonError::into_inner);
+        // Set between the first look and the lock: its waker list was taken already.
+        if let Some(outcome) = self.outcome.get() {
+            return Poll::Ready(outcome);
+        }
+        // A task that awaits many records of a batch registers once, not once per record.
+        if !waiters.iter().rev().take(4).any(|waker| waker.will_wake(cx.waker())) {
+            waiters.push(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    fn of_record(&self, outcome: &Outcome, index: u32) -> Result<RecordMetadata, ProduceError> {
+        match outcome {
+            Outcome::Acked { base_offset, append_time } => Ok(RecordMetadata {
+                partition: self.partition,
+                offset: base_offset.map(|base| base.plus(i64::from(index))),
+                append_time: *append_time,
+            }),
+            Outcome::Failed(error) => Err(error.clone()),
+        }
+    }
+}
+
+/// The fate of one record: await it. Dropping it does not stop the record.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    completion: Arc<Completion>,
+    index: u32,
+}
+
+impl Delivery {
+    pub(crate) fn new(completion: Arc<Completion>, index: u32) -> Self {
+        Delivery { completion, index }
+    }
+
+    /// The partition the record went to.
+    pub fn partition(&self) -> PartitionId {
+        self.completion.partition
+    }
+
+    /// The outcome, if it is known by now.
+    pub fn try_result(&self) -> Option<Result<RecordMetadata, ProduceError>> {
+        let outcome = self.completion.outcome.get()?;
+        Some(self.completion.of_record(outcome, self.index))
+    }
+}
+
 impl Future for Delivery {
     type Output = Result<RecordMetadata, ProduceError>;
-    fn poll(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<Self::Output> { todo!() }
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.completion.poll(cx).map(|outcome| self.completion.of_record(outcome, self.index))
+    }
 }
-/// The fate of all records of one `send_batch`: await `wait`.
-#[derive(Debug)]
-pub struct BatchDelivery {}
+
+/// The fate of all records of one `send_batch`: await [`BatchDelivery::wait`].
+#[derive(Debug, Default)]
+pub struct BatchDelivery {
+    pub(crate) completions: Vec<Arc<Completion>>,
+    pub(crate) count: usize,
+}
+
 impl BatchDelivery {
     /// How many records it stands for.
-    pub fn count(&self) -> usize { todo!() }
-    /// Waits for all; the first error if any failed.
-    pub async fn wait(self) -> Result<(), ProduceError> { todo!() }
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Waits for all of them.
+    ///
+    /// # Errors
+    /// The first error met, once all are decided; others may have been delivered.
+    pub async fn wait(self) -> Result<(), ProduceError> {
+        let mut first_error = None;
+        for completion in self.completions {
+            let outcome = std::future::poll_fn(|cx| completion.poll(cx).map(Outcome::clone)).await;
+            if let Outcome::Failed(error) = outcome {
+                first_error.get_or_insert(error);
+            }
+        }
+        first_error.map_or(Ok(()), Err)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn records_of_a_batch_get_consecutive_offsets() {
+        let completion = Completion::new(PartitionId(3));
+        let deliveries: Vec<Delivery> =
+            (0..3).map(|index| Delivery::new(Arc::clone(&completion), index)).collect();
+        assert_eq!(deliveries[0].try_result(), None);
+        let waiting = tokio::spawn({
+            let delivery = deliveries[2].clone();
+            async move { delivery.await }
+        });
+        tokio::task::yield_now().await;
+        completion.complete(Outcome::Acked { base_offset: Some(Offset(40)), append_time: None });
+        assert_eq!(waiting.await.unwrap().unwrap().offset, Some(Offset(42)));
+        assert_eq!(deliveries[1].clone().await.unwrap().offset, Some(Offset(41)));
+        assert_eq!(deliveries[0].partition(), PartitionId(3));
+    }
+
+    #[tokio::test]
+    async fn only_the_first_outcome_counts() {
+        let completion = Completion::new(PartitionId(0));
+        completion.complete(Outcome::Failed(ProduceError::Abandoned));
+        completion.complete(Outcome::Acked { base_offset: None, append_time: None });
+        assert_eq!(Delivery::new(completion, 0).await, Err(ProduceError::Abandoned));
+    }
+
+    #[tokio::test]
+    async fn one_task_registers_once_for_many_records() {
+        let completion = Completion::new(PartitionId(0));
+        let mut waiting: Vec<_> = (0..100)
+            .map(|index| Box::pin(Delivery::new(Arc::clone(&completion), index)))
+            .collect();
+        std::future::poll_fn(|cx| {
+            for delivery in &mut waiting {
+                assert!(delivery.as_mut().poll(cx).is_pending());
+            }
+            Poll::Ready(())
+        })
+        .await;
+        assert_eq!(completion.waiters.lock().unwrap().len(), 1);
+    }
 }

@@ -51,5 +51,5 @@ pub use record::{ConsumedRecord, Record};
 pub use transport::{MemTransport, TcpTransport, Transport};
 
 /// A record header: a name and a value that may be null.
-pub use weir_protocol::batch::Header;
+pub use weir_protocol::batch::{Header, Headers};
 pub use weir_protocol::compression::Codec;

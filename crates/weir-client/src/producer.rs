@@ -1,16 +1,25 @@
-//! API skeleton, being filled in.
-use std::sync::Arc;
+//! The producer: records in, deliveries out.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
+
+use tokio::time::Instant;
+use weir_protocol::types::TimestampMs;
+
+use crate::accumulator::{Accumulator, Appended, Life, Slot};
 use crate::client::Client;
-use crate::config::ProducerConfig;
-use crate::delivery::{BatchDelivery, Delivery};
+use crate::config::{Acks, ProducerConfig, IDEMPOTENT_IN_FLIGHT_MAX};
+use crate::delivery::{BatchDelivery, Completion, Delivery};
 use crate::error::{ClientError, ProduceError};
 use crate::record::Record;
+use crate::sender::Shared;
 
-/// Figures of a producer since its start.
+/// Figures of a producer since it was made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ProducerStats {
-    /// Records taken by `send`.
+    /// Records taken.
     pub records_sent: u64,
     /// Records acknowledged.
     pub records_acked: u64,
@@ -18,9 +27,9 @@ pub struct ProducerStats {
     pub records_failed: u64,
     /// Batches sent again.
     pub retries: u64,
-    /// Produce requests written.
+    /// Produce requests made.
     pub requests: u64,
-    /// Bytes of record batches written.
+    /// Bytes of record batches sent, retries included, before compression on the first send.
     pub bytes: u64,
     /// Bytes of records not answered yet.
     pub buffered_bytes: usize,
@@ -28,42 +37,345 @@ pub struct ProducerStats {
     pub buffered_records: u64,
 }
 
-/// Sends records, batched per partition, idempotent by default. Cheap to share by `Arc`; all methods take `&self`.
-/// Must be made inside a tokio runtime.
+/// Sends records, batched per partition, idempotent by default.
+///
+/// All methods take `&self`; share it by `Arc`. Dropping it abandons what is not delivered: `close`
+/// first.
 #[derive(Debug)]
-pub struct Producer {}
-impl Producer {
-    /// Makes a producer and starts it.
-    pub fn new(client: Arc<Client>, config: ProducerConfig) -> Result<Producer, ClientError> { let _ = (client, config); todo!() }
-    /// Starts again after `close`.
-    pub fn start(&self) -> Result<(), ProduceError> { todo!() }
-    /// Waits until the topic's partitions are known (creating it where the cluster allows), so that `send` takes records for it.
-    pub async fn ready(&self, topic: &str) -> Result<(), ProduceError> { let _ = topic; todo!() }
-    /// How many partitions the topic has, if known.
-    pub fn partition_count(&self, topic: &str) -> Option<i32> { let _ = topic; todo!() }
-    /// Encodes the record into the open batch of its partition. Never waits, never allocates per record.
-    pub fn send(&self, record: Record<'_>) -> Result<Delivery, ProduceError> { let _ = record; todo!() }
-    /// Like `send`, but waits for metadata and room, up to `max_block_ms`. Returns when the record is taken, not when it is delivered.
-    pub async fn send_wait(&self, record: Record<'_>) -> Result<Delivery, ProduceError> { let _ = record; todo!() }
-    /// Takes the lock once for many records: `f` appends as many as it likes. Its value comes back with one delivery for all.
-    pub fn send_batch<R>(&self, f: impl FnOnce(&mut Appender<'_>) -> R) -> (R, BatchDelivery) { let _ = f; todo!() }
-    /// Waits until there is room again after `BufferFull` (at most `max_block_ms`).
-    pub async fn wait_for_room(&self) -> Result<(), ProduceError> { todo!() }
-    /// Waits until everything sent before this call is delivered or failed.
-    pub async fn flush(&self) { todo!() }
-    /// Takes no more records, delivers what is there until the deadline, then fails the rest with `Abandoned`.
-    pub async fn close(&self, deadline: Duration) -> Result<(), ProduceError> { let _ = deadline; todo!() }
-    /// Figures since start.
-    pub fn stats(&self) -> ProducerStats { todo!() }
+pub struct Producer {
+    shared: Arc<Shared>,
+    next_stamp: AtomicU64,
 }
-/// Holds the producer's lock for many appends.
-#[derive(Debug)]
-pub struct Appender<'a> { _p: &'a Producer }
+
+impl Producer {
+    /// Makes a producer and starts it. Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// [`ClientError::Config`] for settings that contradict each other.
+    pub fn new(client: Arc<Client>, config: ProducerConfig) -> Result<Producer, ClientError> {
+        check(&config)?;
+        let shared = Shared::new(client, config);
+        shared.start();
+        Ok(Producer { shared, next_stamp: AtomicU64::new(1) })
+    }
+
+    /// Starts it again after `close`.
+    ///
+    /// # Errors
+    /// [`ProduceError::AlreadyRunning`] if it was not closed.
+    pub fn start(&self) -> Result<(), ProduceError> {
+        self.shared.core().restart()?;
+        self.shared.start();
+        Ok(())
+    }
+
+    /// Waits until the topic's partitions are known, so that `send` takes records for it. Creates the
+    /// topic where the cluster does that. Waits at most `max_block_ms`.
+    ///
+    /// # Errors
+    /// [`ProduceError::TopicNotReady`] when the time is over, [`ProduceError::TopicRefused`] when the
+    /// cluster says no.
+    pub async fn ready(&self, topic: &str) -> Result<(), ProduceError> {
+        self.ready_until(topic, self.block_deadline()).await
+    }
+
+    async fn ready_until(&self, topic: &str, deadline: Instant) -> Result<(), ProduceError> {
+        self.shared.want_topic(topic);
+        let left = deadline.saturating_duration_since(Instant::now());
+        match self.shared.client.topic(topic, left).await {
+            Ok(_) => {
+                self.shared.update_topics();
+                Ok(())
+            }
+            Err(ClientError::Broker { code, .. }) => {
+                Err(ProduceError::TopicRefused { topic: topic.to_owned(), code })
+            }
+            Err(_) => Err(ProduceError::TopicNotReady { topic: topic.to_owned() }),
+        }
+    }
+
+    /// How many partitions the topic has, if that is known.
+    pub fn partition_count(&self, topic: &str) -> Option<i32> {
+        self.shared.core().partition_count(topic)
+    }
+
+    /// Encodes the record into the open batch of its partition. Never waits.
+    ///
+    /// # Errors
+    /// [`ProduceError::BufferFull`], [`ProduceError::TopicNotReady`] (see [`Producer::ready`]),
+    /// [`ProduceError::RecordTooLarge`], [`ProduceError::NoSuchPartition`],
+    /// [`ProduceError::ShuttingDown`], [`ProduceError::NotRunning`]. The record was not taken then.
+    pub fn send(&self, record: Record<'_>) -> Result<Delivery, ProduceError> {
+        let mut appender = self.appender();
+        appender.append_tracked(&record)
+    }
+
+    /// As `send`, but waits for metadata and room, up to `max_block_ms`. Returns when the record is
+    /// taken; await the delivery to know it is safe.
+    ///
+    /// # Errors
+    /// As `send`, when the time is over.
+    pub async fn send_wait(&self, record: Record<'_>) -> Result<Delivery, ProduceError> {
+        let deadline = self.block_deadline();
+        loop {
+            // Enabled before the attempt, so that room freed in between is not missed.
+            let room = self.shared.room.notified();
+            let error = match self.send(record) {
+                Err(error @ ProduceError::BufferFull { .. }) => error,
+                Err(ProduceError::TopicNotReady { .. }) => {
+                    self.ready_until(record.topic, deadline).await?;
+                    continue;
+                }
+                done => return done,
+            };
+            if tokio::time::timeout_at(deadline, room).await.is_err() {
+                return Err(error);
+            }
+        }
+    }
+
+    /// Takes the lock once for many records: `append` appends as many as it likes. What it returns
+    /// comes back with one delivery for all records taken.
+    ///
+    /// While `append` runs no other call of this producer gets on, so it should only make records.
+    pub fn send_batch<R>(
+        &self,
+        append: impl FnOnce(&mut Appender<'_>) -> R,
+    ) -> (R, BatchDelivery) {
+        let mut appender = self.appender();
+        appender.stamp = self.next_stamp.fetch_add(1, Ordering::Relaxed);
+        let result = append(&mut appender);
+        let delivery = std::mem::take(&mut appender.delivery);
+        (result, delivery)
+    }
+
+    /// Waits, after [`ProduceError::BufferFull`], until something was delivered or failed; at most
+    /// `max_block_ms`. Then try again.
+    ///
+    /// # Errors
+    /// [`ProduceError::BufferFull`] when the time is over.
+    pub async fn wait_for_room(&self) -> Result<(), ProduceError> {
+        let deadline = self.block_deadline();
+        loop {
+            let room = self.shared.room.notified();
+            if self.shared.core().has_freed_room() {
+                return Ok(());
+            }
+            if tokio::time::timeout_at(deadline, room).await.is_err() {
+                return Err(ProduceError::BufferFull {
+                    used_bytes: self.shared.core().buffered_bytes(),
+                    limit_bytes: self.shared.config.buffer_bytes_max,
+                    partition: None,
+                });
+            }
+        }
+    }
+
+    /// Waits until everything sent before this call is delivered or failed.
+    pub async fn flush(&self) {
+        let completions = self.shared.core().seal_all();
+        self.shared.wake_brokers();
+        decided(completions).await;
+    }
+
+    /// Takes no more records, delivers what is there until the deadline, then fails the rest with
+    /// [`ProduceError::Abandoned`].
+    ///
+    /// # Errors
+    /// [`ProduceError::Abandoned`] if something was abandoned, [`ProduceError::ShuttingDown`] or
+    /// [`ProduceError::NotRunning`] if it was closed before.
+    pub async fn close(&self, deadline: Duration) -> Result<(), ProduceError> {
+        let completions = {
+            let mut core = self.shared.core();
+            match core.life() {
+                Life::Running => core.set_life(Life::Draining),
+                Life::Draining => return Err(ProduceError::ShuttingDown),
+                Life::Stopped => return Err(ProduceError::NotRunning),
+            }
+            core.seal_all()
+        };
+        self.shared.wake_brokers();
+        let _ = tokio::time::timeout(deadline, decided(completions)).await;
+        if self.abandon() {
+            return Err(ProduceError::Abandoned);
+        }
+        Ok(())
+    }
+
+    /// Stops at once; `true` if records were given up.
+    fn abandon(&self) -> bool {
+        let effects = self.shared.core().abandon_all();
+        self.shared.stop();
+        let any = !effects.completed.is_empty();
+        self.shared.announce(effects);
+        any
+    }
+
+    /// Figures since it was made.
+    pub fn stats(&self) -> ProducerStats {
+        let core = self.shared.core();
+        let counters = core.counters;
+        ProducerStats {
+            records_sent: counters.records_sent,
+            records_acked: counters.records_acked,
+            records_failed: counters.records_failed,
+            retries: counters.retries,
+            requests: counters.requests,
+            bytes: counters.bytes,
+            buffered_bytes: core.buffered_bytes(),
+            buffered_records: core.buffered_records(),
+        }
+    }
+
+    fn block_deadline(&self) -> Instant {
+        Instant::now() + Duration::from_millis(self.shared.config.max_block_ms.into())
+    }
+
+    fn appender(&self) -> Appender<'_> {
+        Appender {
+            core: Some(self.shared.core()),
+            shared: &self.shared,
+            now: None,
+            stamp: 0,
+            delivery: BatchDelivery::default(),
+        }
+    }
+}
+
+impl Drop for Producer {
+    fn drop(&mut self) {
+        self.abandon();
+    }
+}
+
+async fn decided(completions: Vec<Arc<Completion>>) {
+    let all = BatchDelivery { count: 0, completions };
+    // Their errors belong to whoever sent them.
+    let _ = all.wait().await;
+}
+
+fn check(config: &ProducerConfig) -> Result<(), ClientError> {
+    let refuse = |key, reason: &str| Err(ClientError::Config { key, reason: reason.to_owned() });
+    if config.idempotent && config.acks != Acks::All {
+        return refuse("acks", "an idempotent producer needs acks all");
+    }
+    if config.in_flight_max == 0 {
+        return refuse("in_flight_max", "must be at least 1");
+    }
+    if config.idempotent && config.in_flight_max > IDEMPOTENT_IN_FLIGHT_MAX {
+        return refuse("in_flight_max", "an idempotent producer may have 5 requests in flight");
+    }
+    if config.batch_bytes_max > config.partition_buffer_bytes_max
+        || config.partition_buffer_bytes_max > config.buffer_bytes_max
+    {
+        return refuse(
+            "batch_bytes_max",
+            "must be at most partition_buffer_bytes_max, and that at most buffer_bytes_max",
+        );
+    }
+    Ok(())
+}
+
+/// Appends records while it holds the producer's lock; see [`Producer::send_batch`].
+pub struct Appender<'a> {
+    /// Always there until drop, which must free the lock before it wakes others.
+    core: Option<MutexGuard<'a, Accumulator>>,
+    shared: &'a Arc<Shared>,
+    /// Wall time, read at the first record that needs it.
+    now: Option<TimestampMs>,
+    stamp: u64,
+    delivery: BatchDelivery,
+}
+
+impl fmt::Debug for Appender<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Appender").field("delivery", &self.delivery).finish_non_exhaustive()
+    }
+}
+
 impl Appender<'_> {
-    /// As `Producer::send`, without a future for the single record.
-    pub fn append(&mut self, record: &Record<'_>) -> Result<(), ProduceError> { let _ = record; todo!() }
+    /// As [`Producer::send`], without a future of its own: the delivery of the whole `send_batch`
+    /// covers it.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn append(&mut self, record: &Record<'_>) -> Result<(), ProduceError> {
+        let now = self.wall_time(record);
+        let Some(core) = self.core.as_mut() else { return Err(ProduceError::NotRunning) };
+        let appended = core.append(record, now);
+        self.took(appended, record).map(drop)
+    }
+
     /// As `append`, with a future for this record.
-    pub fn append_tracked(&mut self, record: &Record<'_>) -> Result<Delivery, ProduceError> { let _ = record; todo!() }
-    /// As `append`; `write` puts the value in place, behind `value_bytes_hint` reserved. `record.value` is ignored.
-    pub fn append_with(&mut self, record: &Record<'_>, write: impl FnOnce(&mut Vec<u8>)) -> Result<(), ProduceError> { let _ = (record, write); todo!() }
+    ///
+    /// # Errors
+    /// As there.
+    pub fn append_tracked(&mut self, record: &Record<'_>) -> Result<Delivery, ProduceError> {
+        let now = self.wall_time(record);
+        let Some(core) = self.core.as_mut() else { return Err(ProduceError::NotRunning) };
+        let appended = core.append(record, now);
+        let slot = self.took(appended, record)?;
+        let appended = self.core.as_ref().and_then(|core| core.last_appended(slot));
+        let Some(Appended { completion, index }) = appended else {
+            return Err(ProduceError::NotRunning);
+        };
+        Ok(Delivery::new(completion, index))
+    }
+
+    /// As `append`, but `write` puts the value in place, at the end of the buffer it gets;
+    /// `record.value` is ignored. `value_bytes_hint` is about how many bytes it writes, or more.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn append_with(
+        &mut self,
+        record: &Record<'_>,
+        value_bytes_hint: usize,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<(), ProduceError> {
+        let now = self.wall_time(record);
+        let Some(core) = self.core.as_mut() else { return Err(ProduceError::NotRunning) };
+        let appended = core.append_with(record, value_bytes_hint, now, write);
+        self.took(appended, record).map(drop)
+    }
+
+    fn wall_time(&mut self, record: &Record<'_>) -> TimestampMs {
+        if record.timestamp.is_some() {
+            return TimestampMs(0);
+        }
+        let clock = &self.shared.client.config().clock;
+        *self.now.get_or_insert_with(|| clock.now())
+    }
+
+    fn took(
+        &mut self,
+        appended: Result<Slot, ProduceError>,
+        record: &Record<'_>,
+    ) -> Result<Slot, ProduceError> {
+        match appended {
+            Ok(slot) => {
+                self.delivery.count += 1;
+                if self.stamp != 0 {
+                    let first = self.core.as_mut().and_then(|core| core.touch(slot, self.stamp));
+                    self.delivery.completions.extend(first);
+                }
+                Ok(slot)
+            }
+            Err(error) => {
+                if matches!(error, ProduceError::TopicNotReady { .. }) {
+                    self.shared.want_topic(record.topic);
+                }
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Drop for Appender<'_> {
+    fn drop(&mut self) {
+        let Some(mut core) = self.core.take() else { return };
+        let wakes = core.take_wakes();
+        drop(core);
+        self.shared.wake(&wakes);
+    }
 }

@@ -1,7 +1,7 @@
 //! What goes in and what comes out: a record to send and a record consumed.
 
 use bytes::Bytes;
-use weir_protocol::batch::Header;
+use weir_protocol::batch::{Header, Headers};
 use weir_protocol::types::{Offset, PartitionId, Str, TimestampMs};
 
 /// One record to send. Everything is borrowed: the producer copies it once, into the open batch of
@@ -59,7 +59,7 @@ impl<'a> Record<'a> {
 
 /// One record read from a partition. Its bytes are slices of the fetched batch: cloning is cheap, and
 /// keeping one record keeps its whole batch in memory.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ConsumedRecord {
     /// The topic it was read from.
     pub topic: Str,
@@ -73,14 +73,14 @@ pub struct ConsumedRecord {
     pub key: Option<Bytes>,
     /// The value; `None` is a tombstone.
     pub value: Option<Bytes>,
-    /// Headers, in order; names may repeat.
-    pub headers: Vec<(Str, Option<Bytes>)>,
+    /// Headers, in order; names may repeat. Decoded when looked at.
+    pub headers: Headers,
 }
 
 impl ConsumedRecord {
-    /// The value of the last header of this name, as Kafka's `Headers.lastHeader`.
+    /// The value of the last header of this name, as Java's `Headers.lastHeader`; `None` if there is
+    /// none or it is null.
     pub fn header(&self, name: &str) -> Option<&[u8]> {
-        let (_, value) = self.headers.iter().rev().find(|(key, _)| &**key == name)?;
-        value.as_deref()
+        self.headers.get(name).flatten()
     }
 }

@@ -9,11 +9,11 @@ use std::fmt;
 
 use serde::de::{self, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use weir_client::timestamp::{format_rfc3339, parse_rfc3339};
 use weir_protocol::types::TimestampMs;
 
 use crate::error::EventError;
 use crate::schema::{self, Field, FieldType, Kind, Shape, ID_BYTES_MAX};
-use crate::time::{self, Rfc3339};
 
 /// Declares event types: the struct, its table for the schema, and its arm in [`validate`].
 macro_rules! events {
@@ -505,7 +505,7 @@ impl FieldType for Time {
 
 impl Serialize for Time {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&Rfc3339(self.0))
+        serializer.serialize_str(&format_rfc3339(self.0))
     }
 }
 
@@ -518,7 +518,7 @@ impl<'de> Deserialize<'de> for Time {
                 f.write_str("an RFC 3339 time")
             }
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Time, E> {
-                time::parse(text)
+                parse_rfc3339(text)
                     .map(Time)
                     .ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
             }
@@ -690,9 +690,9 @@ impl<'de> Deserialize<'de> for Reading {
 macro_rules! words {
     ($(#[doc = $about:literal])* $name:ident { $(#[doc = $word_about:literal] $word:ident = $text:literal,)* }) => {
         $(#[doc = $about])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum $name {
-            $(#[doc = $word_about] #[serde(rename = $text)] $word,)*
+            $(#[doc = $word_about] $word,)*
         }
 
         impl $name {
@@ -709,6 +709,20 @@ macro_rules! words {
                     $($text => Some(Self::$word),)*
                     _ => None,
                 }
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.name())
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = Text::deserialize(deserializer)?;
+                Self::from_name(&text)
+                    .ok_or_else(|| de::Error::unknown_variant(&text, &[$($text),*]))
             }
         }
 

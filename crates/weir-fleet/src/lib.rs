@@ -25,7 +25,6 @@ pub mod geofence;
 pub mod location;
 pub mod schema;
 pub mod task;
-pub mod time;
 pub mod trajectory;
 
 pub use alert::{Alert, AlertChange, AlertEngine, AutoAction, Order, Rule};

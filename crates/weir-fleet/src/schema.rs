@@ -7,10 +7,10 @@ use std::borrow::Cow;
 use std::sync::OnceLock;
 
 use serde_json::{json, Map, Value};
+use weir_client::timestamp::parse_rfc3339;
 
 use crate::error::EventError;
 use crate::events::SHAPES;
-use crate::time;
 
 /// Longest id in bytes: ids become record keys and file names of people's own tools.
 pub const ID_BYTES_MAX: usize = 128;
@@ -99,6 +99,11 @@ pub fn event_types() -> impl Iterator<Item = &'static str> {
     SHAPES.iter().map(|shape| shape.event_type)
 }
 
+/// The table of an event type, from which its schema is made.
+pub fn shape(event_type: &str) -> Option<&'static Shape> {
+    SHAPES.iter().copied().find(|shape| shape.event_type == event_type)
+}
+
 /// Says which field of `data` is not as `shape` wants it.
 ///
 /// Only called after the typed parse has failed with `fallback`, so it may be slow. What the table
@@ -142,10 +147,9 @@ fn fault_in_object(
             }
         };
         match object.get(field.name) {
-            None if field.required => Some(EventError::new(
-                path(),
-                format!("missing: {} is needed", field.kind.noun()),
-            )),
+            None if field.required => {
+                Some(EventError::new(path(), format!("missing: {} is needed", field.kind.noun())))
+            }
             None => None,
             Some(Value::Null) if !field.required => None,
             Some(value) => match (field.kind, value) {
@@ -168,7 +172,7 @@ impl Kind {
             (Self::Id, Value::Number(number)) => number.is_u64(),
             (Self::Id, Value::String(text)) => !text.is_empty() && text.len() <= ID_BYTES_MAX,
             (Self::Text, Value::String(_)) => true,
-            (Self::Time, Value::String(text)) => time::parse(text).is_some(),
+            (Self::Time, Value::String(text)) => parse_rfc3339(text).is_some(),
             (Self::Number { min, max }, Value::Number(number)) => {
                 number.as_f64().is_some_and(|number| in_range(number, min, max))
             }

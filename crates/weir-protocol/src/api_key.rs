@@ -31,11 +31,12 @@ macro_rules! api_keys {
                 }
             }
 
-            /// The versions that a Kafka 4.1.0 broker advertises. For APIs only controllers serve, or that it keeps
-            /// switched off, the stable versions of the schema.
+            /// The versions that a Kafka 4.1.0 broker advertises. For APIs only controllers serve,
+            /// or that it keeps switched off, the stable versions of the schema.
             ///
-            /// Produce begins at 0, though 0 to 2 are refused: else librdkafka up to 2.8 sends uncompressed
-            /// (KAFKA-18659). What is decoded here is [`Request::VERSIONS`](crate::Request::VERSIONS).
+            /// Produce begins at 0, though 0 to 2 are refused: else librdkafka up to 2.8 sends
+            /// uncompressed (KAFKA-18659). What is decoded here is
+            /// [`Request::VERSIONS`](crate::Request::VERSIONS).
             #[must_use]
             pub const fn versions(self) -> RangeInclusive<i16> {
                 match self {
@@ -173,7 +174,8 @@ impl ApiKey {
 
     /// The versions of the request and the response header.
     ///
-    /// An ApiVersions response always has header 0: a client that does not know the broker yet must be able to read it.
+    /// An ApiVersions response always has header 0: a client that does not know the broker yet must
+    /// be able to read it.
     #[must_use]
     pub const fn header_versions(self, version: i16) -> (i16, i16) {
         match (self.is_flexible(version), self) {

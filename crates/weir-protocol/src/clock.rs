@@ -1,6 +1,7 @@
 //! The seam through which time comes in.
 //!
-//! Cores take `now` as an argument. Shells hold a [`Clock`]; tests hold a [`ManualClock`] and turn it by hand.
+//! Cores take `now` as an argument. Shells hold a [`Clock`]; tests hold a [`ManualClock`] and turn
+//! it by hand.
 
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicI64, Ordering};

@@ -52,15 +52,21 @@ pub enum DecodeError {
         left_bytes: usize,
     },
     /// The decoded arrays would take more memory than the budget allows.
-    #[error("message would take {needed_bytes} bytes of memory, {left_bytes} are left of its budget")]
+    #[error(
+        "message would take {needed_bytes} bytes of memory, {left_bytes} are left of its budget"
+    )]
     HeapBudget {
         /// Memory the next array takes.
         needed_bytes: usize,
         /// Memory left of the budget.
         left_bytes: usize,
     },
-    /// A length prefix that no frame may have. Most often this is not Kafka's protocol at all: HTTP or TLS.
-    #[error("frame length {length} is not between 1 and {frame_bytes_max}: not Kafka's protocol, or a request too large")]
+    /// A length prefix that no frame may have. Most often this is not Kafka's protocol at all: HTTP
+    /// or TLS.
+    #[error(
+        "frame length {length} is not between 1 and {frame_bytes_max}: \
+         not Kafka's protocol, or a request too large"
+    )]
     FrameLength {
         /// What the four bytes say.
         length: i32,

@@ -17,8 +17,8 @@ macro_rules! error_codes {
             /// All of them, in the order of their numbers.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
 
-            /// The code of this number. Numbers that Kafka 4.1 does not know are [`ErrorCode::UnknownServerError`], as
-            /// clients of Kafka take them.
+            /// The code of this number. Numbers that Kafka 4.1 does not know are
+            /// [`ErrorCode::UnknownServerError`], as clients of Kafka take them.
             #[must_use]
             pub const fn from_code(code: i16) -> Self {
                 match code {

@@ -1,14 +1,17 @@
 //! Frames: a 4-byte length, a header, a body.
 //!
 //! ```text
-//! request   length i32 | api key i16 | api version i16 | correlation id i32 | client id nullable string | [tags] | body
+//! request   length i32 | api key i16 | api version i16 | correlation id i32
+//!           | client id nullable string | [tags] | body
 //! response  length i32 | correlation id i32 | [tags] | body
 //! ```
-//! The tags are there from header version 2 (request) and 1 (response) on. The client id is a classic string in every
-//! version, so that a broker can read the front of a header whose version it does not know.
+//! The tags are there from header version 2 (request) and 1 (response) on. The client id is a
+//! classic string in every version, so that a broker can read the front of a header whose version
+//! it does not know.
 //!
-//! Reading is two steps without a buffer in between: [`frame_len`] of the first four bytes, then that many bytes into a
-//! [`Decoder`].
+//! Reading is two steps without a buffer in between: [`frame_len`] of the first four bytes, then
+//! that many bytes into a [`Decoder`].
+#![deny(clippy::indexing_slicing)]
 
 use std::ops::RangeInclusive;
 
@@ -50,8 +53,9 @@ pub fn frame_len(prefix: &[u8; 4], frame_bytes_max: usize) -> Result<usize, Deco
 
 /// Reads the header of a request; the body is next.
 ///
-/// Of an API or version that Kafka does not have, the front is read (it is the same in all header versions) and the
-/// decoder is left there, so that ApiVersions can be answered with error 35 and anything else refused by name (KIP-511).
+/// Of an API or version that Kafka does not have, the front is read (it is the same in all header
+/// versions) and the decoder is left there, so that ApiVersions can be answered with error 35 and
+/// anything else refused by name (KIP-511).
 ///
 /// # Errors
 /// If the bytes are not a header.
@@ -71,11 +75,16 @@ pub fn decode_request_header(decoder: &mut Decoder) -> Result<RequestHeader, Dec
     Ok(header)
 }
 
-/// Reads the header of a response to `api_key` in `version` and returns its correlation id; the body is next.
+/// Reads the header of a response to `api_key` in `version` and returns its correlation id; the
+/// body is next.
 ///
 /// # Errors
 /// If the bytes are not a header.
-pub fn decode_response_header(decoder: &mut Decoder, api_key: ApiKey, version: i16) -> Result<i32, DecodeError> {
+pub fn decode_response_header(
+    decoder: &mut Decoder,
+    api_key: ApiKey,
+    version: i16,
+) -> Result<i32, DecodeError> {
     let correlation_id = decoder.i32()?;
     if api_key.header_versions(version).1 >= 1 {
         decoder.tagged_fields(|_, _| Ok(false))?;
@@ -83,25 +92,26 @@ pub fn decode_response_header(decoder: &mut Decoder, api_key: ApiKey, version: i
     Ok(correlation_id)
 }
 
-/// Reads a request whose header was read, to the last byte.
+/// Reads a request whose header was read. Bytes after it are passed over, as Kafka does.
 ///
 /// # Errors
 /// If the bytes are not such a request, or the version is none of [`Request::VERSIONS`].
 pub fn decode_request<R: Request>(mut decoder: Decoder, version: i16) -> Result<R, DecodeError> {
-    let request = R::decode(&mut decoder, version)?;
-    decoder.finish()?;
-    Ok(request)
+    R::decode(&mut decoder, version)
 }
 
-/// Reads a whole response frame (without its length) to a request `R` of `version`: correlation id and response.
+/// Reads a response frame (without its length) to a request `R` of `version`: correlation id and
+/// response. Bytes after it are passed over, as Kafka's clients do.
 ///
 /// # Errors
-/// If the bytes are not such a response.
-pub fn decode_response<R: Request>(frame: Bytes, version: i16) -> Result<(i32, R::Response), DecodeError> {
+/// If the bytes are not such a response, or the version is none of [`Request::VERSIONS`].
+pub fn decode_response<R: Request>(
+    frame: Bytes,
+    version: i16,
+) -> Result<(i32, R::Response), DecodeError> {
     let mut decoder = Decoder::new(frame);
     let correlation_id = decode_response_header(&mut decoder, R::API_KEY, version)?;
     let response = R::Response::decode(&mut decoder, version)?;
-    decoder.finish()?;
     Ok((correlation_id, response))
 }
 
@@ -118,7 +128,8 @@ pub fn encode_request<R: Request>(
     request_encoder(correlation_id, client_id, version, request).finish()
 }
 
-/// A request frame in pieces for a vectored write, length in front: record batches are pieces of their own, not copied.
+/// A request frame in pieces for a vectored write, length in front: record batches are pieces of
+/// their own, not copied.
 ///
 /// # Errors
 /// If the request cannot be written in this version.
@@ -144,7 +155,8 @@ pub fn encode_response<T: Wire>(
     response_encoder(api_key, version, correlation_id, response).finish()
 }
 
-/// A response frame in pieces for a vectored write, length in front: record batches are pieces of their own, not copied.
+/// A response frame in pieces for a vectored write, length in front: record batches are pieces of
+/// their own, not copied.
 ///
 /// # Errors
 /// If the response cannot be written in this version.
@@ -157,7 +169,12 @@ pub fn encode_response_segments<T: Wire>(
     response_encoder(api_key, version, correlation_id, response).finish_segments()
 }
 
-fn request_encoder<R: Request>(correlation_id: i32, client_id: Option<&str>, version: i16, request: &R) -> Encoder {
+fn request_encoder<R: Request>(
+    correlation_id: i32,
+    client_id: Option<&str>,
+    version: i16,
+    request: &R,
+) -> Encoder {
     let mut encoder = Encoder::new();
     encoder.i32(0); // The length, once it is known.
     encoder.i16(R::API_KEY.get());
@@ -172,7 +189,12 @@ fn request_encoder<R: Request>(correlation_id: i32, client_id: Option<&str>, ver
     encoder
 }
 
-fn response_encoder<T: Wire>(api_key: ApiKey, version: i16, correlation_id: i32, response: &T) -> Encoder {
+fn response_encoder<T: Wire>(
+    api_key: ApiKey,
+    version: i16,
+    correlation_id: i32,
+    response: &T,
+) -> Encoder {
     let mut encoder = Encoder::new();
     encoder.i32(0); // The length, once it is known.
     encoder.i32(correlation_id);
@@ -186,11 +208,15 @@ fn response_encoder<T: Wire>(api_key: ApiKey, version: i16, correlation_id: i32,
 
 /// The versions both sides have, highest last; `None` if there is none.
 #[must_use]
-pub fn common_versions(ours: &RangeInclusive<i16>, theirs: &RangeInclusive<i16>) -> Option<RangeInclusive<i16>> {
+pub fn common_versions(
+    ours: &RangeInclusive<i16>,
+    theirs: &RangeInclusive<i16>,
+) -> Option<RangeInclusive<i16>> {
     let first = *ours.start().max(theirs.start());
     let last = *ours.end().min(theirs.end());
     (first <= last).then_some(first..=last)
 }
 
 #[cfg(test)]
+#[allow(clippy::indexing_slicing)]
 mod tests;

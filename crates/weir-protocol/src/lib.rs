@@ -1,14 +1,14 @@
 //! Kafka's wire messages and record batches, without I/O.
 //!
-//! Bytes in, values out, and back. No socket, no file, no clock, no tokio and no serde: whoever talks to Kafka, or
-//! plays Kafka, brings those. Follows the message schemas of Apache Kafka 4.1.0.
+//! Bytes in, values out, and back. No socket, no file, no clock, no tokio and no serde: whoever
+//! talks to Kafka, or plays Kafka, brings those. Follows the message schemas of Apache Kafka 4.1.0.
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | [`types`] | newtypes (`Offset`, `PartitionId`, `TimestampMs`, ...), [`Uuid`] and the shared string [`Str`] |
+//! | [`types`] | newtypes (`Offset`, `PartitionId`, ...), [`Uuid`] and the shared string [`Str`] |
 //! | [`clock`] | the one trait through which time comes in, and its settable twin |
 //! | [`error_code`] | Kafka's error codes by name |
-//! | [`primitive`] | [`Decoder`], [`Encoder`] and the trait [`Wire`]: lengths, counts, varints, tagged fields |
+//! | [`primitive`] | [`Decoder`], [`Encoder`], [`Wire`]: lengths, counts, varints, tagged fields |
 //! | [`error`] | [`DecodeError`] and [`EncodeError`] |
 //! | [`api_key`] | [`ApiKey`]: every key of Kafka 4.1 with its versions and header versions |
 //! | [`api`] | the messages, one module per API, each declared once with its version ranges |
@@ -17,8 +17,9 @@
 //! | [`compression`] | none, gzip, snappy, lz4, zstd, with a cap on what comes out |
 //!
 //! # What holds for every decoder here
-//! - No input makes it panic, and none makes it allocate more than the input is worth: each length and count is
-//!   checked against the bytes left, and the memory of decoded arrays is charged to a budget ([`primitive`]).
+//! - No input makes it panic, and none makes it allocate more than the input is worth: each length
+//!   and count is checked against the bytes left, and the memory of decoded arrays is charged to a
+//!   budget ([`primitive`]).
 //! - Strings and record bytes are slices of the input [`bytes::Bytes`]; nothing is copied.
 
 pub mod api;
@@ -39,5 +40,6 @@ pub use error::{DecodeError, EncodeError};
 pub use error_code::ErrorCode;
 pub use primitive::{Decoder, Encoder, Wire};
 pub use types::{
-    GenerationId, LeaderEpoch, NodeId, Offset, PartitionId, ProducerEpoch, ProducerId, Sequence, Str, TimestampMs, Uuid,
+    GenerationId, LeaderEpoch, NodeId, Offset, PartitionId, ProducerEpoch, ProducerId, Sequence,
+    Str, TimestampMs, Uuid,
 };

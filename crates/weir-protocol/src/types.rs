@@ -1,7 +1,8 @@
-//! The vocabulary: numbers that must not be swapped for one another, [`Uuid`], and the shared string [`Str`].
+//! The vocabulary: numbers that must not be swapped for one another, [`Uuid`], and the shared
+//! string [`Str`].
 //!
-//! Messages in [`crate::api`] carry plain integers, as Kafka's schema does; whoever takes a value out of a message gives
-//! it its type here.
+//! Messages in [`crate::api`] carry plain integers, as Kafka's schema does; whoever takes a value
+//! out of a message gives it its type here.
 
 mod string;
 mod uuid;
@@ -110,7 +111,8 @@ impl Sequence {
     /// Not an idempotent producer.
     pub const NONE: Self = Self(-1);
 
-    /// The sequence `count` records later: 0 follows 2^31−1, as in Kafka's `DefaultRecordBatch.incrementSequence`.
+    /// The sequence `count` records later: 0 follows 2^31−1, as in Kafka's
+    /// `DefaultRecordBatch.incrementSequence`.
     ///
     /// A negative `self` ("none") counts as 0, and a negative `count` as 0.
     #[must_use]

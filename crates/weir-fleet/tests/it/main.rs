@@ -1,1 +1,4 @@
 //! Tests of the public behaviour, one binary for the crate.
+
+mod events;
+mod trajectory;

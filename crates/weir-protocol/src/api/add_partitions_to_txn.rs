@@ -1,4 +1,5 @@
-//! AddPartitionsToTxn: tells the coordinator what a transaction writes to. Versions from 4 on are for brokers.
+//! AddPartitionsToTxn: tells the coordinator what a transaction writes to. Versions from 4 on are
+//! for brokers.
 
 use crate::types::Str;
 

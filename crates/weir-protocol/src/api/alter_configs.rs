@@ -1,4 +1,5 @@
-//! AlterConfigs: replaces all settings of a resource. Old; see [`super::incremental_alter_configs`].
+//! AlterConfigs: replaces all settings of a resource. Old; see
+//! [`super::incremental_alter_configs`].
 
 use crate::types::Str;
 

@@ -1,4 +1,5 @@
-//! ApiVersions: which APIs and versions a broker speaks. The first request on a connection (KIP-511).
+//! ApiVersions: which APIs and versions a broker speaks. The first request on a connection
+//! (KIP-511).
 
 use crate::types::Str;
 

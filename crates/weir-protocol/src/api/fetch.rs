@@ -1,4 +1,5 @@
-//! Fetch: reads record batches, waiting for them up to a time. Versions from 7 have sessions (KIP-227).
+//! Fetch: reads record batches, waiting for them up to a time. Versions from 7 have sessions
+//! (KIP-227).
 
 use bytes::Bytes;
 

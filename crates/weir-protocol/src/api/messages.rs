@@ -1,6 +1,7 @@
 //! The macro that declares messages. Its form is described in [`super`].
 
-/// Declares the messages of one API: types, defaults, [`Wire`](crate::Wire) and [`Request`](crate::Request).
+/// Declares the messages of one API: types, defaults, [`Wire`](crate::Wire) and
+/// [`Request`](crate::Request).
 ///
 /// The second form is for data without an API, whose version stands in front of it.
 macro_rules! messages {
@@ -27,7 +28,8 @@ macro_rules! messages {
     };
 }
 
-/// One struct of [`messages!`]. The parenthesis holds the API, and for a whole message its versions.
+/// One struct of [`messages!`]. The parenthesis holds the API, and for a whole message its
+/// versions.
 macro_rules! wire_struct {
     (
         $scope:tt $name:ident {$(
@@ -81,7 +83,10 @@ macro_rules! wire_struct {
                 }
             }
 
-            fn decode(decoder: &mut $crate::Decoder, version: i16) -> Result<Self, $crate::DecodeError> {
+            fn decode(
+                decoder: &mut $crate::Decoder,
+                version: i16,
+            ) -> Result<Self, $crate::DecodeError> {
                 wire_struct!(@check_decode $scope, version);
                 let flexible = wire_struct!(@flexible $scope, version);
                 let mut message = Self {$(
@@ -109,7 +114,10 @@ macro_rules! wire_struct {
         #[cfg(test)]
         #[allow(unused_variables)]
         impl $crate::api::sample::Sample for $name {
-            fn sample(random: &mut $crate::api::sample::Random, layout: $crate::primitive::Layout) -> Self {
+            fn sample(
+                random: &mut $crate::api::sample::Random,
+                layout: $crate::primitive::Layout,
+            ) -> Self {
                 let version = layout.version;
                 Self {$(
                     $field: if wire_struct!(@has version, $($($versions)+)?) {
@@ -165,16 +173,23 @@ macro_rules! wire_struct {
     };
 
     (@put_tagged [] $($rest:tt)*) => {};
-    (@put_tagged [$tag:literal] $self:ident.$field:ident, $encoder:ident, $has:expr, $layout:expr, $default:expr) => {
+    (
+        @put_tagged [$tag:literal] $self:ident.$field:ident, $encoder:ident,
+        $has:expr, $layout:expr, $default:expr
+    ) => {
         if $has && $self.$field != $default {
-            $encoder.tagged_field($tag, |encoder| $crate::primitive::Field::put(&$self.$field, encoder, $layout));
+            $encoder.tagged_field($tag, |encoder| {
+                $crate::primitive::Field::put(&$self.$field, encoder, $layout);
+            });
         }
     };
 
     (@take [] $type:ty, $decoder:ident, $has:expr, $layout:expr, $default:expr) => {
         if $has { <$type as $crate::primitive::Field>::take($decoder, $layout)? } else { $default }
     };
-    (@take [$tag:literal] $type:ty, $decoder:ident, $has:expr, $layout:expr, $default:expr) => { $default };
+    (@take [$tag:literal] $type:ty, $decoder:ident, $has:expr, $layout:expr, $default:expr) => {
+        $default
+    };
 
     (@take_tagged [] $($rest:tt)*) => {};
     (

@@ -1,12 +1,13 @@
 //! The messages, one module per API, as Kafka 4.1.0's schemas declare them.
 //!
-//! Types and fields have Kafka's names (fields in snake case) and Kafka's defaults, so Kafka's documentation is theirs.
-//! Three things to know:
+//! Types and fields have Kafka's names (fields in snake case) and Kafka's defaults, so Kafka's
+//! documentation is theirs. Three things to know:
 //!
-//! - **A nullable field's default is null only where Kafka says so.** Else it is the empty string, the empty list:
-//!   `MetadataRequest::default().topics` is `Some(vec![])`, no topic, and not `None`, all topics. Error messages are mostly
-//!   `Some("")` by default; name them.
-//! - **A field that a version does not have is not written**, whatever its value, and gets its default when read.
+//! - **A nullable field's default is null only where Kafka says so.** Else it is the empty string,
+//!   the empty list: `MetadataRequest::default().topics` is `Some(vec![])`, no topic, and not
+//!   `None`, all topics. Error messages are mostly `Some("")` by default; name them.
+//! - **A field that a version does not have is not written**, whatever its value, and gets its
+//!   default when read.
 //! - Numbers are plain integers. [`crate::types`] has the types they turn into.
 //!
 //! # How a message is declared
@@ -24,7 +25,9 @@
 //! }
 //! ```
 //! The order of the fields is their order on the wire; tagged fields come last, by rising tag.
-#![allow(missing_docs)] // Names and meaning are those of Kafka's schema; a second copy of its texts would only age.
+#![deny(clippy::indexing_slicing)]
+// Names and meaning are those of Kafka's schema; a second copy of its texts would only age.
+#![allow(missing_docs)]
 
 use std::ops::RangeInclusive;
 
@@ -35,6 +38,7 @@ use crate::primitive::{Encoder, Wire};
 #[macro_use]
 mod messages;
 #[cfg(test)]
+#[allow(clippy::indexing_slicing)] // Test data.
 mod sample;
 
 /// A request, and what answers it.
@@ -57,11 +61,12 @@ macro_rules! apis {
     ($($module:ident::$request:ident,)+) => {
         $(pub mod $module;)+
 
-        /// Calls a macro with the path of every request type: `then! { path::to::Request; ... }`.
+        /// Calls a macro with the module and the type of every request:
+        /// `then! { produce::ProduceRequest; ... }`.
         #[macro_export]
         macro_rules! for_each_request {
             ($then:ident) => {
-                $then! { $($crate::api::$module::$request;)+ }
+                $then! { $($module::$request;)+ }
             };
         }
     };
@@ -127,13 +132,22 @@ apis! {
 
 pub mod consumer_protocol;
 
-fn check_encode_version(encoder: &mut Encoder, api_key: ApiKey, versions: &RangeInclusive<i16>, version: i16) {
+fn check_encode_version(
+    encoder: &mut Encoder,
+    api_key: ApiKey,
+    versions: &RangeInclusive<i16>,
+    version: i16,
+) {
     if !versions.contains(&version) {
         encoder.fail(EncodeError::UnsupportedVersion { api_key, version });
     }
 }
 
-fn check_decode_version(api_key: ApiKey, versions: &RangeInclusive<i16>, version: i16) -> Result<(), DecodeError> {
+fn check_decode_version(
+    api_key: ApiKey,
+    versions: &RangeInclusive<i16>,
+    version: i16,
+) -> Result<(), DecodeError> {
     if versions.contains(&version) {
         Ok(())
     } else {
@@ -142,4 +156,5 @@ fn check_decode_version(api_key: ApiKey, versions: &RangeInclusive<i16>, version
 }
 
 #[cfg(test)]
+#[allow(clippy::indexing_slicing)]
 mod tests;

@@ -1,6 +1,7 @@
 //! Produce: appends record batches.
 //!
-//! Version 3 is the oldest with record batches of format 2. A broker advertises 0 all the same (KAFKA-18659).
+//! Version 3 is the oldest with record batches of format 2. A broker advertises 0 all the same
+//! (KAFKA-18659).
 
 use bytes::Bytes;
 

@@ -27,15 +27,6 @@ impl Random {
     pub(crate) fn below(&mut self, limit: usize) -> usize {
         (self.next() % limit as u64) as usize
     }
-
-    /// Mostly small numbers, sometimes any: both ends of varints and of sign matter.
-    fn number(&mut self) -> i64 {
-        match self.below(4) {
-            0 => self.next() as i64,
-            1 => -1,
-            _ => self.below(300) as i64,
-        }
-    }
 }
 
 /// A random value of a field.
@@ -46,8 +37,14 @@ pub(crate) trait Sample: Sized {
 macro_rules! sample_numbers {
     ($($type:ty)+) => {$(
         impl Sample for $type {
+            /// Mostly small, sometimes any, and the values that Kafka has as defaults.
             fn sample(random: &mut Random, _: Layout) -> Self {
-                random.number() as $type
+                match random.below(8) {
+                    0 | 1 => random.next() as i64 as $type,
+                    2 => -1_i8 as $type,
+                    3 => <$type>::MAX,
+                    _ => random.below(300) as $type,
+                }
             }
         }
     )+};

@@ -5,8 +5,9 @@ use bytes::Bytes;
 use crate::error::DecodeError;
 use crate::types::{Str, Uuid};
 
-/// Memory that the decoded form of one message may take beside its bytes, unless [`Decoder::with_heap_bytes_max`] says
-/// otherwise: 64 MiB. The metadata of 300,000 partitions fits.
+/// Memory that the decoded form of one message may take beside its bytes, unless
+/// [`Decoder::with_heap_bytes_max`] says otherwise: 64 MiB. The metadata of 300,000 partitions
+/// fits.
 pub const HEAP_BYTES_MAX_DEFAULT: usize = 64 << 20;
 
 /// Bytes of the longest unsigned varint of 32 bits.
@@ -93,15 +94,19 @@ impl Decoder {
 
     fn need(&self, len: usize) -> Result<(), DecodeError> {
         match self.remaining() {
-            left_bytes if left_bytes < len => Err(DecodeError::EndOfInput { needed_bytes: len, left_bytes }),
+            left_bytes if left_bytes < len => {
+                Err(DecodeError::EndOfInput { needed_bytes: len, left_bytes })
+            }
             _ => Ok(()),
         }
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
         let end = self.position.saturating_add(N);
-        let found = self.bytes.get(self.position..end).and_then(|slice| <[u8; N]>::try_from(slice).ok());
-        let array = found.ok_or(DecodeError::EndOfInput { needed_bytes: N, left_bytes: self.remaining() })?;
+        let found =
+            self.bytes.get(self.position..end).and_then(|slice| <[u8; N]>::try_from(slice).ok());
+        let array = found
+            .ok_or(DecodeError::EndOfInput { needed_bytes: N, left_bytes: self.remaining() })?;
         self.position = end;
         Ok(array)
     }
@@ -234,10 +239,15 @@ impl Decoder {
         }
     }
 
-    /// An empty vector with room for `count` elements, charged to the heap budget before it is made.
+    /// An empty vector with room for `count` elements, charged to the heap budget before it is
+    /// made.
     ///
     /// `wire_bytes_min` is what an element takes on the wire at least.
-    pub(super) fn vec<T>(&mut self, count: usize, wire_bytes_min: usize) -> Result<Vec<T>, DecodeError> {
+    pub(super) fn vec<T>(
+        &mut self,
+        count: usize,
+        wire_bytes_min: usize,
+    ) -> Result<Vec<T>, DecodeError> {
         let left_bytes = self.remaining();
         if count.saturating_mul(wire_bytes_min) > left_bytes {
             return Err(DecodeError::Length { length: count as i64, left_bytes });
@@ -252,8 +262,8 @@ impl Decoder {
 
     /// Reads the tagged fields at the end of a flexible struct.
     ///
-    /// `known` reads the field of a tag and says so, or returns false; then the field is passed over. It sees a decoder
-    /// that ends with the field.
+    /// `known` reads the field of a tag and says so, or returns false; then the field is passed
+    /// over. It sees a decoder that ends with the field.
     ///
     /// # Errors
     /// Of `known`; if a known field does not fill its size; at the end of the message.

@@ -5,15 +5,15 @@ use bytes::{BufMut, Bytes, BytesMut};
 use crate::error::EncodeError;
 use crate::types::Uuid;
 
-/// Byte fields at least this long are not copied into the message while it is written: 1 KiB. Below that a copy is
-/// cheaper than one more segment of a vectored write.
+/// Byte fields at least this long are not copied into the message while it is written: 1 KiB. Below
+/// that a copy is cheaper than one more segment of a vectored write.
 pub const SEGMENT_BYTES_MIN: usize = 1 << 10;
 
 /// Where a message grows.
 ///
-/// Long byte fields (record batches) are kept beside the small ones and joined at the end: [`Encoder::finish_segments`]
-/// hands them out as they came, for a vectored write, and [`Encoder::finish`] copies each once into a buffer of exactly
-/// the right size.
+/// Long byte fields (record batches) are kept beside the small ones and joined at the end:
+/// [`Encoder::finish_segments`] hands them out as they came, for a vectored write, and
+/// [`Encoder::finish`] copies each once into a buffer of exactly the right size.
 #[derive(Debug, Default)]
 pub struct Encoder {
     /// All that is not a long byte field.
@@ -73,7 +73,8 @@ impl Encoder {
         Ok(whole)
     }
 
-    /// The message in pieces: long byte fields as they came, the rest between them. No piece is empty.
+    /// The message in pieces: long byte fields as they came, the rest between them. No piece is
+    /// empty.
     ///
     /// # Errors
     /// The first thing that could not be written.

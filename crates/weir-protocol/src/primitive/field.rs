@@ -92,7 +92,9 @@ impl Field for Str {
     }
 
     fn take(decoder: &mut Decoder, layout: Layout) -> Result<Self, DecodeError> {
-        decoder.nullable_string(layout.flexible)?.ok_or(DecodeError::Null { version: layout.version })
+        decoder
+            .nullable_string(layout.flexible)?
+            .ok_or(DecodeError::Null { version: layout.version })
     }
 }
 
@@ -107,7 +109,9 @@ impl Field for Option<Str> {
     }
 
     fn take(decoder: &mut Decoder, layout: Layout) -> Result<Self, DecodeError> {
-        decoder.nullable_string(layout.flexible)?.map_or_else(|| layout.null(), |text| Ok(Some(text)))
+        decoder
+            .nullable_string(layout.flexible)?
+            .map_or_else(|| layout.null(), |text| Ok(Some(text)))
     }
 }
 
@@ -121,7 +125,9 @@ impl Field for Bytes {
     }
 
     fn take(decoder: &mut Decoder, layout: Layout) -> Result<Self, DecodeError> {
-        decoder.nullable_bytes(layout.flexible)?.ok_or(DecodeError::Null { version: layout.version })
+        decoder
+            .nullable_bytes(layout.flexible)?
+            .ok_or(DecodeError::Null { version: layout.version })
     }
 }
 
@@ -136,7 +142,9 @@ impl Field for Option<Bytes> {
     }
 
     fn take(decoder: &mut Decoder, layout: Layout) -> Result<Self, DecodeError> {
-        decoder.nullable_bytes(layout.flexible)?.map_or_else(|| layout.null(), |bytes| Ok(Some(bytes)))
+        decoder
+            .nullable_bytes(layout.flexible)?
+            .map_or_else(|| layout.null(), |bytes| Ok(Some(bytes)))
     }
 }
 
@@ -195,7 +203,8 @@ impl<T: Field> Field for Vec<T> {
     }
 
     fn take(decoder: &mut Decoder, layout: Layout) -> Result<Self, DecodeError> {
-        let count = decoder.len32(layout.flexible)?.ok_or(DecodeError::Null { version: layout.version })?;
+        let count =
+            decoder.len32(layout.flexible)?.ok_or(DecodeError::Null { version: layout.version })?;
         take_elements(decoder, layout, count)
     }
 }
@@ -223,7 +232,11 @@ impl<T: Field> Field for Option<Vec<T>> {
     }
 }
 
-fn take_elements<T: Field>(decoder: &mut Decoder, layout: Layout, count: usize) -> Result<Vec<T>, DecodeError> {
+fn take_elements<T: Field>(
+    decoder: &mut Decoder,
+    layout: Layout,
+    count: usize,
+) -> Result<Vec<T>, DecodeError> {
     let mut elements = decoder.vec(count, T::WIRE_BYTES_MIN)?;
     for _ in 0..count {
         elements.push(T::take(decoder, layout.of_elements())?);

@@ -8,10 +8,11 @@ use std::ops::Deref;
 
 use bytes::Bytes;
 
-/// An immutable UTF-8 string over [`Bytes`]: a clone is a counter, and a decoded one is a slice of its frame.
+/// An immutable UTF-8 string over [`Bytes`]: a clone is a counter, and a decoded one is a slice of
+/// its frame.
 ///
-/// A `Str` that outlives its frame keeps the whole frame in memory. What is stored for long (topic names, group ids)
-/// should be copied out with [`Str::copy_from`].
+/// A `Str` that outlives its frame keeps the whole frame in memory. What is stored for long (topic
+/// names, group ids) should be copied out with [`Str::copy_from`].
 #[derive(Clone, Default)]
 pub struct Str {
     /// Always valid UTF-8; every constructor sees to it, and nothing hands out a mutable view.
@@ -49,7 +50,8 @@ impl Str {
     /// The text.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        // SAFETY: `utf8` is valid UTF-8: it comes from a `&str`, a `String`, or `from_utf8`, and is never changed.
+        // SAFETY: `utf8` is valid UTF-8: it comes from a `&str`, a `String`, or `from_utf8`, and is
+        // never changed.
         unsafe { std::str::from_utf8_unchecked(&self.utf8) }
     }
 

@@ -104,7 +104,13 @@ mod tests {
 
     #[test]
     fn other_texts_are_refused() {
-        for text in ["", "AAAA", "AAAAAAAAAAAAAAAAAAAAAB", "AAAAAAAAAAAAAAAAAAAA+A", "AAAAAAAAAAAAAAAAAAAAAAA"] {
+        for text in [
+            "",
+            "AAAA",
+            "AAAAAAAAAAAAAAAAAAAAAB",
+            "AAAAAAAAAAAAAAAAAAAA+A",
+            "AAAAAAAAAAAAAAAAAAAAAAA",
+        ] {
             assert!(text.parse::<Uuid>().is_err(), "{text}");
         }
         assert_eq!("AAAAAAAAAAAAAAAAAAAAAQ==".parse::<Uuid>().unwrap().0[15], 1);

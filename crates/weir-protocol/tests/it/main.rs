@@ -1,1 +1,5 @@
 //! Tests of the public behaviour, one binary for the crate.
+
+mod batch;
+mod compression;
+mod hostile;

@@ -1,1 +1,4 @@
-//! Tests of the public behaviour, one binary for the crate.
+//! The demonstration as a closed loop: fleet, validation, location handler, tasks, orders.
+
+mod closed_loop;
+mod run;

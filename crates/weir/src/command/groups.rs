@@ -1,7 +1,8 @@
 //! `weir groups`: consumer groups with members and lag, the furthest behind first.
 
 use serde_json::json;
-use weir_client::{Admin, OffsetSpec};
+use weir_client::admin::OffsetSpec;
+use weir_client::{Admin};
 
 use super::kafka::{block_on, connect, failed, offsets};
 use crate::cli::GroupsArgs;

@@ -3,7 +3,8 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use weir_client::{Admin, Client, ClientConfig, ClientError, OffsetSpec, TopicPartition};
+use weir_client::admin::OffsetSpec;
+use weir_client::{Admin, Client, ClientConfig, ClientError, TopicPartition};
 use weir_protocol::types::Offset;
 
 use crate::error::{Outcome, UserError};

@@ -4,8 +4,9 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use serde_json::{json, Map, Value};
+use weir_client::admin::OffsetSpec;
 use weir_client::{
-    Admin, AutoOffsetReset, ConsumedRecord, Consumer, ConsumerConfig, OffsetSpec, TopicPartition,
+    Admin, AutoOffsetReset, ConsumedRecord, Consumer, ConsumerConfig, TopicPartition,
 };
 use weir_protocol::types::Offset;
 

@@ -1,8 +1,8 @@
 //! `weir topics`: list, create, delete.
 
 use serde_json::json;
-use weir_client::admin::{Created, NewTopic, TopicDescription};
-use weir_client::{Admin, OffsetSpec, TopicPartition};
+use weir_client::admin::{OffsetSpec, Created, NewTopic, TopicDescription};
+use weir_client::{Admin, TopicPartition};
 
 use super::kafka::{block_on, connect, failed, offsets};
 use crate::cli::TopicsArgs;

@@ -49,7 +49,6 @@ const GIB: u64 = 1 << 30;
 #[rustfmt::skip]
 pub(crate) const KEYS: &[Key] = &[
     key("data_dir", Kind::Text, Some("./weir-data"), "where the log, trajectories and state live"),
-    key("durability", Kind::OneOf(&["fsync", "relaxed"]), Some("fsync"), "fsync: acks=all is on disk before the answer"),
     key("broker.listen", Kind::Text, Some("127.0.0.1:9092"), "address of the embedded Kafka broker"),
     key("broker.advertised", Kind::Text, None, "host:port told to clients; default: the address they connected to"),
     key("broker.num_partitions", Kind::Count(1, 10_000), Some("4"), "partitions of a topic that a client creates by using it"),
@@ -125,7 +124,7 @@ pub(super) fn suggest(name: &str) -> Option<&'static str> {
 }
 
 /// Levenshtein distance, in characters.
-pub(crate) fn edit_distance(a: &str, b: &str) -> usize {
+fn edit_distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, ca) in a.chars().enumerate() {

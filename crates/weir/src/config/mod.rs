@@ -9,9 +9,9 @@ mod load;
 mod settings;
 
 pub(crate) use duration::parse_bytes as size;
-pub(crate) use keys::{edit_distance, KEYS};
+pub(crate) use keys::KEYS;
 pub(crate) use load::{Origin, Values};
-pub(crate) use settings::{Durability, Settings, TopicSettings, Validation};
+pub(crate) use settings::{Settings, TopicSettings, Validation};
 
 #[cfg(test)]
 mod tests;

@@ -7,15 +7,6 @@ use std::path::PathBuf;
 use super::load::Values;
 use crate::error::{Outcome, UserError};
 
-/// What acks=all promises.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Durability {
-    /// On disk before the answer.
-    Fsync,
-    /// In the page cache before the answer; shown wherever status is shown.
-    Relaxed,
-}
-
 /// What happens to an event whose data breaks the schema of its type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Validation {
@@ -39,7 +30,6 @@ pub(crate) struct TopicSettings {
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     pub(crate) data_dir: PathBuf,
-    pub(crate) durability: Durability,
     pub(crate) broker_listen: SocketAddr,
     pub(crate) broker_advertised: Option<(String, u16)>,
     pub(crate) broker_num_partitions: u32,
@@ -119,10 +109,6 @@ impl Settings {
         };
         Ok(Self {
             data_dir: need("data_dir")?.into(),
-            durability: match values.get("durability") {
-                Some("relaxed") => Durability::Relaxed,
-                _ => Durability::Fsync,
-            },
             broker_listen: address(values, "broker.listen")?,
             broker_advertised: advertised(values)?,
             broker_num_partitions: number(values, "broker.num_partitions")?,

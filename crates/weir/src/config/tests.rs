@@ -88,7 +88,6 @@ fn values_out_of_range_say_what_is_expected() {
     for yaml in [
         "traffic_control: {batch_size: 0}",
         "traffic_control: {flush_interval: soon}",
-        "durability: maybe",
         "gateway: {body_bytes_max: 1TBB}",
         "layers: {fleet: perhaps}",
     ] {

@@ -17,9 +17,14 @@
 //! 24      f64   append_ms of the oldest record in this frame; 0 = unknown
 //! 32            names: u32 slot, u16 bytes, UTF-8; then zeros up to a multiple of 4
 //!               records: u32 slot, i32 latitude 1e-7°, i32 longitude 1e-7°, i32 heard − sent_ms,
-//!               i16 altitude 0.5 m, u16 heading 0.01°, u16 speed cm/s, u8 battery % (255 = unknown),
-//!               u8 status
+//!               i16 altitude 0.5 m, u16 heading 0.01°, u16 speed cm/s, u8 battery %, u8 status.
+//!               Unknown: altitude i16::MIN, heading and speed 65,535, battery 255.
 //! ```
+//!
+//! Once per connection, the last minute of a fleet of up to [`TRAILS_MAX`] devices, so that a new
+//! console has trails and altitude profiles at once: the same head with 2 for 1 and no names, then
+//! records, oldest first per device: u32 slot, i32 latitude, i32 longitude, i32 heard − sent_ms,
+//! i16 altitude, u16 0.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -36,11 +41,17 @@ const EVENTS_PER_DEVICE: usize = 16;
 const IDLE_MS: i64 = 600_000;
 /// How often a full table is searched for idle slots.
 const SEARCH_MS: i64 = 10_000;
+/// Fleets up to this size have trails.
+const TRAILS_MAX: usize = 2_000;
+const TRAIL_STEP_MS: i64 = 2_000;
+const TRAIL_POINTS: usize = 31;
 /// Bytes of a device id shown.
 const ID_BYTES_MAX: usize = 128;
 
 /// Bytes of one position in a frame.
 pub(super) const RECORD_BYTES: usize = 24;
+/// Bytes of one past position.
+const POINT_BYTES: usize = 20;
 /// Bytes before the names of a frame.
 pub(super) const HEAD_BYTES: usize = 32;
 
@@ -63,6 +74,8 @@ pub(super) struct Slot {
     pub(super) id: Box<str>,
     pub(super) fix: Fix,
     pub(super) events: VecDeque<DeviceEvent>,
+    /// Oldest first, [`TRAIL_STEP_MS`] apart.
+    trail: VecDeque<Point>,
     /// Version at which the slot got its id.
     named: u64,
 }
@@ -72,13 +85,22 @@ pub(super) struct Slot {
 pub(super) struct Fix {
     pub(super) lat: f64,
     pub(super) lon: f64,
-    pub(super) alt_m: f64,
-    pub(super) heading_deg: f64,
-    pub(super) speed_mps: f64,
+    pub(super) alt_m: Option<f64>,
+    pub(super) heading_deg: Option<f64>,
+    pub(super) speed_mps: Option<f64>,
     pub(super) battery_percent: Option<f64>,
     pub(super) status: u8,
     pub(super) timestamp_ms: i64,
     pub(super) append_ms: Option<i64>,
+    heard_ms: i64,
+}
+
+/// A past position, as the frame carries it.
+#[derive(Debug, Clone, Copy)]
+struct Point {
+    lat_e7: i32,
+    lon_e7: i32,
+    altitude: i16,
     heard_ms: i64,
 }
 
@@ -117,7 +139,14 @@ impl Fleet {
             append_ms: position.append_ms,
             heard_ms: position.append_ms.unwrap_or(now_ms),
         };
-        self.slots[slot as usize].fix = fix;
+        let trails = self.slots.len() <= TRAILS_MAX;
+        let held = &mut self.slots[slot as usize];
+        held.fix = fix;
+        if trails {
+            held.remember();
+        } else if !held.trail.is_empty() {
+            held.trail = VecDeque::new();
+        }
         self.changed[slot as usize] = version;
         new_status
     }
@@ -156,8 +185,8 @@ impl Fleet {
         if fresh.is_empty() {
             return None;
         }
-        let mut frame = Vec::with_capacity(HEAD_BYTES + fresh.len() * (RECORD_BYTES + 8));
-        frame.resize(HEAD_BYTES, 0);
+        let mut frame = head(1, fresh.len(), self.slots.len(), now_ms);
+        frame.reserve(fresh.len() * (RECORD_BYTES + 8));
         let names = self.encode_names(&fresh, seen, &mut frame);
         let mut oldest_append_ms = i64::MAX;
         for slot in &fresh {
@@ -166,13 +195,29 @@ impl Fleet {
             encode_record(*slot, fix, now_ms, &mut frame);
         }
         let append_ms = if oldest_append_ms == i64::MAX { 0 } else { oldest_append_ms };
-        frame[0] = 1;
-        frame[1] = 1;
         frame[4..8].copy_from_slice(&names.to_le_bytes());
-        frame[8..12].copy_from_slice(&saturate_u32(fresh.len()).to_le_bytes());
-        frame[12..16].copy_from_slice(&saturate_u32(self.slots.len()).to_le_bytes());
-        frame[16..24].copy_from_slice(&(now_ms as f64).to_le_bytes());
         frame[24..32].copy_from_slice(&(append_ms as f64).to_le_bytes());
+        Some(frame)
+    }
+
+    /// The last minute of every device, or `None` if the fleet is too large for trails.
+    pub(super) fn trails(&self, now_ms: i64) -> Option<Vec<u8>> {
+        let points: usize = self.slots.iter().map(|slot| slot.trail.len()).sum();
+        if points == 0 || self.slots.len() > TRAILS_MAX {
+            return None;
+        }
+        let mut frame = head(2, points, self.slots.len(), now_ms);
+        frame.reserve(points * POINT_BYTES);
+        for (slot, held) in (0u32..).zip(&self.slots) {
+            for point in &held.trail {
+                frame.extend_from_slice(&slot.to_le_bytes());
+                frame.extend_from_slice(&point.lat_e7.to_le_bytes());
+                frame.extend_from_slice(&point.lon_e7.to_le_bytes());
+                frame.extend_from_slice(&before(point.heard_ms, now_ms).to_le_bytes());
+                frame.extend_from_slice(&point.altitude.to_le_bytes());
+                frame.extend_from_slice(&[0, 0]);
+            }
+        }
         Some(frame)
     }
 
@@ -199,8 +244,13 @@ impl Fleet {
         if id.is_empty() || id.len() > ID_BYTES_MAX {
             return None;
         }
-        let fresh =
-            Slot { id: id.into(), fix: Fix::UNKNOWN, events: VecDeque::new(), named: version };
+        let fresh = Slot {
+            id: id.into(),
+            fix: Fix::UNKNOWN,
+            events: VecDeque::new(),
+            trail: VecDeque::new(),
+            named: version,
+        };
         let slot = if self.slots.len() < DEVICES_MAX {
             self.slots.push(fresh);
             self.changed.push(version);
@@ -249,9 +299,9 @@ impl Fix {
     const UNKNOWN: Self = Self {
         lat: 0.0,
         lon: 0.0,
-        alt_m: 0.0,
-        heading_deg: 0.0,
-        speed_mps: 0.0,
+        alt_m: None,
+        heading_deg: None,
+        speed_mps: None,
         battery_percent: None,
         status: 0,
         timestamp_ms: 0,
@@ -260,24 +310,72 @@ impl Fix {
     };
 }
 
-/// Float casts saturate and turn NaN into 0, which is what a display wants.
 fn encode_record(slot: u32, fix: &Fix, sent_ms: i64, frame: &mut Vec<u8>) {
-    let heard = fix.heard_ms.saturating_sub(sent_ms).clamp(i64::from(i32::MIN), 0) as i32;
-    let battery = match fix.battery_percent {
-        Some(percent) if percent.is_finite() => percent.clamp(0.0, 100.0).round() as u8,
-        _ => 255,
-    };
+    let heard = before(fix.heard_ms, sent_ms);
+    let altitude = half_metres(fix.alt_m);
+    let heading = known(fix.heading_deg)
+        .map_or(u16::MAX, |degrees| (degrees.rem_euclid(360.0) * 100.0).round() as u16);
+    let speed = known(fix.speed_mps)
+        .map_or(u16::MAX, |mps| (mps * 100.0).round().clamp(0.0, f64::from(u16::MAX - 1)) as u16);
+    let battery = known(fix.battery_percent)
+        .map_or(u8::MAX, |percent| percent.clamp(0.0, 100.0).round() as u8);
     frame.extend_from_slice(&slot.to_le_bytes());
-    frame.extend_from_slice(&((fix.lat * 1e7).round() as i32).to_le_bytes());
-    frame.extend_from_slice(&((fix.lon * 1e7).round() as i32).to_le_bytes());
+    frame.extend_from_slice(&e7(fix.lat).to_le_bytes());
+    frame.extend_from_slice(&e7(fix.lon).to_le_bytes());
     frame.extend_from_slice(&heard.to_le_bytes());
-    frame.extend_from_slice(&((fix.alt_m * 2.0).round() as i16).to_le_bytes());
-    frame.extend_from_slice(
-        &((fix.heading_deg.rem_euclid(360.0) * 100.0).round() as u16).to_le_bytes(),
-    );
-    frame.extend_from_slice(&((fix.speed_mps * 100.0).round() as u16).to_le_bytes());
+    frame.extend_from_slice(&altitude.to_le_bytes());
+    frame.extend_from_slice(&heading.to_le_bytes());
+    frame.extend_from_slice(&speed.to_le_bytes());
     frame.push(battery);
     frame.push(fix.status);
+}
+
+impl Slot {
+    fn remember(&mut self) {
+        let heard_ms = self.fix.heard_ms;
+        let last_ms = self.trail.back().map_or(i64::MIN, |point| point.heard_ms);
+        if heard_ms.saturating_sub(last_ms) < TRAIL_STEP_MS {
+            return;
+        }
+        if self.trail.len() == TRAIL_POINTS {
+            self.trail.pop_front();
+        }
+        self.trail.push_back(Point {
+            lat_e7: e7(self.fix.lat),
+            lon_e7: e7(self.fix.lon),
+            altitude: half_metres(self.fix.alt_m),
+            heard_ms,
+        });
+    }
+}
+
+fn head(kind: u8, records: usize, devices: usize, now_ms: i64) -> Vec<u8> {
+    let mut head = vec![0; HEAD_BYTES];
+    head[0] = kind;
+    head[1] = 1;
+    head[8..12].copy_from_slice(&saturate_u32(records).to_le_bytes());
+    head[12..16].copy_from_slice(&saturate_u32(devices).to_le_bytes());
+    head[16..24].copy_from_slice(&(now_ms as f64).to_le_bytes());
+    head
+}
+
+/// Float casts saturate, so a position off the globe stays within the frame.
+fn e7(degrees: f64) -> i32 {
+    (degrees * 1e7).round() as i32
+}
+
+fn half_metres(alt_m: Option<f64>) -> i16 {
+    known(alt_m).map_or(i16::MIN, |metres| {
+        (metres * 2.0).round().clamp(f64::from(-i16::MAX), f64::from(i16::MAX)) as i16
+    })
+}
+
+fn before(heard_ms: i64, sent_ms: i64) -> i32 {
+    heard_ms.saturating_sub(sent_ms).clamp(i64::from(i32::MIN), 0) as i32
+}
+
+fn known(value: Option<f64>) -> Option<f64> {
+    value.filter(|value| value.is_finite())
 }
 
 fn saturate_u32(count: usize) -> u32 {

@@ -6,7 +6,7 @@
 //! consoles are open. Everything is bounded: 100,000 devices, [`ALERTS_MAX`] alerts,
 //! [`TASKS_MAX`] tasks, [`HISTORY_MAX`] samples.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -30,6 +30,12 @@ pub(crate) const HISTORY_MAX: usize = 300;
 /// Milliseconds since 1970, from the clock of the process that owns the hub.
 pub(crate) type Now = Arc<dyn Fn() -> i64 + Send + Sync>;
 
+/// Points of a topic's or group's line, and what lies between them: five minutes.
+const LINE_POINTS: usize = 60;
+const LINE_STEP_MS: i64 = 5_000;
+/// Topics or groups that have a line; a cluster may have thousands.
+const LINES_MAX: usize = 256;
+
 /// A quiet connection says that it lives at least this often.
 const BEAT_MS: i64 = 1_000;
 /// Changed sections wait for their pace; this is how often a quiet connection looks again.
@@ -45,11 +51,11 @@ pub(crate) struct Position<'a> {
     /// Degrees, WGS84.
     pub(crate) lon: f64,
     /// Metres above take-off or sea level, as the device says it.
-    pub(crate) alt_m: f64,
+    pub(crate) alt_m: Option<f64>,
     /// Degrees clockwise from north.
-    pub(crate) heading_deg: f64,
+    pub(crate) heading_deg: Option<f64>,
     /// Metres per second over ground.
-    pub(crate) speed_mps: f64,
+    pub(crate) speed_mps: Option<f64>,
     /// 0 to 100, if the device has a battery that it knows.
     pub(crate) battery_percent: Option<f64>,
     /// The device's own word: `flying`, `returning`, `idle`.
@@ -294,6 +300,34 @@ struct Sample {
     waiting: u64,
 }
 
+/// The last five minutes of something that has a name: topics' rates, groups' lags.
+#[derive(Debug, Default)]
+struct Lines {
+    by_name: BTreeMap<String, VecDeque<f64>>,
+    pushed_ms: i64,
+}
+
+impl Lines {
+    fn push<'a>(&mut self, now_ms: i64, values: impl Iterator<Item = (&'a str, f64)>) {
+        let next = (now_ms - self.pushed_ms).abs() >= LINE_STEP_MS;
+        if next {
+            self.pushed_ms = now_ms;
+        }
+        let mut old = std::mem::take(&mut self.by_name);
+        // What is gone loses its line.
+        for (name, value) in values.take(LINES_MAX) {
+            let mut line = old.remove(name).unwrap_or_default();
+            if !next {
+                line.pop_back();
+            } else if line.len() == LINE_POINTS {
+                line.pop_front();
+            }
+            line.push_back(value);
+            self.by_name.insert(name.to_owned(), line);
+        }
+    }
+}
+
 /// The parts of the state that travel as JSON, each on its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Section {
@@ -390,6 +424,8 @@ struct Board {
     tasks: VecDeque<Task>,
     topics: Vec<TopicRow>,
     groups: Vec<GroupRow>,
+    topic_rates: Lines,
+    group_lags: Lines,
     statuses: Vec<String>,
     sections: [Held; Section::ALL.len()],
 }
@@ -439,6 +475,8 @@ impl ConsoleHub {
             tasks: VecDeque::new(),
             topics: Vec::new(),
             groups: Vec::new(),
+            topic_rates: Lines::default(),
+            group_lags: Lines::default(),
             statuses: Vec::new(),
             sections: Default::default(),
         };
@@ -528,12 +566,22 @@ impl ConsoleHub {
 
     /// All topics.
     pub(crate) fn topics(&self, topics: Vec<TopicRow>) {
-        self.change(Section::Topics, |board| board.topics = topics);
+        let now_ms = (self.shared.now)();
+        self.change(Section::Topics, |board| {
+            let rates = topics.iter().map(|row| (row.name.as_str(), row.per_s));
+            board.topic_rates.push(now_ms, rates);
+            board.topics = topics;
+        });
     }
 
     /// All groups.
     pub(crate) fn groups(&self, groups: Vec<GroupRow>) {
-        self.change(Section::Groups, |board| board.groups = groups);
+        let now_ms = (self.shared.now)();
+        self.change(Section::Groups, |board| {
+            let lags = groups.iter().map(|row| (row.name.as_str(), row.lag as f64));
+            board.group_lags.push(now_ms, lags);
+            board.groups = groups;
+        });
     }
 
     fn change(&self, section: Section, set: impl FnOnce(&mut Board)) {
@@ -580,11 +628,17 @@ impl ConsoleHub {
         let now_ms = (self.shared.now)();
         cursor.version = self.shared.version.load(Ordering::Acquire);
         let mut news = Vec::new();
-        if cursor.spoke_ms.is_none() {
+        let first = cursor.spoke_ms.is_none();
+        if first {
             news.push(self.hello(now_ms));
         }
         self.section_news(cursor, now_ms, &mut news);
         news.extend(self.position_news(cursor, now_ms));
+        if first {
+            // After the positions, which name the devices.
+            let trails = lock(&self.shared.fleet).trails(now_ms);
+            news.extend(trails.map(|frame| Message::Binary(Bytes::from(frame))));
+        }
 
         let quiet = cursor.spoke_ms.is_none_or(|at| (now_ms - at).abs() >= BEAT_MS);
         if news.is_empty() && quiet {
@@ -598,7 +652,11 @@ impl ConsoleHub {
 
     fn hello(&self, now_ms: i64) -> Message {
         let board = lock(&self.shared.board);
-        text(json!({ "kind": "hello", "now_ms": now_ms, "history": board.history }).to_string())
+        let hello = json!({
+            "kind": "hello", "now_ms": now_ms, "history": board.history,
+            "topic_rates": board.topic_rates.by_name, "group_lags": board.group_lags.by_name,
+        });
+        text(hello.to_string())
     }
 
     fn section_news(&self, cursor: &mut Cursor, now_ms: i64, news: &mut Vec<Message>) {

@@ -23,9 +23,9 @@ fn at(device: &str) -> Position<'_> {
         device,
         lat: 40.7128,
         lon: -74.006,
-        alt_m: 100.5,
-        heading_deg: 270.0,
-        speed_mps: 12.5,
+        alt_m: Some(100.5),
+        heading_deg: Some(270.0),
+        speed_mps: Some(12.5),
         battery_percent: Some(85.0),
         status: "flying",
         timestamp_ms: 900,
@@ -54,7 +54,7 @@ fn kinds(news: &[Message]) -> Vec<String> {
             let value: Value = serde_json::from_str(text).unwrap();
             value["kind"].as_str().unwrap().to_owned()
         }
-        Message::Binary(_) => "positions".to_owned(),
+        Message::Binary(frame) => ["positions", "trails"][usize::from(frame[0]) - 1].to_owned(),
         other => format!("{other:?}"),
     };
     news.iter().map(kind).collect()
@@ -74,7 +74,7 @@ fn a_new_console_gets_everything_once_and_then_only_news() {
     hub.position(at("1"));
     hub.alert(alert("a"));
     let mut cursor = Cursor::default();
-    assert_eq!(kinds(&hub.news(&mut cursor)), ["hello", "statuses", "alerts", "positions"]);
+    assert_eq!(kinds(&hub.news(&mut cursor)), ["hello", "statuses", "alerts", "positions", "trails"]);
     assert!(hub.news(&mut cursor).is_empty());
     hub.position(at("1"));
     assert_eq!(kinds(&hub.news(&mut cursor)), ["positions"]);
@@ -121,6 +121,19 @@ fn a_positions_frame_carries_names_once_and_fixed_point_records() {
 }
 
 #[test]
+fn a_trail_holds_the_last_minute_and_no_more() {
+    let mut fleet = Fleet::new();
+    for n in 0..300 {
+        let at_ms = n * 500;
+        fleet.position(&Position { append_ms: Some(at_ms), ..at("drone-17") }, 1, at_ms);
+    }
+    let frame = fleet.trails(150_000).unwrap();
+    assert_eq!((frame[0], u32_at(&frame, 8)), (2, 31));
+    assert_eq!(frame.len(), HEAD_BYTES + 31 * 20);
+    assert_eq!(i32_at(&frame, HEAD_BYTES + 12), 88_000 - 150_000, "the oldest first");
+}
+
+#[test]
 fn a_full_fleet_refuses_new_devices_until_one_has_been_silent() {
     let mut fleet = Fleet::new();
     for n in 0..DEVICES_MAX {
@@ -144,11 +157,16 @@ fn strange_positions_are_refused_or_saturate() {
     fleet.position(&at(""), 1, 0);
     fleet.position(&at(&"x".repeat(300)), 1, 0);
     assert_eq!((fleet.refused, fleet.slots().len()), (3, 0));
-    let high = Position { alt_m: 1e9, speed_mps: f64::NAN, heading_deg: -90.0, ..at("high") };
+    let high = Position {
+        alt_m: Some(1e9),
+        speed_mps: Some(f64::NAN),
+        heading_deg: Some(-90.0),
+        ..at("high")
+    };
     fleet.position(&Position { battery_percent: Some(f64::NAN), ..high }, 1, 0);
     let frame = fleet.frame(0, 0).unwrap();
     let record = &frame[frame.len() - RECORD_BYTES..];
-    assert_eq!(record[16..22], [0xff, 0x7f, 0x78, 0x69, 0, 0]);
+    assert_eq!(record[16..22], [0xff, 0x7f, 0x78, 0x69, 0xff, 0xff]);
     assert_eq!(record[22], 255);
 }
 
@@ -175,6 +193,26 @@ fn lists_are_bounded_and_the_same_id_replaces() {
     assert_eq!(alerts.len(), ALERTS_MAX);
     assert_eq!(alerts[0]["id"], "249");
     assert_eq!(alerts[0]["cleared_ms"], 9);
+}
+
+#[test]
+fn a_line_has_a_point_every_five_seconds_and_its_last_is_now() {
+    let (hub, time) = hub_at(10_000);
+    let row = |per_s| TopicRow {
+        name: "t".to_owned(),
+        partition_records: vec![1],
+        bytes: 1,
+        per_s,
+        retention_ms: None,
+    };
+    for second in 0..12 {
+        time.store(10_000 + second * 1_000, Ordering::Relaxed);
+        hub.topics(vec![row(second as f64)]);
+    }
+    let news = hub.news(&mut Cursor::default());
+    let Message::Text(hello) = &news[0] else { panic!("{news:?}") };
+    let hello: Value = serde_json::from_str(hello).unwrap();
+    assert_eq!(hello["topic_rates"]["t"], json!([4.0, 9.0, 11.0]));
 }
 
 #[tokio::test]
@@ -207,7 +245,8 @@ async fn get(path: &str, headers: &str) -> (String, Vec<u8>) {
     hub.position(at("drone-17"));
     hub.layers(vec![Layer { id: "fleet".to_owned(), on: true, turn_on: String::new() }]);
     let config = ConsoleConfig { hosts: vec!["Weir.Example".to_owned()], clients_max: 0 };
-    let request = format!("GET {path} HTTP/1.1\r\nConnection: close\r\n{headers}\r\n");
+    let close = if headers.contains("Connection:") { "" } else { "Connection: close\r\n" };
+    let request = format!("GET {path} HTTP/1.1\r\n{close}{headers}\r\n");
     ask(config, hub, &request).await
 }
 
@@ -229,14 +268,13 @@ async fn only_own_names_are_answered() {
 async fn the_live_door_checks_origin_and_seats() {
     let upgrade = "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
                    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
-    // An upgrade replaces `Connection: close`, so these speak for themselves.
     for (origin, code) in [("http://evil.example", "WEIR-1002"), ("null", "WEIR-1002")] {
-        let headers = format!("Host: localhost:1\r\nOrigin: {origin}\r\nConnection: upgrade\r\n{upgrade}");
+        let headers = format!("Host: localhost:1\r\nOrigin: {origin}\r\nConnection: upgrade, close\r\n{upgrade}");
         let (_, body) = get("/live", &headers).await;
         assert!(String::from_utf8_lossy(&body).contains(code));
     }
     let headers =
-        format!("Host: localhost:1\r\nOrigin: http://localhost:1\r\nConnection: upgrade\r\n{upgrade}");
+        format!("Host: localhost:1\r\nOrigin: http://localhost:1\r\nConnection: upgrade, close\r\n{upgrade}");
     let (head, body) = get("/live", &headers).await;
     assert!(head.starts_with("http/1.1 503"), "no seats: {head}");
     assert!(String::from_utf8_lossy(&body).contains("WEIR-1003"));

@@ -1,0 +1,132 @@
+//! What is served, and so advertised: never a key that is not (clients infer the broker's version from it), and for the
+//! keys that are, exactly the versions of a Kafka 4.1.0 node.
+
+use std::ops::RangeInclusive;
+
+use weir_protocol::api::api_versions::{
+    ApiVersion, ApiVersionsResponse, FinalizedFeatureKey, SupportedFeatureKey,
+};
+use weir_protocol::{ApiKey, ErrorCode, Str};
+
+/// The keys that are served.
+///
+/// Transactions (24 to 28) and KIP-848 groups (68, 69) are not, so no feature that stands for them is advertised either.
+pub const SERVED: &[ApiKey] = &[
+    ApiKey::Produce,
+    ApiKey::Fetch,
+    ApiKey::ListOffsets,
+    ApiKey::Metadata,
+    ApiKey::OffsetCommit,
+    ApiKey::OffsetFetch,
+    ApiKey::FindCoordinator,
+    ApiKey::JoinGroup,
+    ApiKey::Heartbeat,
+    ApiKey::LeaveGroup,
+    ApiKey::SyncGroup,
+    ApiKey::DescribeGroups,
+    ApiKey::ListGroups,
+    ApiKey::ApiVersions,
+    ApiKey::CreateTopics,
+    ApiKey::DeleteTopics,
+    ApiKey::InitProducerId,
+    ApiKey::OffsetForLeaderEpoch,
+    ApiKey::DescribeConfigs,
+    ApiKey::DeleteGroups,
+    ApiKey::DescribeCluster,
+];
+
+/// Finalized features: name and level, as on a fresh Kafka 4.1.0 node where they are served here.
+///
+/// `metadata.version` 27 is 4.1-IV1. `transaction.version`, `group.version` and `share.version` come with their APIs.
+const FEATURES: &[(&str, i16, i16)] = &[("metadata.version", 7, 27)];
+
+/// Produce 0 to 2 are advertised, else librdkafka up to 2.8 sends uncompressed (KAFKA-18659), but refused.
+pub const PRODUCE_VERSION_MIN: i16 = 3;
+
+/// The versions of `key` that are advertised; `None` if it is not served.
+#[must_use]
+pub fn advertised(key: ApiKey) -> Option<RangeInclusive<i16>> {
+    SERVED.contains(&key).then(|| key.versions())
+}
+
+/// The answer to ApiVersions `version`.
+///
+/// A version that is not known gets the answer of version 0 with UNSUPPORTED_VERSION and the range of ApiVersions alone,
+/// so that the client can ask again (KIP-511).
+#[must_use]
+pub fn api_versions(version: i16) -> ApiVersionsResponse {
+    if !ApiKey::ApiVersions.versions().contains(&version) {
+        return ApiVersionsResponse {
+            error_code: ErrorCode::UnsupportedVersion.code(),
+            api_keys: vec![api_version(ApiKey::ApiVersions)],
+            ..ApiVersionsResponse::default()
+        };
+    }
+    // A supported feature whose minimum is 0 must be hidden below v4 (KAFKA-17011); ours begin above.
+    ApiVersionsResponse {
+        api_keys: SERVED.iter().map(|key| api_version(*key)).collect(),
+        supported_features: FEATURES
+            .iter()
+            .map(|(name, min_version, max_version)| SupportedFeatureKey {
+                name: Str::from_static(name),
+                min_version: *min_version,
+                max_version: *max_version,
+            })
+            .collect(),
+        finalized_features_epoch: 1,
+        finalized_features: FEATURES
+            .iter()
+            .map(|(name, _, level)| FinalizedFeatureKey {
+                name: Str::from_static(name),
+                max_version_level: *level,
+                min_version_level: *level,
+            })
+            .collect(),
+        ..ApiVersionsResponse::default()
+    }
+}
+
+fn api_version(key: ApiKey) -> ApiVersion {
+    let versions = key.versions();
+    ApiVersion { api_key: key.get(), min_version: *versions.start(), max_version: *versions.end() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_version_of_api_versions_gets_its_range() {
+        let answer = api_versions(99);
+        assert_eq!(answer.error_code, ErrorCode::UnsupportedVersion.code());
+        assert_eq!(answer.api_keys.len(), 1);
+        assert_eq!((answer.api_keys[0].api_key, answer.api_keys[0].max_version), (18, 4));
+    }
+
+    #[test]
+    fn nothing_of_transactions_is_advertised() {
+        let answer = api_versions(4);
+        assert!(answer.api_keys.iter().all(|api| !(24..=28).contains(&api.api_key)));
+        assert!(answer.finalized_features.iter().all(|feature| feature.name != "transaction.version"));
+    }
+
+    /// librdkafka up to 2.8 takes a feature only if these exact versions are in range (its rdkafka_feature.c).
+    #[test]
+    fn old_librdkafka_finds_its_versions() {
+        let check = |key: ApiKey, version: i16| assert!(advertised(key).unwrap().contains(&version), "{key} {version}");
+        check(ApiKey::Produce, 0);
+        check(ApiKey::Produce, 2);
+        check(ApiKey::Produce, 7);
+        check(ApiKey::Fetch, 4);
+        check(ApiKey::Fetch, 10);
+        check(ApiKey::FindCoordinator, 0);
+        check(ApiKey::JoinGroup, 0);
+        check(ApiKey::SyncGroup, 0);
+        check(ApiKey::Heartbeat, 0);
+        check(ApiKey::LeaveGroup, 0);
+        check(ApiKey::OffsetCommit, 2);
+        check(ApiKey::OffsetFetch, 1);
+        check(ApiKey::ListOffsets, 1);
+        check(ApiKey::InitProducerId, 0);
+    }
+}

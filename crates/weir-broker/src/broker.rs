@@ -1,0 +1,504 @@
+//! [`Broker`]: the core. `handle(request, now)` gives effects; what must wait is parked and comes out of a later call.
+//!
+//! No tokio, no clock, no randomness, and no I/O but through weir-log. Requests of one API live in a file of their own;
+//! here is what they share: dispatch, tickets, time, commits.
+//!
+//! ```text
+//! connection ── handle() ──▶ Effects { reply: Now | Parked(ticket) | Silent | Close, woken: [(ticket, answer)] }
+//! timer      ── tick()   ──▶ woken: long polls, joins, sessions whose time has come
+//! commits    ── begin_commit(), PendingCommit::run() without the lock, finish_commit() ──▶ woken: produces, fetches
+//! ```
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use weir_log::{CommitError, CommitGroup, Committed, Disk, LogConfig, LogDirOptions, LogId, RecoveryReport};
+use weir_protocol::frame::RequestHeader;
+use weir_protocol::{ErrorCode, NodeId, PartitionId, Str, TimestampMs, Uuid};
+
+use crate::api_table;
+use crate::commit_queue::{CommitQueue, Due};
+use crate::config::BrokerConfig;
+use crate::coordinator::{Coordinator, RequestMeta};
+use crate::effects::{CommitNeed, ConnId, Connection, Effects, Reply, Ticket};
+use crate::error::BrokerError;
+use crate::files;
+use crate::ids::IdSource;
+use crate::logs::Logs;
+use crate::offsets::fail_commit;
+use crate::producer_ids::ProducerIds;
+use crate::produce::storage_failed;
+use crate::purgatory::Purgatory;
+use crate::request::{Request, Response};
+use crate::stats::{BrokerStats, GroupStats, TopicStats};
+use crate::topic_requests::log_config;
+use crate::topics::{self, Topic, Topics};
+
+/// This node. It is always alone, and always the controller.
+pub(crate) const NODE_ID: i32 = 0;
+
+/// How often the logs' own housekeeping is looked at.
+const HOUSEKEEPING_INTERVAL_MS: i64 = 1_000;
+/// `offsets.retention.check.interval.ms`
+const OFFSETS_CHECK_INTERVAL_MS: i64 = 600_000;
+/// `producer.id.expiration.ms`
+const PRODUCER_ID_EXPIRATION_MS: i64 = 86_400_000;
+/// How often recovery point and log start are written down (design: every 60 s or 1 GB).
+const CHECKPOINT_INTERVAL_MS: i64 = 60_000;
+const CHECKPOINT_BYTES: u64 = 1 << 30;
+
+/// What an API makes of its request.
+#[derive(Debug)]
+pub enum Step {
+    /// Answered.
+    Answer(Response),
+    /// Waits; or its answer is already among those woken.
+    Parked,
+    /// Gets no answer.
+    Silent,
+    /// Its connection is to be closed.
+    Close,
+}
+
+/// A single-node Kafka broker.
+#[derive(Debug)]
+pub struct Broker {
+    pub(crate) config: BrokerConfig,
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) logs: Logs,
+    pub(crate) topics: Topics,
+    pub(crate) coordinator: Coordinator,
+    pub(crate) purgatory: Purgatory,
+    pub(crate) commit_queue: CommitQueue,
+    pub(crate) producer_ids: ProducerIds,
+    pub(crate) ids: IdSource,
+    /// Counts fetches, so that each begins at another partition.
+    pub(crate) fetch_turn: usize,
+    cluster_id: Str,
+    recovery: RecoveryReport,
+    next_ticket: u64,
+    next_housekeeping: TimestampMs,
+    next_offsets_check: TimestampMs,
+}
+
+/// A commit on its way: run it without any lock.
+#[derive(Debug)]
+#[must_use = "answers wait until it has run and finish_commit was called"]
+pub struct PendingCommit {
+    work: Result<Option<CommitGroup>, CommitError>,
+}
+
+/// A commit that has run.
+#[derive(Debug)]
+#[must_use = "answers wait until finish_commit was called"]
+pub struct CommitDone {
+    result: Result<Option<Committed>, CommitError>,
+}
+
+impl PendingCommit {
+    /// Does the blocking I/O.
+    pub fn run(self) -> CommitDone {
+        let result = match self.work {
+            Ok(None) => Ok(None),
+            Ok(Some(group)) => group.run().map(Some),
+            Err(error) => Err(error),
+        };
+        CommitDone { result }
+    }
+}
+
+impl Broker {
+    /// Opens the data directory and reads what it has. `seed` makes ids unique: it must differ from start to start.
+    ///
+    /// # Errors
+    /// If the configuration contradicts itself, the directory is in use or of another cluster, or a file is damaged.
+    pub fn open(config: BrokerConfig, disk: Arc<dyn Disk>, seed: u128, now: TimestampMs) -> Result<Self, BrokerError> {
+        check_config(&config)?;
+        let mut ids = IdSource::new(seed);
+        let catalog = files::read(&*disk, &config.data_dir, topics::FILE)?;
+        let topics = catalog.as_deref().map(topics::parse).transpose()?;
+        let options = log_dir_options(&config, topics.as_ref(), &mut ids);
+        let (logs, recovery) =
+            Logs::open(disk.clone(), &config.data_dir, options, config.inflate_bytes_max, now)?;
+        report_recovery(&recovery);
+        let known = topics.is_some();
+        let producer_ids = ProducerIds::open(&*disk, &config.data_dir)?;
+        let mut broker = Self {
+            cluster_id: Str::copy_from(logs.cluster_id()),
+            disk,
+            logs,
+            topics: topics.unwrap_or_default(),
+            coordinator: Coordinator::default(),
+            purgatory: Purgatory::default(),
+            commit_queue: CommitQueue::default(),
+            producer_ids,
+            ids,
+            fetch_turn: 0,
+            recovery,
+            next_ticket: 1,
+            next_housekeeping: now.plus_ms(HOUSEKEEPING_INTERVAL_MS),
+            next_offsets_check: now.plus_ms(OFFSETS_CHECK_INTERVAL_MS),
+            config,
+        };
+        if known {
+            broker.link_logs(now);
+        } else {
+            broker.adopt_logs()?;
+        }
+        broker.replay_offsets(now)?;
+        if broker.logs.has_dirty() {
+            broker.commit_queue.appended(false);
+        }
+        Ok(broker)
+    }
+
+    /// Gives the topics of the catalog their logs, and carries out deletions that a crash has interrupted.
+    fn link_logs(&mut self, now: TimestampMs) {
+        let found: Vec<(LogId, Str, PartitionId, Uuid)> =
+            self.logs.iter().map(|(id, log)| (id, Str::copy_from(log.topic()), log.partition(), log.topic_id())).collect();
+        for (id, name, partition, topic_id) in found {
+            let topic = self.topics.get_mut(&name);
+            let ours = topic.filter(|topic| {
+                let in_range = topic.existing_log(partition).is_ok();
+                in_range && (topic.id() == topic_id || topic_id.is_zero())
+            });
+            if let Some(topic) = ours {
+                topic.set_log(partition, id);
+            } else if self.topics.deleting.iter().any(|gone| gone.id == topic_id) {
+                if let Err(error) = self.logs.delete(id, now) {
+                    tracing::warn!(topic = %name, %partition, %error, "the log of a deleted topic is still there");
+                }
+            } else {
+                tracing::warn!(topic = %name, %partition, "a log belongs to no topic; it is left alone");
+            }
+        }
+        self.topics.deleting.clear();
+    }
+
+    /// The directory has no catalog: its topics are those of its logs.
+    fn adopt_logs(&mut self) -> Result<(), BrokerError> {
+        let mut found: BTreeMap<Str, (Uuid, Vec<(PartitionId, LogId)>)> = BTreeMap::new();
+        for (id, log) in self.logs.iter() {
+            let entry = found.entry(Str::copy_from(log.topic())).or_default();
+            if entry.0.is_zero() {
+                entry.0 = log.topic_id();
+            }
+            entry.1.push((log.partition(), id));
+        }
+        if found.is_empty() {
+            return Ok(());
+        }
+        for (name, (id, logs)) in found {
+            let id = if id.is_zero() { self.ids.uuid() } else { id };
+            let last = logs.iter().map(|(partition, _)| partition.get()).max().unwrap_or(0);
+            let mut topic = Topic::new(name, id, usize::try_from(last).unwrap_or(0) + 1, BTreeMap::new());
+            for (partition, log) in logs {
+                topic.set_log(partition, log);
+            }
+            self.topics.insert(topic);
+        }
+        self.save_topics()
+    }
+
+    /// The id of the cluster.
+    #[must_use]
+    pub fn cluster_id(&self) -> &Str {
+        &self.cluster_id
+    }
+
+    /// Takes one request of a connection.
+    ///
+    /// `request` comes back emptied, but for the memory of its frame.
+    pub fn handle(
+        &mut self,
+        connection: &Connection,
+        header: &RequestHeader,
+        request: &mut Request,
+        now: TimestampMs,
+    ) -> Effects {
+        let ticket = Ticket(self.next_ticket);
+        self.next_ticket += 1;
+        let mut woken = Vec::new();
+        let step = self.dispatch(connection, ticket, header, request, now, &mut woken);
+        let reply = match step {
+            Step::Answer(response) => Reply::Now(Box::new(response)),
+            Step::Silent => Reply::Silent,
+            Step::Close => Reply::Close,
+            // A group may have answered at once.
+            Step::Parked => match woken.iter().position(|(woken, _)| *woken == ticket) {
+                Some(at) => Reply::Now(Box::new(woken.swap_remove(at).1)),
+                None => Reply::Parked(ticket),
+            },
+        };
+        Effects { reply, woken }
+    }
+
+    fn dispatch(
+        &mut self,
+        connection: &Connection,
+        ticket: Ticket,
+        header: &RequestHeader,
+        request: &mut Request,
+        now: TimestampMs,
+        woken: &mut Vec<(Ticket, Response)>,
+    ) -> Step {
+        let version = header.api_version;
+        let meta = RequestMeta { version, client_id: header.client_id.as_ref(), now };
+        match request {
+            Request::Produce(produce) => self.produce(ticket, produce, now),
+            Request::Fetch(fetch) => self.fetch(connection.id, ticket, std::mem::take(&mut **fetch), version, now),
+            Request::ApiVersions => Step::Answer(Response::ApiVersions(api_table::api_versions(version))),
+            Request::Metadata(metadata) => self.metadata(connection, metadata, version, now),
+            Request::ListOffsets(list) => self.list_offsets(list),
+            Request::OffsetForLeaderEpoch(epochs) => self.offset_for_leader_epoch(epochs),
+            Request::OffsetCommit(commit) => self.offset_commit(ticket, commit, version, now),
+            Request::OffsetFetch(fetch) => self.offset_fetch(fetch, version),
+            Request::FindCoordinator(find) => {
+                self.find_coordinator(connection, std::mem::take(&mut **find), version, now)
+            }
+            Request::JoinGroup(join) => {
+                self.join_group(connection, ticket, std::mem::take(&mut **join), meta, woken)
+            }
+            Request::SyncGroup(sync) => self.sync_group(ticket, sync, now, woken),
+            Request::Heartbeat(heartbeat) => self.heartbeat(heartbeat, now),
+            Request::LeaveGroup(leave) => self.leave_group(leave, version, now, woken),
+            Request::DescribeGroups(describe) => self.describe_groups(describe, version),
+            Request::ListGroups(list) => self.list_groups(list),
+            Request::DeleteGroups(delete) => self.delete_groups(ticket, delete, now),
+            Request::CreateTopics(create) => self.create_topics(create, now, woken),
+            Request::DeleteTopics(delete) => self.delete_topics(ticket, delete, version, now, woken),
+            Request::InitProducerId(init) => self.init_producer_id(init),
+            Request::DescribeConfigs(describe) => self.describe_configs(connection, describe),
+            Request::DescribeCluster(describe) => self.describe_cluster(connection, describe),
+        }
+    }
+
+    /// A connection is gone. Returns the tickets that will not be answered any more.
+    ///
+    /// Its members stay until their sessions end, as in Kafka.
+    pub fn disconnect(&mut self, connection: ConnId) -> Vec<Ticket> {
+        self.purgatory.drop_connection(connection)
+    }
+
+    /// Lets time pass.
+    pub fn tick(&mut self, now: TimestampMs) -> Vec<(Ticket, Response)> {
+        let mut woken = Vec::new();
+        self.expire_fetches(now, &mut woken);
+        self.tick_groups(now, &mut woken);
+        if now >= self.next_housekeeping {
+            self.next_housekeeping = now.plus_ms(HOUSEKEEPING_INTERVAL_MS);
+            if let Err(error) = self.logs.tick(now) {
+                tracing::warn!(%error, "housekeeping of the logs failed");
+            }
+            if self.logs.has_dirty() {
+                self.commit_queue.appended(false);
+            }
+        }
+        if now >= self.next_offsets_check {
+            self.next_offsets_check = now.plus_ms(OFFSETS_CHECK_INTERVAL_MS);
+            self.expire_offsets(now);
+        }
+        woken
+    }
+
+    /// When [`Broker::tick`] is needed next.
+    #[must_use]
+    pub fn next_deadline(&self) -> TimestampMs {
+        [self.purgatory.next_deadline(), self.coordinator.next_deadline()]
+            .into_iter()
+            .flatten()
+            .fold(self.next_housekeeping, TimestampMs::min)
+    }
+
+    /// How soon a commit must begin.
+    #[must_use]
+    pub fn commit_need(&self) -> CommitNeed {
+        self.commit_queue.need()
+    }
+
+    /// Begins the commit of all that was appended so far; `None` if there is nothing to do. One at a time.
+    pub fn begin_commit(&mut self) -> Option<PendingCommit> {
+        if self.commit_queue.need() == CommitNeed::None {
+            return None;
+        }
+        self.commit_queue.begin();
+        let group = self.logs.begin_commit();
+        let work = match (group, self.logs.failure()) {
+            (Some(group), _) => Ok(Some(group)),
+            (None, None) => Ok(None),
+            (None, Some(error)) => Err(error),
+        };
+        Some(PendingCommit { work })
+    }
+
+    /// Takes in a commit that has run: what it covers is seen and answered from now on. After a failed one everything
+    /// that waited for it gets an error, and every later append too: the directory is offline until the next start.
+    pub fn finish_commit(&mut self, done: CommitDone, now: TimestampMs) -> Vec<(Ticket, Response)> {
+        let mut woken = Vec::new();
+        let synced = match done.result {
+            Ok(committed) => Ok(committed.map(|committed| self.logs.finish_commit(committed)).unwrap_or_default()),
+            Err(error) => {
+                tracing::error!(%error, "commit failed; the log directory is offline");
+                Err(error)
+            }
+        };
+        for due in self.commit_queue.finish() {
+            self.carry_out(due, synced.is_ok(), now, &mut woken);
+        }
+        for (log, _) in synced.unwrap_or_default() {
+            self.wake_fetches(log, &mut woken);
+        }
+        woken
+    }
+
+    fn carry_out(&mut self, due: Due, synced: bool, now: TimestampMs, woken: &mut Vec<(Ticket, Response)>) {
+        let failed = ErrorCode::KafkaStorageError;
+        match due {
+            Due::Answer(ticket, response) if synced => woken.push((ticket, response)),
+            Due::Answer(ticket, response) => woken.push((ticket, fail(response))),
+            Due::Offsets { ticket, response, group, offsets } => {
+                if synced {
+                    self.offsets_stored(&group, offsets);
+                    woken.push((ticket, response));
+                } else {
+                    woken.push((ticket, fail(response)));
+                }
+            }
+            Due::Assignment { group, generation } => {
+                let result = if synced { Ok(()) } else { Err(failed) };
+                self.assignment_stored(&group, generation, result, now, woken);
+            }
+        }
+    }
+
+    /// What there is, for people.
+    #[must_use]
+    pub fn stats(&self) -> BrokerStats {
+        let topics = self.topics.iter().map(|topic| {
+            let bounds = |(_, log)| self.logs.bounds_or_empty(log);
+            let size = |(_, log)| self.logs.get(log).map_or(0, weir_log::Log::size_bytes);
+            TopicStats {
+                name: topic.name().to_string(),
+                internal: topic.is_internal(),
+                partitions: topic.partition_count(),
+                size_bytes: topic.logs().map(size).sum(),
+                start_offsets: topic.partitions().map(bounds).map(|bounds| bounds.start.get()).collect(),
+                end_offsets: topic.partitions().map(bounds).map(|bounds| bounds.high_watermark.get()).collect(),
+            }
+        });
+        let groups = self.coordinator.iter().map(|(name, entry)| GroupStats {
+            name: name.to_string(),
+            state: entry.group.state().name(),
+            members: entry.group.member_count(),
+            generation: entry.group.generation(),
+            offsets: entry
+                .offsets
+                .iter()
+                .map(|(topic, partitions)| {
+                    let offsets = partitions.iter().map(|(index, committed)| (*index, committed.offset)).collect();
+                    (topic.to_string(), offsets)
+                })
+                .collect(),
+        });
+        BrokerStats {
+            cluster_id: self.cluster_id.to_string(),
+            topics: topics.collect(),
+            groups: groups.collect(),
+            clean_start: self.recovery.clean,
+            partitions_recovered: self.recovery.logs_recovered,
+            records_cut: self.recovery.records_cut,
+            fetches_waiting: self.purgatory.len(),
+            commits_waiting: self.commit_queue.len(),
+            failure: self.logs.failure().map(|error| error.to_string()),
+            connections: 0,
+        }
+    }
+
+    /// Commits everything and leaves the directory so that the next start need not look for damage.
+    ///
+    /// # Errors
+    /// If that fails; the next start then recovers.
+    pub fn close(self, now: TimestampMs) -> Result<(), BrokerError> {
+        self.logs.close(now).map_err(BrokerError::from)
+    }
+}
+
+/// The answer of a request whose commit failed.
+fn fail(response: Response) -> Response {
+    match response {
+        Response::Produce(response) => Response::Produce(storage_failed(response)),
+        Response::OffsetCommit(mut response) => {
+            fail_commit(&mut response, ErrorCode::CoordinatorNotAvailable);
+            Response::OffsetCommit(response)
+        }
+        Response::DeleteGroups(mut response) => {
+            let fine = |result: &&mut weir_protocol::api::delete_groups::DeletableGroupResult| result.error_code == 0;
+            for result in response.results.iter_mut().filter(fine) {
+                result.error_code = ErrorCode::CoordinatorNotAvailable.code();
+            }
+            Response::DeleteGroups(response)
+        }
+        // The catalog says it durably; the logs follow at the next start.
+        other => other,
+    }
+}
+
+fn check_config(config: &BrokerConfig) -> Result<(), BrokerError> {
+    if config.num_partitions < 1 {
+        let value = config.num_partitions.to_string();
+        return Err(BrokerError::Config { key: "num_partitions", value, expected: "a number above 0" });
+    }
+    if config.request_bytes_total_max < config.request_bytes_max {
+        let value = config.request_bytes_total_max.to_string();
+        let expected = "at least request_bytes_max";
+        return Err(BrokerError::Config { key: "request_bytes_total_max", value, expected });
+    }
+    if config.group_session_timeout_ms_min > config.group_session_timeout_ms_max {
+        let value = config.group_session_timeout_ms_min.to_string();
+        let expected = "at most group_session_timeout_ms_max";
+        return Err(BrokerError::Config { key: "group_session_timeout_ms_min", value, expected });
+    }
+    Ok(())
+}
+
+fn log_dir_options(config: &BrokerConfig, topics: Option<&Topics>, ids: &mut IdSource) -> LogDirOptions {
+    let mut topic_configs = HashMap::new();
+    for topic in topics.into_iter().flat_map(Topics::iter) {
+        // They were checked when they were set; a key that a later version dropped falls back to defaults.
+        topic_configs.insert(topic.name().to_string(), log_config(topic.configs()).unwrap_or_default());
+    }
+    LogDirOptions {
+        cluster_id: config.cluster_id.clone(),
+        new_cluster_id: ids.uuid(),
+        new_directory_id: ids.uuid(),
+        node_id: NodeId(NODE_ID),
+        default_config: LogConfig::default(),
+        topic_configs,
+        producer_id_expiration_ms: PRODUCER_ID_EXPIRATION_MS,
+        checkpoint_interval_ms: CHECKPOINT_INTERVAL_MS,
+        checkpoint_bytes: CHECKPOINT_BYTES,
+        retention_check_interval_ms: config.retention_check_interval_ms,
+    }
+}
+
+fn report_recovery(report: &RecoveryReport) {
+    if !report.clean && report.logs_recovered > 0 {
+        tracing::info!(
+            partitions = report.logs_recovered,
+            bytes = report.bytes_scanned,
+            records_cut = report.records_cut,
+            "recovered after an unclean stop"
+        );
+    }
+    for damage in &report.damage {
+        tracing::error!(
+            topic = damage.topic,
+            partition = damage.partition,
+            offset = damage.offset.get(),
+            bytes = damage.bytes_cut,
+            kept_in = %damage.kept_in.display(),
+            what = damage.what,
+            "damage inside a log was cut out and kept aside"
+        );
+    }
+}

@@ -1,0 +1,112 @@
+//! [`BrokerConfig`]: what a broker is told at the start, with Kafka's defaults where Kafka has one.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+/// Longest name of a topic. Kafka's `Topic.MAX_NAME_LENGTH`: a directory is called `<topic>-<partition>`.
+pub const TOPIC_NAME_BYTES_MAX: usize = 249;
+
+/// Partitions of `__consumer_offsets`. Part of the format: a group's records lie in partition
+/// `abs(hash(group)) % 50`, so it cannot change once there is data.
+pub const OFFSETS_PARTITIONS: i32 = 50;
+
+/// Producer ids taken from disk at once, as Kafka's `ProducerIdsBlock`.
+pub const PRODUCER_ID_BLOCK: i64 = 1_000;
+
+/// What a broker is told at the start.
+///
+/// Fields that Kafka has under another name say so. Limits end in `_max`.
+#[derive(Debug, Clone)]
+pub struct BrokerConfig {
+    /// Where the logs lie.
+    pub data_dir: PathBuf,
+    /// Where to listen. Port 0 takes any.
+    pub listen: SocketAddr,
+    /// The address that clients are told to come back to; `None`: the one they came to.
+    pub advertised: Option<(String, u16)>,
+    /// Allows a `listen` address that others than this machine can reach, though nobody is asked who they are.
+    pub insecure_listen: bool,
+    /// The id of the cluster; `None`: the one in the data directory, or a new one.
+    pub cluster_id: Option<String>,
+    /// `num.partitions`: partitions of a topic that is created without a number.
+    pub num_partitions: i32,
+    /// `auto.create.topics.enable`
+    pub auto_create_topics: bool,
+    /// Partitions of all topics together.
+    pub partitions_max: usize,
+    /// `socket.request.max.bytes`
+    pub request_bytes_max: usize,
+    /// Memory that requests being read and handled may take together.
+    pub request_bytes_total_max: usize,
+    /// Memory that the decoded form of one request may take beside its bytes.
+    pub request_heap_bytes_max: usize,
+    /// Answers that one connection may wait for. Then nothing more is read from it.
+    pub answers_waiting_max: usize,
+    /// Connections at once.
+    pub connections_max: usize,
+    /// `connections.max.idle.ms`
+    pub connection_idle_ms_max: u64,
+    /// The longest pause inside one request.
+    pub request_stall_ms_max: u64,
+    /// `fetch.max.bytes`
+    pub fetch_bytes_max: usize,
+    /// The longest wait of a fetch, whatever it asks for.
+    pub fetch_wait_ms_max: i32,
+    /// `max.request.partition.size.limit`, for Produce and Fetch too.
+    pub request_partitions_max: usize,
+    /// How long an append of acks=1 may wait for its sync, and so to be seen by readers.
+    pub sync_lag_ms_max: u64,
+    /// `group.initial.rebalance.delay.ms`. Kafka says 3,000; here 0, as on its quick start.
+    pub group_initial_rebalance_delay_ms: i64,
+    /// `group.min.session.timeout.ms`
+    pub group_session_timeout_ms_min: i32,
+    /// `group.max.session.timeout.ms`
+    pub group_session_timeout_ms_max: i32,
+    /// `group.max.size`
+    pub group_members_max: usize,
+    /// Groups at once.
+    pub groups_max: usize,
+    /// `offset.metadata.max.bytes`
+    pub offset_metadata_bytes_max: usize,
+    /// `offsets.retention.minutes`
+    pub offsets_retention_minutes: i64,
+    /// `log.retention.check.interval.ms`
+    pub retention_check_interval_ms: i64,
+    /// Longest inflated form of a batch, where records must be looked at.
+    pub inflate_bytes_max: usize,
+}
+
+impl Default for BrokerConfig {
+    fn default() -> Self {
+        Self {
+            data_dir: PathBuf::from("data"),
+            listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9092),
+            advertised: None,
+            insecure_listen: false,
+            cluster_id: None,
+            num_partitions: 4,
+            auto_create_topics: true,
+            partitions_max: 20_000,
+            request_bytes_max: 100 << 20,
+            request_bytes_total_max: 256 << 20,
+            request_heap_bytes_max: 64 << 20,
+            answers_waiting_max: 1_000,
+            connections_max: 10_000,
+            connection_idle_ms_max: 600_000,
+            request_stall_ms_max: 30_000,
+            fetch_bytes_max: 57_671_680,
+            fetch_wait_ms_max: 300_000,
+            request_partitions_max: 20_000,
+            sync_lag_ms_max: 5,
+            group_initial_rebalance_delay_ms: 0,
+            group_session_timeout_ms_min: 3_000,
+            group_session_timeout_ms_max: 1_800_000,
+            group_members_max: 1_000,
+            groups_max: 100_000,
+            offset_metadata_bytes_max: 4_096,
+            offsets_retention_minutes: 10_080,
+            retention_check_interval_ms: 300_000,
+            inflate_bytes_max: 64 << 20,
+        }
+    }
+}

@@ -1,0 +1,392 @@
+//! Kafka's configuration keys: names, types, defaults, and what DescribeConfigs says of them.
+//!
+//! The two tables come from the definitions inside Kafka 4.1.0. A key that is described is not always one that does
+//! something here: what a single node has no use for keeps Kafka's default.
+
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+
+use weir_protocol::api::create_topics::CreatableTopicConfigs;
+use weir_protocol::api::describe_configs::{
+    DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResourceResult, DescribeConfigsResponse,
+    DescribeConfigsResult, DescribeConfigsSynonym,
+};
+use weir_protocol::{ErrorCode, Str};
+
+use crate::broker::{Broker, Step};
+use crate::config::BrokerConfig;
+use crate::effects::Connection;
+use crate::request::Response;
+
+/// Longest value of a topic's configuration key.
+pub const CONFIG_VALUE_BYTES_MAX: usize = 4_096;
+
+const RESOURCE_TOPIC: i8 = 2;
+const RESOURCE_BROKER: i8 = 4;
+const RESOURCE_BROKER_LOGGER: i8 = 8;
+const RESOURCE_CLIENT_METRICS: i8 = 16;
+const RESOURCE_GROUP: i8 = 32;
+
+const SOURCE_TOPIC: i8 = 1;
+const SOURCE_STATIC_BROKER: i8 = 4;
+const SOURCE_DEFAULT: i8 = 5;
+
+/// Kafka's `ConfigDef.Type`, by the numbers of DescribeConfigs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConfigType {
+    /// `true` or `false`
+    Boolean = 1,
+    /// Text.
+    String = 2,
+    /// 32 bits.
+    Int = 3,
+    /// 16 bits.
+    Short = 4,
+    /// 64 bits.
+    Long = 5,
+    /// A fraction.
+    Double = 6,
+    /// Texts between commas.
+    List = 7,
+    /// The name of a Java class.
+    Class = 8,
+    /// Never shown.
+    Password = 9,
+}
+
+/// A key of a topic.
+#[derive(Debug)]
+pub struct TopicKey {
+    /// Its name.
+    pub name: &'static str,
+    /// What its value is.
+    pub kind: ConfigType,
+    /// What holds if nobody says anything.
+    pub default: &'static str,
+    /// Keys of the broker it falls back to, most specific first.
+    pub synonyms: Vec<&'static str>,
+}
+
+/// A key of a broker.
+#[derive(Debug)]
+struct BrokerKey {
+    name: &'static str,
+    kind: ConfigType,
+    dynamic: bool,
+    default: Option<&'static str>,
+}
+
+/// The keys of a topic, by name.
+pub fn topic_keys() -> &'static [TopicKey] {
+    static KEYS: OnceLock<Vec<TopicKey>> = OnceLock::new();
+    KEYS.get_or_init(|| {
+        let lines = include_str!("topic_configs.txt").lines().filter(|line| !line.starts_with('#'));
+        lines
+            .filter_map(|line| {
+                let mut parts = line.split('|');
+                Some(TopicKey {
+                    name: parts.next()?,
+                    kind: config_type(parts.next()?),
+                    default: parts.next()?,
+                    synonyms: parts.next()?.split(',').filter(|name| !name.is_empty()).collect(),
+                })
+            })
+            .collect()
+    })
+}
+
+fn broker_keys() -> &'static [BrokerKey] {
+    static KEYS: OnceLock<Vec<BrokerKey>> = OnceLock::new();
+    KEYS.get_or_init(|| {
+        let lines = include_str!("broker_configs.txt").lines().filter(|line| !line.starts_with('#'));
+        lines
+            .filter_map(|line| {
+                let mut parts = line.split('|');
+                Some(BrokerKey {
+                    name: parts.next()?,
+                    kind: config_type(parts.next()?),
+                    dynamic: parts.next()? == "d",
+                    default: parts.next(),
+                })
+            })
+            .collect()
+    })
+}
+
+fn config_type(name: &str) -> ConfigType {
+    match name {
+        "BOOLEAN" => ConfigType::Boolean,
+        "INT" => ConfigType::Int,
+        "SHORT" => ConfigType::Short,
+        "LONG" => ConfigType::Long,
+        "DOUBLE" => ConfigType::Double,
+        "LIST" => ConfigType::List,
+        "CLASS" => ConfigType::Class,
+        "PASSWORD" => ConfigType::Password,
+        _ => ConfigType::String,
+    }
+}
+
+/// The key of a topic with this name.
+#[must_use]
+pub fn topic_key(name: &str) -> Option<&'static TopicKey> {
+    topic_keys().iter().find(|key| key.name == name)
+}
+
+/// What a topic's key says: its own value or the default.
+#[must_use]
+pub fn topic_value<'a>(own: &'a BTreeMap<String, String>, name: &str) -> &'a str {
+    match own.get(name) {
+        Some(value) => value,
+        None => topic_key(name).map_or("", |key| key.default),
+    }
+}
+
+/// Whether `value` may stand for the topic key `name`.
+///
+/// # Errors
+/// Words for the client.
+pub fn check_topic_value(name: &str, value: &str) -> Result<(), String> {
+    let Some(key) = topic_key(name) else {
+        return Err(format!("Unknown topic config name: {name}"));
+    };
+    if value.len() > CONFIG_VALUE_BYTES_MAX || value.chars().any(char::is_control) {
+        return Err(format!("Invalid value for configuration {name}: too long, or with control characters"));
+    }
+    let number = value.trim().parse::<i64>().ok();
+    let in_range = |(min, max): (i64, i64)| number.is_some_and(|number| (min..=max).contains(&number));
+    let fine = match key.kind {
+        ConfigType::Boolean => matches!(value.trim().to_ascii_lowercase().as_str(), "true" | "false"),
+        ConfigType::Int | ConfigType::Short => in_range(range_of(name, i64::from(i32::MAX))),
+        ConfigType::Long => in_range(range_of(name, i64::MAX)),
+        ConfigType::Double => value.trim().parse::<f64>().is_ok_and(|ratio| (0.0..=1.0).contains(&ratio)),
+        _ => match choices_of(name) {
+            Some(choices) => value.split(',').all(|one| choices.contains(&one.trim())),
+            None => true,
+        },
+    };
+    match fine {
+        true => Ok(()),
+        false => Err(format!("Invalid value {value} for configuration {name}")),
+    }
+}
+
+/// The validators of Kafka's `LogConfig`.
+fn range_of(name: &str, max: i64) -> (i64, i64) {
+    match name {
+        "compression.gzip.level" => (-1, 9),
+        "compression.lz4.level" => (1, 17),
+        "compression.zstd.level" => (-131_072, 22),
+        "flush.messages" | "max.compaction.lag.ms" | "min.insync.replicas" | "segment.ms" => (1, max),
+        "local.retention.bytes" | "local.retention.ms" => (-2, max),
+        "retention.ms" => (-1, max),
+        "retention.bytes" => (i64::MIN, max),
+        "segment.bytes" => (1 << 20, max),
+        "segment.index.bytes" => (4, max),
+        _ => (0, max),
+    }
+}
+
+fn choices_of(name: &str) -> Option<&'static [&'static str]> {
+    match name {
+        "cleanup.policy" => Some(&["compact", "delete"]),
+        "compression.type" => Some(&["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"]),
+        "message.timestamp.type" => Some(&["CreateTime", "LogAppendTime"]),
+        _ => None,
+    }
+}
+
+/// The configuration of a topic as CreateTopics v5 and above answers it (KIP-525): never null when there is no error,
+/// or Java's admin client falls over it.
+#[must_use]
+pub fn created_configs(own: &BTreeMap<String, String>) -> Vec<CreatableTopicConfigs> {
+    topic_keys()
+        .iter()
+        .map(|key| CreatableTopicConfigs {
+            name: Str::from_static(key.name),
+            value: Some(Str::copy_from(topic_value(own, key.name))),
+            read_only: false,
+            config_source: if own.contains_key(key.name) { SOURCE_TOPIC } else { SOURCE_DEFAULT },
+            is_sensitive: false,
+        })
+        .collect()
+}
+
+/// What the configuration of this broker says instead of Kafka's defaults.
+fn static_values(config: &BrokerConfig, connection: &Connection) -> BTreeMap<&'static str, String> {
+    let (host, port) = &connection.advertised;
+    BTreeMap::from([
+        ("advertised.listeners", format!("PLAINTEXT://{host}:{port}")),
+        ("auto.create.topics.enable", config.auto_create_topics.to_string()),
+        ("broker.id", "0".to_owned()),
+        ("group.initial.rebalance.delay.ms", config.group_initial_rebalance_delay_ms.to_string()),
+        ("group.max.session.timeout.ms", config.group_session_timeout_ms_max.to_string()),
+        ("group.max.size", config.group_members_max.to_string()),
+        ("group.min.session.timeout.ms", config.group_session_timeout_ms_min.to_string()),
+        ("listeners", format!("PLAINTEXT://{}", config.listen)),
+        ("log.dir", config.data_dir.display().to_string()),
+        ("log.dirs", config.data_dir.display().to_string()),
+        ("max.connections", config.connections_max.to_string()),
+        ("node.id", "0".to_owned()),
+        ("num.partitions", config.num_partitions.to_string()),
+        ("offsets.topic.replication.factor", "1".to_owned()),
+        ("process.roles", "broker,controller".to_owned()),
+        ("socket.request.max.bytes", config.request_bytes_max.to_string()),
+        ("transaction.state.log.min.isr", "1".to_owned()),
+        ("transaction.state.log.replication.factor", "1".to_owned()),
+    ])
+}
+
+impl Broker {
+    pub(crate) fn describe_configs(&self, connection: &Connection, request: &DescribeConfigsRequest) -> Step {
+        let results = request
+            .resources
+            .iter()
+            .map(|resource| self.describe_resource(connection, resource, request.include_synonyms))
+            .collect();
+        Step::Answer(Response::DescribeConfigs(DescribeConfigsResponse { throttle_time_ms: 0, results }))
+    }
+
+    fn describe_resource(
+        &self,
+        connection: &Connection,
+        resource: &DescribeConfigsResource,
+        synonyms: bool,
+    ) -> DescribeConfigsResult {
+        let wanted = |name: &str| match &resource.configuration_keys {
+            None => true,
+            Some(keys) => keys.iter().any(|key| *key == *name),
+        };
+        let configs = match resource.resource_type {
+            RESOURCE_TOPIC => self.topic_configs(&resource.resource_name, synonyms),
+            RESOURCE_BROKER => self.broker_configs(connection, &resource.resource_name, synonyms),
+            RESOURCE_GROUP | RESOURCE_CLIENT_METRICS | RESOURCE_BROKER_LOGGER => Ok(Vec::new()),
+            _ => Err((ErrorCode::InvalidRequest, format!("Unsupported resource type: {}", resource.resource_type))),
+        };
+        let mut result = DescribeConfigsResult {
+            error_message: None,
+            resource_type: resource.resource_type,
+            resource_name: resource.resource_name.clone(),
+            ..DescribeConfigsResult::default()
+        };
+        match configs {
+            Ok(configs) => result.configs = configs.into_iter().filter(|config| wanted(&config.name)).collect(),
+            Err((error, message)) => {
+                result.error_code = error.code();
+                result.error_message = Some(message.into());
+            }
+        }
+        result
+    }
+
+    fn topic_configs(
+        &self,
+        name: &str,
+        synonyms: bool,
+    ) -> Result<Vec<DescribeConfigsResourceResult>, (ErrorCode, String)> {
+        let topic = self.topics.get(name).ok_or_else(|| {
+            (ErrorCode::UnknownTopicOrPartition, format!("The topic '{name}' does not exist"))
+        })?;
+        Ok(topic_keys().iter().map(|key| topic_config(key, topic.configs(), synonyms)).collect())
+    }
+
+    fn broker_configs(
+        &self,
+        connection: &Connection,
+        name: &str,
+        synonyms: bool,
+    ) -> Result<Vec<DescribeConfigsResourceResult>, (ErrorCode, String)> {
+        if name.is_empty() {
+            return Ok(Vec::new()); // The cluster-wide dynamic default: there is none.
+        }
+        if name != "0" {
+            let words = format!("Unexpected broker id, expected 0 or empty string, but received {name}");
+            return Err((ErrorCode::InvalidRequest, words));
+        }
+        let own = static_values(&self.config, connection);
+        Ok(broker_keys().iter().map(|key| broker_config(key, own.get(key.name), synonyms)).collect())
+    }
+}
+
+fn topic_config(key: &TopicKey, own: &BTreeMap<String, String>, synonyms: bool) -> DescribeConfigsResourceResult {
+    let own_value = own.get(key.name);
+    let mut all = Vec::new();
+    if synonyms {
+        all.extend(own_value.map(|value| synonym(key.name, value, SOURCE_TOPIC)));
+        // Of several (log.retention.ms, .minutes, .hours) the last is the one that has a default.
+        let fallback = key.synonyms.last().and_then(|name| broker_keys().iter().find(|broker| broker.name == *name));
+        if let Some((broker, value)) = fallback.and_then(|broker| Some((broker, broker.default?))) {
+            all.push(synonym(broker.name, value, SOURCE_DEFAULT));
+        }
+    }
+    DescribeConfigsResourceResult {
+        name: Str::from_static(key.name),
+        value: Some(Str::copy_from(topic_value(own, key.name))),
+        read_only: false,
+        config_source: if own_value.is_some() { SOURCE_TOPIC } else { SOURCE_DEFAULT },
+        is_sensitive: false,
+        synonyms: all,
+        config_type: key.kind as i8,
+        documentation: None,
+    }
+}
+
+fn broker_config(key: &BrokerKey, own: Option<&String>, synonyms: bool) -> DescribeConfigsResourceResult {
+    let sensitive = key.kind == ConfigType::Password;
+    let value = own.map(String::as_str).or(key.default).filter(|_| !sensitive);
+    let mut all = Vec::new();
+    if synonyms && !sensitive {
+        all.extend(own.map(|value| synonym(key.name, value, SOURCE_STATIC_BROKER)));
+        all.extend(key.default.map(|value| synonym(key.name, value, SOURCE_DEFAULT)));
+    }
+    DescribeConfigsResourceResult {
+        name: Str::from_static(key.name),
+        value: value.map(Str::copy_from),
+        read_only: !key.dynamic,
+        config_source: if own.is_some() { SOURCE_STATIC_BROKER } else { SOURCE_DEFAULT },
+        is_sensitive: sensitive,
+        synonyms: all,
+        config_type: key.kind as i8,
+        documentation: None,
+    }
+}
+
+fn synonym(name: &'static str, value: &str, source: i8) -> DescribeConfigsSynonym {
+    DescribeConfigsSynonym { name: Str::from_static(name), value: Some(Str::copy_from(value)), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tables_are_those_of_kafka() {
+        assert_eq!(topic_keys().len(), 33);
+        assert_eq!(broker_keys().len(), 316);
+        let retention = topic_key("retention.ms").unwrap();
+        assert_eq!((retention.kind, retention.default), (ConfigType::Long, "604800000"));
+        assert_eq!(retention.synonyms, ["log.retention.ms", "log.retention.minutes", "log.retention.hours"]);
+        let rack = broker_keys().iter().find(|key| key.name == "broker.rack").unwrap();
+        assert_eq!(rack.default, None);
+    }
+
+    #[test]
+    fn every_default_passes_its_own_check() {
+        for key in topic_keys() {
+            assert_eq!(check_topic_value(key.name, key.default), Ok(()), "{}", key.name);
+        }
+    }
+
+    #[test]
+    fn values_out_of_range_are_refused() {
+        let check = |name: &str, value: &str| assert!(check_topic_value(name, value).is_err(), "{name}={value}");
+        check("retention.ms", "-2");
+        check("retention.ms", "soon");
+        check("cleanup.policy", "compact,shred");
+        check("segment.bytes", "10");
+        check("min.insync.replicas", "0");
+        check("no.such.key", "1");
+        check("preallocate", "maybe");
+        check("max.message.bytes", "3000000000");
+    }
+}

@@ -1,0 +1,521 @@
+//! The group coordinator: requests of classic groups on one side, [`Group`] state machines on the other, and between them
+//! the log `__consumer_offsets`, in which groups and offsets are kept.
+//!
+//! A committed offset is visible once it is on disk, and an assignment is handed out once it is on disk: both wait for
+//! their commit in [`crate::commit_queue`]. Offsets are in [`crate::offsets`].
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use bytes::Bytes;
+use weir_protocol::api::delete_groups::{DeletableGroupResult, DeleteGroupsRequest, DeleteGroupsResponse};
+use weir_protocol::api::describe_groups::{
+    DescribeGroupsRequest, DescribeGroupsResponse, DescribedGroup, DescribedGroupMember,
+};
+use weir_protocol::api::heartbeat::{HeartbeatRequest, HeartbeatResponse};
+use weir_protocol::api::join_group::{JoinGroupRequest, JoinGroupResponse, JoinGroupResponseMember};
+use weir_protocol::api::leave_group::{LeaveGroupRequest, LeaveGroupResponse, MemberResponse};
+use weir_protocol::api::list_groups::{ListGroupsRequest, ListGroupsResponse, ListedGroup};
+use weir_protocol::api::sync_group::{SyncGroupRequest, SyncGroupResponse};
+use weir_protocol::{ErrorCode, Str, TimestampMs};
+
+use crate::broker::{Broker, Step};
+use crate::commit_queue::Due;
+use crate::effects::{Connection, Ticket};
+use crate::group::{Group, GroupEffect, GroupLimits, GroupState, Join, Joined, Protocol, Sync, Synced};
+use crate::offset_records::{CommittedOffset, OffsetKey};
+use crate::request::Response;
+
+/// Operations on a group, as bits: without an authorizer everybody may do all of them.
+const GROUP_OPERATIONS: i32 = 0b1101_0100_1000;
+
+/// A group with its offsets.
+#[derive(Debug)]
+pub struct GroupEntry {
+    /// The members.
+    pub group: Group,
+    /// Topic → partition → offset.
+    pub offsets: BTreeMap<Str, BTreeMap<i32, CommittedOffset>>,
+    /// No deadline of the group is before this; `None` if it is not among the deadlines.
+    wake_at: Option<TimestampMs>,
+}
+
+/// All groups.
+#[derive(Debug, Default)]
+pub struct Coordinator {
+    groups: HashMap<Str, GroupEntry>,
+    deadlines: BTreeSet<(TimestampMs, Str)>,
+}
+
+impl Coordinator {
+    /// The group of this name.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&GroupEntry> {
+        self.groups.get(name)
+    }
+
+    /// The group of this name.
+    #[must_use]
+    pub fn get_mut(&mut self, name: &str) -> Option<&mut GroupEntry> {
+        self.groups.get_mut(name)
+    }
+
+    /// The group of this name, made if there is none.
+    pub fn get_or_make(&mut self, name: &str, limits: GroupLimits, now: TimestampMs) -> &mut GroupEntry {
+        self.groups.entry(Str::copy_from(name)).or_insert_with(|| GroupEntry {
+            group: Group::new(limits, now),
+            offsets: BTreeMap::new(),
+            wake_at: None,
+        })
+    }
+
+    /// Groups with their names, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (&Str, &GroupEntry)> {
+        self.groups.iter()
+    }
+
+    /// How many groups there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.groups.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.groups.is_empty()
+    }
+
+    /// Takes a group out.
+    pub fn remove(&mut self, name: &str) -> Option<GroupEntry> {
+        let entry = self.groups.remove(name)?;
+        if let Some(at) = entry.wake_at {
+            self.deadlines.remove(&(at, Str::copy_from(name)));
+        }
+        Some(entry)
+    }
+
+    /// Forgets every offset: their topic was deleted.
+    pub fn forget_all_offsets(&mut self) {
+        for entry in self.groups.values_mut() {
+            entry.offsets.clear();
+        }
+    }
+
+    /// The first time a group has something to do.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<TimestampMs> {
+        self.deadlines.first().map(|(at, _)| *at)
+    }
+
+    /// A group whose time has come. It leaves the deadlines; [`Coordinator::reschedule`] puts it back.
+    fn take_due(&mut self, now: TimestampMs) -> Option<Str> {
+        if self.deadlines.first()?.0 > now {
+            return None;
+        }
+        let (_, name) = self.deadlines.pop_first()?;
+        if let Some(entry) = self.groups.get_mut(&name) {
+            entry.wake_at = None;
+        }
+        Some(name)
+    }
+
+    /// Puts the group among the deadlines anew. A heartbeat needs none: it only moves a deadline further away, and a
+    /// group that is woken too early goes back to sleep.
+    pub fn reschedule(&mut self, name: &Str) {
+        let Some(entry) = self.groups.get_mut(name) else { return };
+        let next = entry.group.next_deadline();
+        if entry.wake_at == next {
+            return;
+        }
+        if let Some(before) = entry.wake_at.take() {
+            self.deadlines.remove(&(before, name.clone()));
+        }
+        if let Some(at) = next {
+            entry.wake_at = Some(at);
+            self.deadlines.insert((at, name.clone()));
+        }
+    }
+}
+
+impl Broker {
+    pub(crate) fn join_group(
+        &mut self,
+        connection: &Connection,
+        ticket: Ticket,
+        request: JoinGroupRequest,
+        meta: RequestMeta<'_>,
+        woken: &mut Vec<(Ticket, Response)>,
+    ) -> Step {
+        let RequestMeta { version, client_id, now } = meta;
+        let refuse = |error: ErrorCode| {
+            let member_id = request.member_id.clone();
+            Step::Answer(Response::JoinGroup(joined_response(Joined::failed(error, member_id))))
+        };
+        if request.group_id.is_empty() {
+            return refuse(ErrorCode::InvalidGroupId);
+        }
+        let sessions = self.config.group_session_timeout_ms_min..=self.config.group_session_timeout_ms_max;
+        if !sessions.contains(&request.session_timeout_ms) {
+            return refuse(ErrorCode::InvalidSessionTimeout);
+        }
+        if self.coordinator.get(&request.group_id).is_none() {
+            if !request.member_id.is_empty() {
+                return refuse(ErrorCode::UnknownMemberId);
+            }
+            if self.coordinator.len() >= self.config.groups_max || self.ensure_offsets_topic(now).is_err() {
+                return refuse(ErrorCode::CoordinatorNotAvailable);
+            }
+        }
+        let group_id = Str::copy_from(&request.group_id);
+        let join = self.join_of(connection, request, version, client_id);
+        let limits = self.group_limits();
+        let mut effects = Vec::new();
+        self.coordinator.get_or_make(&group_id, limits, now).group.join(join, ticket, now, &mut effects);
+        self.group_effects(&group_id, effects, now, woken);
+        Step::Parked
+    }
+
+    /// Copies out of the frame what the group keeps.
+    fn join_of(
+        &mut self,
+        connection: &Connection,
+        request: JoinGroupRequest,
+        version: i16,
+        client_id: Option<&Str>,
+    ) -> Join {
+        let client = client_id.map(|id| Str::copy_from(id)).unwrap_or_default();
+        let instance_id = request.group_instance_id.as_ref().map(|id| Str::copy_from(id));
+        let stem = instance_id.as_ref().unwrap_or(&client);
+        let fresh_member_id = Str::from(format!("{stem}-{}", self.ids.java_uuid()));
+        let rebalance_timeout_ms =
+            if version == 0 { request.session_timeout_ms } else { request.rebalance_timeout_ms.max(0) };
+        Join {
+            member_id: Str::copy_from(&request.member_id),
+            instance_id,
+            client_id: client,
+            client_host: connection.client_host.clone(),
+            session_timeout_ms: request.session_timeout_ms,
+            rebalance_timeout_ms,
+            protocol_type: Str::copy_from(&request.protocol_type),
+            protocols: request
+                .protocols
+                .iter()
+                .map(|protocol| Protocol {
+                    name: Str::copy_from(&protocol.name),
+                    metadata: Bytes::copy_from_slice(&protocol.metadata),
+                })
+                .collect(),
+            knows_member_id_required: version >= 4,
+            knows_skip_assignment: version >= 9,
+            fresh_member_id,
+        }
+    }
+
+    pub(crate) fn sync_group(
+        &mut self,
+        ticket: Ticket,
+        request: &SyncGroupRequest,
+        now: TimestampMs,
+        woken: &mut Vec<(Ticket, Response)>,
+    ) -> Step {
+        let refuse =
+            |error: ErrorCode| Step::Answer(Response::SyncGroup(synced_response(Synced::failed(error))));
+        if request.group_id.is_empty() {
+            return refuse(ErrorCode::InvalidGroupId);
+        }
+        let Some(entry) = self.coordinator.get_mut(&request.group_id) else {
+            return refuse(ErrorCode::UnknownMemberId);
+        };
+        let sync = Sync {
+            member_id: Str::copy_from(&request.member_id),
+            instance_id: request.group_instance_id.clone(),
+            generation: request.generation_id,
+            protocol_type: request.protocol_type.clone(),
+            protocol: request.protocol_name.clone(),
+            assignments: request
+                .assignments
+                .iter()
+                .map(|one| (Str::copy_from(&one.member_id), Bytes::copy_from_slice(&one.assignment)))
+                .collect(),
+        };
+        let mut effects = Vec::new();
+        entry.group.sync(sync, ticket, now, &mut effects);
+        self.group_effects(&Str::copy_from(&request.group_id), effects, now, woken);
+        Step::Parked
+    }
+
+    pub(crate) fn heartbeat(&mut self, request: &HeartbeatRequest, now: TimestampMs) -> Step {
+        let error = match self.coordinator.get_mut(&request.group_id) {
+            _ if request.group_id.is_empty() => ErrorCode::InvalidGroupId,
+            None => ErrorCode::UnknownMemberId,
+            Some(entry) => entry.group.heartbeat(
+                &request.member_id,
+                request.group_instance_id.as_ref(),
+                request.generation_id,
+                now,
+            ),
+        };
+        Step::Answer(Response::Heartbeat(HeartbeatResponse { throttle_time_ms: 0, error_code: error.code() }))
+    }
+
+    pub(crate) fn leave_group(
+        &mut self,
+        request: &LeaveGroupRequest,
+        version: i16,
+        now: TimestampMs,
+        woken: &mut Vec<(Ticket, Response)>,
+    ) -> Step {
+        let group_id = Str::copy_from(&request.group_id);
+        let mut response = LeaveGroupResponse::default();
+        let mut effects = Vec::new();
+        let mut leave = |id: &Str, instance: Option<&Str>| match self.coordinator.get_mut(&group_id) {
+            None => ErrorCode::UnknownMemberId,
+            Some(entry) => entry.group.leave(id, instance, now, &mut effects),
+        };
+        if group_id.is_empty() {
+            response.error_code = ErrorCode::InvalidGroupId.code();
+        } else if version < 3 {
+            response.error_code = leave(&request.member_id, None).code();
+        } else {
+            for member in &request.members {
+                let error = leave(&member.member_id, member.group_instance_id.as_ref());
+                response.members.push(MemberResponse {
+                    member_id: member.member_id.clone(),
+                    group_instance_id: member.group_instance_id.clone(),
+                    error_code: error.code(),
+                });
+            }
+        }
+        self.group_effects(&group_id, effects, now, woken);
+        Step::Answer(Response::LeaveGroup(response))
+    }
+
+    pub(crate) fn describe_groups(&self, request: &DescribeGroupsRequest, version: i16) -> Step {
+        let groups = request
+            .groups
+            .iter()
+            .map(|name| self.describe_group(name, version, request.include_authorized_operations))
+            .collect();
+        Step::Answer(Response::DescribeGroups(DescribeGroupsResponse { throttle_time_ms: 0, groups }))
+    }
+
+    fn describe_group(&self, name: &Str, version: i16, with_operations: bool) -> DescribedGroup {
+        let mut described = DescribedGroup { group_id: name.clone(), ..DescribedGroup::default() };
+        if with_operations {
+            described.authorized_operations = GROUP_OPERATIONS;
+        }
+        let Some(entry) = self.coordinator.get(name) else {
+            described.group_state = "Dead".into();
+            if version >= 6 {
+                described.error_code = ErrorCode::GroupIdNotFound.code();
+                described.error_message = Some(format!("Group {name} not found.").into());
+            }
+            return described;
+        };
+        let group = &entry.group;
+        let stable = group.state() == GroupState::Stable;
+        described.group_state = group.state().name().into();
+        described.protocol_type = group.protocol_type().cloned().unwrap_or_default();
+        described.protocol_data = group.protocol().filter(|_| stable).cloned().unwrap_or_default();
+        described.members = group
+            .members()
+            .map(|member| DescribedGroupMember {
+                member_id: member.id.clone(),
+                group_instance_id: member.instance_id.clone(),
+                client_id: member.client_id.clone(),
+                client_host: member.client_host.clone(),
+                member_metadata: if stable { group.metadata_of(member) } else { Bytes::new() },
+                member_assignment: if stable { member.assignment.clone() } else { Bytes::new() },
+            })
+            .collect();
+        described
+    }
+
+    pub(crate) fn list_groups(&self, request: &ListGroupsRequest) -> Step {
+        let among = |filter: &[Str], value: &str| {
+            filter.is_empty() || filter.iter().any(|one| one.eq_ignore_ascii_case(value))
+        };
+        let mut groups: Vec<ListedGroup> = self
+            .coordinator
+            .iter()
+            .filter(|(_, entry)| among(&request.states_filter, entry.group.state().name()))
+            .filter(|_| among(&request.types_filter, "classic"))
+            .map(|(name, entry)| ListedGroup {
+                group_id: name.clone(),
+                protocol_type: entry.group.protocol_type().cloned().unwrap_or_default(),
+                group_state: entry.group.state().name().into(),
+                group_type: "classic".into(),
+            })
+            .collect();
+        groups.sort_by(|a, b| a.group_id.cmp(&b.group_id));
+        Step::Answer(Response::ListGroups(ListGroupsResponse { throttle_time_ms: 0, error_code: 0, groups }))
+    }
+
+    /// Deletes groups without members, with their offsets. The answer waits until the tombstones are on disk.
+    pub(crate) fn delete_groups(&mut self, ticket: Ticket, request: &DeleteGroupsRequest, now: TimestampMs) -> Step {
+        let mut results = Vec::with_capacity(request.groups_names.len());
+        for name in &request.groups_names {
+            let error = self.delete_group(name, now).err().unwrap_or(ErrorCode::None);
+            results.push(DeletableGroupResult { group_id: name.clone(), error_code: error.code() });
+        }
+        let response = Response::DeleteGroups(DeleteGroupsResponse { throttle_time_ms: 0, results });
+        self.commit_queue.answer_when_synced(ticket, response)
+    }
+
+    fn delete_group(&mut self, name: &Str, now: TimestampMs) -> Result<(), ErrorCode> {
+        if name.is_empty() {
+            return Err(ErrorCode::InvalidGroupId);
+        }
+        let entry = self.coordinator.get(name).ok_or(ErrorCode::GroupIdNotFound)?;
+        if !entry.group.is_idle() {
+            return Err(ErrorCode::NonEmptyGroup);
+        }
+        let group = Str::copy_from(name);
+        let mut tombstones: Vec<(OffsetKey, Option<Vec<u8>>)> = Vec::new();
+        for (topic, partitions) in &entry.offsets {
+            for partition in partitions.keys() {
+                let key = OffsetKey::Commit { group: group.clone(), topic: topic.clone(), partition: *partition };
+                tombstones.push((key, None));
+            }
+        }
+        tombstones.push((OffsetKey::Group { group: group.clone() }, None));
+        self.write_offset_records(&group, &tombstones, now)?;
+        self.commit_queue.appended(true);
+        self.coordinator.remove(name);
+        Ok(())
+    }
+
+    /// Carries out what a group wants: answers, records.
+    pub(crate) fn group_effects(
+        &mut self,
+        group_id: &Str,
+        effects: Vec<GroupEffect>,
+        now: TimestampMs,
+        woken: &mut Vec<(Ticket, Response)>,
+    ) {
+        let mut pending = effects;
+        while !pending.is_empty() {
+            for effect in std::mem::take(&mut pending) {
+                match effect {
+                    GroupEffect::Joined(ticket, joined) => {
+                        woken.push((ticket, Response::JoinGroup(joined_response(joined))));
+                    }
+                    GroupEffect::Synced(ticket, synced) => {
+                        woken.push((ticket, Response::SyncGroup(synced_response(synced))));
+                    }
+                    GroupEffect::Store => {
+                        if let Err(error) = self.store_group(group_id, now) {
+                            tracing::warn!(group = %group_id, %error, "group metadata was not written");
+                        }
+                    }
+                    GroupEffect::StoreAssignment { generation } => {
+                        self.store_assignment(group_id, generation, now, &mut pending);
+                    }
+                }
+            }
+        }
+        self.coordinator.reschedule(group_id);
+    }
+
+    fn store_assignment(
+        &mut self,
+        group_id: &Str,
+        generation: i32,
+        now: TimestampMs,
+        more: &mut Vec<GroupEffect>,
+    ) {
+        match self.store_group(group_id, now) {
+            Ok(()) => self.commit_queue.push(Due::Assignment { group: group_id.clone(), generation }),
+            Err(error) => {
+                if let Some(entry) = self.coordinator.get_mut(group_id) {
+                    entry.group.stored(generation, Err(error), now, more);
+                }
+            }
+        }
+    }
+
+    fn store_group(&mut self, group_id: &Str, now: TimestampMs) -> Result<(), ErrorCode> {
+        let Some(entry) = self.coordinator.get(group_id) else { return Ok(()) };
+        let value = entry.group.record().encode();
+        let key = OffsetKey::Group { group: group_id.clone() };
+        self.write_offset_records(group_id, &[(key, Some(value))], now)?;
+        self.commit_queue.appended(false);
+        Ok(())
+    }
+
+    /// The commit of an assignment has ended.
+    pub(crate) fn assignment_stored(
+        &mut self,
+        group_id: &Str,
+        generation: i32,
+        result: Result<(), ErrorCode>,
+        now: TimestampMs,
+        woken: &mut Vec<(Ticket, Response)>,
+    ) {
+        let mut effects = Vec::new();
+        if let Some(entry) = self.coordinator.get_mut(group_id) {
+            entry.group.stored(generation, result, now, &mut effects);
+        }
+        self.group_effects(group_id, effects, now, woken);
+    }
+
+    /// Lets the groups' time pass.
+    pub(crate) fn tick_groups(&mut self, now: TimestampMs, woken: &mut Vec<(Ticket, Response)>) {
+        while let Some(name) = self.coordinator.take_due(now) {
+            let mut effects = Vec::new();
+            if let Some(entry) = self.coordinator.get_mut(&name) {
+                entry.group.tick(now, &mut effects);
+                debug_assert!(entry.group.next_deadline().is_none_or(|at| at > now), "a tick settles what is due");
+            }
+            self.group_effects(&name, effects, now, woken);
+        }
+    }
+
+    pub(crate) fn group_limits(&self) -> GroupLimits {
+        GroupLimits {
+            members_max: self.config.group_members_max,
+            initial_rebalance_delay_ms: self.config.group_initial_rebalance_delay_ms,
+        }
+    }
+}
+
+/// What a group request brings beside its body.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RequestMeta<'a> {
+    pub(crate) version: i16,
+    pub(crate) client_id: Option<&'a Str>,
+    pub(crate) now: TimestampMs,
+}
+
+fn joined_response(joined: Joined) -> JoinGroupResponse {
+    JoinGroupResponse {
+        throttle_time_ms: 0,
+        error_code: joined.error.code(),
+        generation_id: joined.generation,
+        protocol_type: joined.protocol_type,
+        // Below version 7 it may not be null.
+        protocol_name: Some(joined.protocol.unwrap_or_default()),
+        leader: joined.leader,
+        skip_assignment: joined.skip_assignment,
+        member_id: joined.member_id,
+        members: joined
+            .members
+            .into_iter()
+            .map(|(member_id, group_instance_id, metadata)| JoinGroupResponseMember {
+                member_id,
+                group_instance_id,
+                metadata,
+            })
+            .collect(),
+    }
+}
+
+fn synced_response(synced: Synced) -> SyncGroupResponse {
+    SyncGroupResponse {
+        throttle_time_ms: 0,
+        error_code: synced.error.code(),
+        protocol_type: synced.protocol_type,
+        protocol_name: synced.protocol,
+        assignment: synced.assignment,
+    }
+}

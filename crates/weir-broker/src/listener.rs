@@ -1,0 +1,195 @@
+//! The shell: connections, the commit thread, the timer, around one [`Broker`] behind a mutex.
+//!
+//! Connection tasks lock the core themselves; there is no channel on the way in. What is dear stands outside the lock:
+//! decoding and batch checks before it, reading files and encoding after it, and syncs on a thread of their own.
+
+mod commits;
+mod connection;
+mod frame_reader;
+mod shared;
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+use weir_log::{Disk, FileDisk};
+use weir_protocol::{Clock, Str};
+
+use crate::broker::Broker;
+use crate::config::BrokerConfig;
+use crate::effects::{ConnId, Connection};
+use crate::error::BrokerError;
+use crate::stats::BrokerStats;
+use commits::CommitThread;
+pub use connection::ConnectionEnd;
+use shared::Shared;
+
+/// How long connections may take to get their answers out when the broker stops.
+const DRAIN_MS: u64 = 400;
+/// Pause after an accept that failed, which is most often "too many open files".
+const ACCEPT_PAUSE_MS: u64 = 50;
+/// The longest sleep of the timer, in case the machine's clock is set.
+const TIMER_MS_MAX: i64 = 1_000;
+
+/// A broker with its listener.
+#[derive(Debug)]
+pub struct BrokerServer {
+    shared: Arc<Shared>,
+    local_addr: SocketAddr,
+    stop: watch::Sender<bool>,
+    accepting: JoinHandle<JoinSet<()>>,
+    timer: JoinHandle<()>,
+    commits: CommitThread,
+}
+
+impl BrokerServer {
+    /// Opens the data directory and listens.
+    ///
+    /// # Errors
+    /// If the directory cannot be opened, or the address not be listened on; the error has the address.
+    pub async fn start(config: BrokerConfig, clock: Arc<dyn Clock>) -> Result<Self, BrokerError> {
+        Self::start_on(config, Arc::new(FileDisk::new()), clock).await
+    }
+
+    /// As [`BrokerServer::start`], on another disk.
+    ///
+    /// # Errors
+    /// As [`BrokerServer::start`].
+    pub async fn start_on(
+        mut config: BrokerConfig,
+        disk: Arc<dyn Disk>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, BrokerError> {
+        if !config.listen.ip().is_loopback() && !config.insecure_listen {
+            return Err(BrokerError::InsecureListen { address: config.listen });
+        }
+        // The address first: whoever finds it taken has not touched the directory.
+        let bind = |source| BrokerError::Bind { address: config.listen, source };
+        let listener = TcpListener::bind(config.listen).await.map_err(bind)?;
+        let local_addr = listener.local_addr().map_err(bind)?;
+        config.listen = local_addr;
+        let broker = Broker::open(config.clone(), disk, seed(), clock.now())?;
+        let shared = Arc::new(Shared::new(broker, config, clock));
+        let commits = CommitThread::start(shared.clone())?;
+        let (stop, stopped) = watch::channel(false);
+        let timer = tokio::spawn(run_timer(shared.clone(), stopped.clone()));
+        let accepting = tokio::spawn(accept(listener, shared.clone(), stopped));
+        Ok(Self { shared, local_addr, stop, accepting, timer, commits })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// What there is.
+    #[must_use]
+    pub fn stats(&self) -> BrokerStats {
+        self.shared.stats()
+    }
+
+    /// Serves a connection that is no socket of this listener: one end of a pipe in memory. Ends with the connection.
+    pub async fn serve_connection<S: AsyncRead + AsyncWrite + Unpin + Send>(&self, stream: S) -> ConnectionEnd {
+        let (reader, writer) = tokio::io::split(stream);
+        let connection = self.shared.connection(self.local_addr.ip(), self.local_addr);
+        connection::serve(self.shared.clone(), connection, reader, writer, self.stop.subscribe()).await
+    }
+
+    /// Stops: no new connections, answers out, a last commit, the mark of a clean stop.
+    ///
+    /// # Errors
+    /// If the last commit fails; the next start then recovers.
+    pub async fn shutdown(self) -> Result<(), BrokerError> {
+        // No receiver left means that everything has ended already.
+        let _ = self.stop.send(true);
+        if let Ok(mut connections) = self.accepting.await {
+            let drained = async { while connections.join_next().await.is_some() {} };
+            if tokio::time::timeout(Duration::from_millis(DRAIN_MS + 100), drained).await.is_err() {
+                connections.shutdown().await;
+            }
+        }
+        self.timer.abort();
+        self.commits.stop();
+        self.shared.close()
+    }
+}
+
+/// Different at each start: the hasher keys of the standard library come from the system's randomness.
+fn seed() -> u128 {
+    use std::hash::{BuildHasher, RandomState};
+    let part = || u128::from(RandomState::new().hash_one(std::process::id()));
+    (part() << 64) | part()
+}
+
+async fn accept(listener: TcpListener, shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) -> JoinSet<()> {
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = stopped.wait_for(|stopped| *stopped) => return connections,
+        };
+        // Those that have ended.
+        while connections.try_join_next().is_some() {}
+        match accepted {
+            Ok((stream, peer)) if connections.len() < shared.config.connections_max => {
+                let (shared, stopped) = (shared.clone(), stopped.clone());
+                connections.spawn(async move { serve_socket(shared, stream, peer, stopped).await });
+            }
+            Ok((_, peer)) => {
+                tracing::warn!(%peer, max = shared.config.connections_max, "connection refused, there are too many");
+            }
+            Err(error) => {
+                tracing::warn!(%error, "accept failed");
+                tokio::time::sleep(Duration::from_millis(ACCEPT_PAUSE_MS)).await;
+            }
+        }
+    }
+}
+
+async fn serve_socket(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr, stopped: watch::Receiver<bool>) {
+    // Answers are written whole; waiting for more (Nagle) would only add its delay. Failing that, they come later.
+    let _ = stream.set_nodelay(true);
+    let Ok(local) = stream.local_addr() else { return };
+    let connection = shared.connection(peer.ip(), local);
+    let (reader, writer) = stream.into_split();
+    let end = connection::serve(shared, connection, reader, writer, stopped).await;
+    match end {
+        ConnectionEnd::Closed | ConnectionEnd::Stopped | ConnectionEnd::Idle => tracing::debug!(%peer, ?end, "connection ended"),
+        _ => tracing::warn!(%peer, ?end, "connection closed"),
+    }
+}
+
+/// Wakes the core when something is due.
+async fn run_timer(shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) {
+    loop {
+        let now = shared.clock.now();
+        let Some(next) = shared.tick(now) else { return };
+        let sleep_ms = next.since(now).clamp(1, TIMER_MS_MAX);
+        let sleep = tokio::time::sleep(Duration::from_millis(sleep_ms.unsigned_abs()));
+        tokio::select! {
+            () = sleep => {}
+            () = shared.earlier_deadline.notified() => {}
+            _ = stopped.wait_for(|stopped| *stopped) => return,
+        }
+    }
+}
+
+impl Shared {
+    /// A new connection: clients are told to come back to where they came to, unless the configuration says otherwise.
+    fn connection(&self, peer: IpAddr, local: SocketAddr) -> Connection {
+        let advertised = match &self.config.advertised {
+            Some((host, port)) => (Str::copy_from(host), *port),
+            None => (Str::from(local.ip().to_canonical().to_string()), local.port()),
+        };
+        Connection {
+            id: ConnId(self.next_connection()),
+            client_host: Str::from(format!("/{}", peer.to_canonical())),
+            advertised,
+        }
+    }
+}

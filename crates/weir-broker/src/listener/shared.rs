@@ -1,0 +1,246 @@
+//! [`Shared`]: the core behind its mutex, and who waits for its answers.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{oneshot, Notify, Semaphore};
+use weir_protocol::{Clock, TimestampMs};
+
+use crate::broker::{Broker, CommitDone, PendingCommit};
+use crate::config::BrokerConfig;
+use crate::effects::{CommitNeed, ConnId, Connection, Reply, Ticket};
+use crate::error::BrokerError;
+use crate::request::{RequestFrame, Response};
+use crate::stats::BrokerStats;
+
+/// Bytes that one permit of the request memory stands for.
+pub(super) const PERMIT_BYTES: usize = 1 << 10;
+
+/// What becomes of a request, for its connection.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// Here it is.
+    Ready(Box<Response>),
+    /// It will come.
+    Waiting(oneshot::Receiver<Response>),
+    /// There is none.
+    None,
+    /// There is none, and the connection is to be closed.
+    Close,
+}
+
+#[derive(Debug)]
+struct Core {
+    /// Gone once the broker is closed.
+    broker: Option<Broker>,
+    waiting: HashMap<Ticket, oneshot::Sender<Response>>,
+}
+
+#[derive(Debug)]
+struct CommitSignal {
+    need: CommitNeed,
+    stop: bool,
+}
+
+/// What all tasks share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    core: Mutex<Core>,
+    commit_signal: Mutex<CommitSignal>,
+    commit_wanted: Condvar,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) config: BrokerConfig,
+    /// When the timer wakes next.
+    timer_at: AtomicI64,
+    /// Tells the timer that it must wake earlier.
+    pub(super) earlier_deadline: Notify,
+    /// Memory of requests, in units of [`PERMIT_BYTES`].
+    pub(super) request_memory: Arc<Semaphore>,
+    connections: AtomicUsize,
+    next_connection: AtomicU64,
+}
+
+impl Shared {
+    pub(super) fn new(broker: Broker, config: BrokerConfig, clock: Arc<dyn Clock>) -> Self {
+        let permits = (config.request_bytes_total_max / PERMIT_BYTES).clamp(1, Semaphore::MAX_PERMITS);
+        let need = broker.commit_need();
+        Self {
+            core: Mutex::new(Core { broker: Some(broker), waiting: HashMap::new() }),
+            commit_signal: Mutex::new(CommitSignal { need, stop: false }),
+            commit_wanted: Condvar::new(),
+            clock,
+            config,
+            timer_at: AtomicI64::new(i64::MAX),
+            earlier_deadline: Notify::new(),
+            request_memory: Arc::new(Semaphore::new(permits)),
+            connections: AtomicUsize::new(0),
+            next_connection: AtomicU64::new(1),
+        }
+    }
+
+    pub(super) fn next_connection(&self) -> u64 {
+        self.next_connection.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Counts a connection for as long as the guard lives.
+    pub(super) fn count_connection(self: &Arc<Self>) -> CountedConnection {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+        CountedConnection(self.clone())
+    }
+
+    /// A panic under the lock leaves the core in a state nobody has thought of; but every one of its calls checks what it
+    /// needs, and a broker that answers nobody would be worse.
+    fn lock(&self) -> MutexGuard<'_, Core> {
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hands a request to the core.
+    pub(super) fn handle(&self, connection: &Connection, frame: &mut RequestFrame) -> Answer {
+        let now = self.clock.now();
+        let mut core = self.lock();
+        let Some(broker) = &mut core.broker else { return Answer::Close };
+        let effects = broker.handle(connection, &frame.header, &mut frame.request, now);
+        let (need, deadline) = (broker.commit_need(), broker.next_deadline());
+        let answer = match effects.reply {
+            Reply::Now(response) => Answer::Ready(response),
+            Reply::Parked(ticket) => {
+                let (sender, receiver) = oneshot::channel();
+                core.waiting.insert(ticket, sender);
+                Answer::Waiting(receiver)
+            }
+            Reply::Silent => Answer::None,
+            Reply::Close => Answer::Close,
+        };
+        let woken = core.senders(effects.woken);
+        drop(core);
+        deliver(woken);
+        self.want_commit(need);
+        if deadline.get() < self.timer_at.load(Ordering::Relaxed) {
+            self.earlier_deadline.notify_one();
+        }
+        answer
+    }
+
+    /// A connection is gone.
+    pub(super) fn disconnect(&self, connection: ConnId) {
+        let mut core = self.lock();
+        let Some(broker) = &mut core.broker else { return };
+        for ticket in broker.disconnect(connection) {
+            core.waiting.remove(&ticket);
+        }
+    }
+
+    /// Lets the core's time pass; returns when it is needed next, or nothing once the broker is closed.
+    pub(super) fn tick(&self, now: TimestampMs) -> Option<TimestampMs> {
+        let mut core = self.lock();
+        let broker = core.broker.as_mut()?;
+        let woken = broker.tick(now);
+        let (need, next) = (broker.commit_need(), broker.next_deadline());
+        self.timer_at.store(next.get(), Ordering::Relaxed);
+        let woken = core.senders(woken);
+        drop(core);
+        deliver(woken);
+        self.want_commit(need);
+        Some(next)
+    }
+
+    pub(super) fn stats(&self) -> BrokerStats {
+        let core = self.lock();
+        let stats = core.broker.as_ref().map(Broker::stats).unwrap_or_default();
+        BrokerStats { connections: self.connections.load(Ordering::Relaxed), ..stats }
+    }
+
+    /// Commits everything and marks the directory clean.
+    pub(super) fn close(&self) -> Result<(), BrokerError> {
+        let mut core = self.lock();
+        core.waiting.clear();
+        match core.broker.take() {
+            Some(broker) => broker.close(self.clock.now()),
+            None => Ok(()),
+        }
+    }
+
+    fn want_commit(&self, need: CommitNeed) {
+        if need == CommitNeed::None {
+            return;
+        }
+        let mut signal = self.signal();
+        if need > signal.need {
+            signal.need = need;
+            drop(signal);
+            self.commit_wanted.notify_one();
+        }
+    }
+
+    fn signal(&self) -> MutexGuard<'_, CommitSignal> {
+        self.commit_signal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until a commit must begin; false once the commit thread is to end.
+    pub(super) fn wait_for_commit(&self) -> bool {
+        let idle = |signal: &mut CommitSignal| signal.need == CommitNeed::None && !signal.stop;
+        let mut signal =
+            self.commit_wanted.wait_while(self.signal(), idle).unwrap_or_else(PoisonError::into_inner);
+        if signal.need == CommitNeed::Soon && !signal.stop {
+            // More may come in the time that readers can wait.
+            let lag = Duration::from_millis(self.config.sync_lag_ms_max);
+            let patient = |signal: &mut CommitSignal| signal.need < CommitNeed::Now && !signal.stop;
+            signal = match self.commit_wanted.wait_timeout_while(signal, lag, patient) {
+                Ok((signal, _)) => signal,
+                Err(poisoned) => poisoned.into_inner().0,
+            };
+        }
+        signal.need = CommitNeed::None;
+        !signal.stop
+    }
+
+    pub(super) fn stop_commits(&self) {
+        self.signal().stop = true;
+        self.commit_wanted.notify_one();
+    }
+
+    pub(super) fn begin_commit(&self) -> Option<PendingCommit> {
+        self.lock().broker.as_mut()?.begin_commit()
+    }
+
+    pub(super) fn finish_commit(&self, done: CommitDone) {
+        let now = self.clock.now();
+        let mut core = self.lock();
+        let Some(broker) = &mut core.broker else { return };
+        let woken = broker.finish_commit(done, now);
+        let need = broker.commit_need();
+        let woken = core.senders(woken);
+        drop(core);
+        deliver(woken);
+        self.want_commit(need);
+    }
+}
+
+impl Core {
+    fn senders(&mut self, woken: Vec<(Ticket, Response)>) -> Vec<(oneshot::Sender<Response>, Response)> {
+        woken
+            .into_iter()
+            .filter_map(|(ticket, response)| Some((self.waiting.remove(&ticket)?, response)))
+            .collect()
+    }
+}
+
+/// Outside the lock: it wakes tasks.
+fn deliver(woken: Vec<(oneshot::Sender<Response>, Response)>) {
+    for (sender, response) in woken {
+        // Whose connection is gone does not listen any more.
+        let _ = sender.send(response);
+    }
+}
+
+/// One connection in the count.
+#[derive(Debug)]
+pub(super) struct CountedConnection(Arc<Shared>);
+
+impl Drop for CountedConnection {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,308 @@
+//! [`Logs`]: the core's view of its log directory, in the words of Kafka's protocol.
+//!
+//! All that the broker asks of weir-log goes through here, so that what an error of a log means to a client is said once.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use weir_log::{
+    AppendError, AppendOrigin, BatchAt, CommitError, CommitGroup, Committed, Disk, FileSlice, Log, LogConfig, LogDir,
+    LogDirOptions, LogError, LogId, RecoveryReport,
+};
+use weir_protocol::batch::{self, BatchView};
+use weir_protocol::{ErrorCode, LeaderEpoch, Offset, PartitionId, Str, TimestampMs, Uuid};
+
+use crate::produce::Refusal;
+
+/// What became of a batch.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Taken {
+    /// Offset of its first record.
+    pub(crate) base_offset: Offset,
+    /// The time that was written into it, if its topic wants that.
+    pub(crate) append_time: Option<TimestampMs>,
+    /// It had been appended before, nothing was written.
+    pub(crate) duplicate: bool,
+    /// The first offset of its log.
+    pub(crate) log_start_offset: Offset,
+}
+
+/// The offsets of a partition.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    /// The first that is kept.
+    pub(crate) start: Offset,
+    /// Readers see what is before it: the synced offset.
+    pub(crate) high_watermark: Offset,
+    /// Readers of what is committed see what is before it.
+    pub(crate) last_stable: Offset,
+    /// One past the last.
+    pub(crate) end: Offset,
+    /// Of new batches.
+    pub(crate) leader_epoch: LeaderEpoch,
+}
+
+impl Bounds {
+    /// A partition that has not been written to.
+    const EMPTY: Self = Self {
+        start: Offset(0),
+        high_watermark: Offset(0),
+        last_stable: Offset(0),
+        end: Offset(0),
+        leader_epoch: LeaderEpoch(0),
+    };
+
+    /// Whether a client's idea of the leader epoch is current (KIP-320).
+    pub(crate) fn check_epoch(&self, known: LeaderEpoch) -> Result<(), ErrorCode> {
+        match known {
+            LeaderEpoch::NONE => Ok(()),
+            known if known < self.leader_epoch => Err(ErrorCode::FencedLeaderEpoch),
+            known if known > self.leader_epoch => Err(ErrorCode::UnknownLeaderEpoch),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A record found by its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TimedOffset {
+    pub(crate) offset: Offset,
+    pub(crate) timestamp: TimestampMs,
+    pub(crate) leader_epoch: LeaderEpoch,
+}
+
+/// The logs.
+#[derive(Debug)]
+pub(crate) struct Logs {
+    dir: LogDir,
+    inflate_bytes_max: usize,
+}
+
+impl Logs {
+    pub(crate) fn open(
+        disk: Arc<dyn Disk>,
+        path: &Path,
+        options: LogDirOptions,
+        inflate_bytes_max: usize,
+        now: TimestampMs,
+    ) -> Result<(Self, RecoveryReport), LogError> {
+        let (dir, report) = LogDir::open(disk, path, options, now)?;
+        Ok((Self { dir, inflate_bytes_max }, report))
+    }
+
+    pub(crate) fn cluster_id(&self) -> &str {
+        self.dir.cluster_id()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (LogId, &Log)> {
+        self.dir.logs()
+    }
+
+    pub(crate) fn get(&self, log: LogId) -> Option<&Log> {
+        self.dir.get(log)
+    }
+
+    pub(crate) fn create(
+        &mut self,
+        topic: &str,
+        topic_id: Uuid,
+        partition: PartitionId,
+        config: LogConfig,
+        now: TimestampMs,
+    ) -> Result<LogId, LogError> {
+        self.dir.create_log(topic, topic_id, partition, config, now)
+    }
+
+    pub(crate) fn delete(&mut self, log: LogId, now: TimestampMs) -> Result<(), LogError> {
+        self.dir.delete_log(log, now)
+    }
+
+    pub(crate) fn find(&self, topic: &str, partition: PartitionId) -> Option<LogId> {
+        self.dir.find(topic, partition)
+    }
+
+    /// Appends one batch whose CRC was checked; its offset is written into it in place.
+    pub(crate) fn append(
+        &mut self,
+        log: LogId,
+        batch: &mut [u8],
+        origin: AppendOrigin,
+        now: TimestampMs,
+    ) -> Result<Taken, Refusal> {
+        let log = self.dir.get_mut(log).ok_or(Refusal::bare(ErrorCode::UnknownTopicOrPartition))?;
+        let appended = log.append(batch, origin, now).map_err(|error| refusal(&error))?;
+        Ok(Taken {
+            base_offset: appended.base_offset,
+            append_time: appended.log_append_time,
+            duplicate: appended.duplicate,
+            log_start_offset: log.log_start_offset(),
+        })
+    }
+
+    pub(crate) fn bounds(&self, log: LogId) -> Option<Bounds> {
+        let log = self.dir.get(log)?;
+        let high_watermark = log.synced_offset();
+        Some(Bounds {
+            start: log.log_start_offset(),
+            high_watermark,
+            last_stable: log.last_stable_offset().min(high_watermark),
+            end: log.log_end_offset(),
+            leader_epoch: log.leader_epoch(),
+        })
+    }
+
+    /// The offsets of a partition that may not have been written to.
+    pub(crate) fn bounds_or_empty(&self, log: Option<LogId>) -> Bounds {
+        log.and_then(|log| self.bounds(log)).unwrap_or(Bounds::EMPTY)
+    }
+
+    pub(crate) fn read(
+        &self,
+        log: LogId,
+        offset: Offset,
+        bytes_max: usize,
+        up_to: Offset,
+    ) -> Result<Vec<FileSlice>, ErrorCode> {
+        let log = self.dir.get(log).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+        log.read(offset, bytes_max, up_to).map(|read| read.slices).map_err(|error| error_of(&error))
+    }
+
+    /// The epoch `offset` was written under; the current one if it has not been written yet.
+    pub(crate) fn epoch_of(&self, log: LogId, offset: Offset) -> LeaderEpoch {
+        let Some(log) = self.dir.get(log) else { return LeaderEpoch::NONE };
+        log.epoch_for_offset(offset).unwrap_or_else(|| log.leader_epoch())
+    }
+
+    pub(crate) fn epoch_end(&self, log: LogId, epoch: LeaderEpoch) -> Option<(LeaderEpoch, Offset)> {
+        self.dir.get(log)?.end_offset_for_epoch(epoch)
+    }
+
+    /// The first record at or after `time` that readers below `bound` see.
+    pub(crate) fn offset_for_timestamp(
+        &self,
+        log: LogId,
+        time: TimestampMs,
+        bound: Offset,
+    ) -> Result<Option<TimedOffset>, ErrorCode> {
+        let log = self.dir.get(log).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+        let found = log.offset_for_timestamp(time).map_err(|error| error_of(&error))?;
+        self.record_in(found, bound, |timestamp, _| timestamp >= time)
+    }
+
+    /// The first of the records with the largest timestamp.
+    pub(crate) fn max_timestamp(&self, log: LogId, bound: Offset) -> Result<Option<TimedOffset>, ErrorCode> {
+        let log = self.dir.get(log).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+        let found = log.max_timestamp().map_err(|error| error_of(&error))?;
+        self.record_in(found, bound, |timestamp, max| timestamp >= max)
+    }
+
+    fn record_in(
+        &self,
+        batch: Option<BatchAt>,
+        bound: Offset,
+        wanted: impl Fn(TimestampMs, TimestampMs) -> bool,
+    ) -> Result<Option<TimedOffset>, ErrorCode> {
+        let Some(found) = batch.filter(|found| found.base_offset < bound) else { return Ok(None) };
+        let bytes = found.slice.read().map_err(|_| ErrorCode::KafkaStorageError)?;
+        let damaged = |_| ErrorCode::CorruptMessage;
+        let view = BatchView::parse_shared(&bytes).map_err(damaged)?;
+        let append_time = view.timestamp_type() == batch::TimestampType::LogAppendTime;
+        for record in view.records(self.inflate_bytes_max).map_err(damaged)? {
+            let record = record.map_err(damaged)?;
+            let timestamp = if append_time { view.max_timestamp() } else { record.timestamp };
+            if wanted(timestamp, view.max_timestamp()) && record.offset < bound {
+                let leader_epoch = found.leader_epoch;
+                return Ok(Some(TimedOffset { offset: record.offset, timestamp, leader_epoch }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Reads a log from its start to its end.
+    pub(crate) fn for_each_record(
+        &self,
+        log: LogId,
+        bytes_max: usize,
+        mut then: impl FnMut(Option<Bytes>, Option<Bytes>),
+    ) -> Result<(), LogError> {
+        let Some(log) = self.dir.get(log) else { return Err(LogError::NoSuchLog) };
+        let mut offset = log.log_start_offset();
+        let end = log.log_end_offset();
+        while offset < end {
+            let read = log.read(offset, bytes_max, end)?;
+            for slice in &read.slices {
+                let bytes = slice.read().map_err(|source| LogError::Io {
+                    action: "read",
+                    path: format!("{}-{}", log.topic(), log.partition()).into(),
+                    source,
+                })?;
+                for view in batch::batches(&bytes).map_while(Result::ok) {
+                    let Ok(records) = view.records(self.inflate_bytes_max) else { continue };
+                    records.map_while(Result::ok).for_each(|record| then(record.key, record.value));
+                }
+            }
+            if read.next_offset <= offset {
+                break;
+            }
+            offset = read.next_offset;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn has_dirty(&self) -> bool {
+        self.dir.has_dirty()
+    }
+
+    pub(crate) fn begin_commit(&mut self) -> Option<CommitGroup> {
+        self.dir.begin_commit()
+    }
+
+    pub(crate) fn finish_commit(&mut self, committed: Committed) -> Vec<(LogId, Offset)> {
+        self.dir.finish_commit(committed)
+    }
+
+    pub(crate) fn failure(&self) -> Option<CommitError> {
+        self.dir.failure()
+    }
+
+    pub(crate) fn tick(&mut self, now: TimestampMs) -> Result<(), LogError> {
+        let report = self.dir.tick(now)?;
+        if report.segments_deleted > 0 {
+            tracing::info!(segments = report.segments_deleted, "retention deleted segments");
+        }
+        Ok(())
+    }
+
+    pub(crate) fn close(self, now: TimestampMs) -> Result<(), LogError> {
+        self.dir.close(now)
+    }
+}
+
+/// What an append that failed means to a producer.
+fn refusal(error: &AppendError) -> Refusal {
+    let code = match error {
+        AppendError::Batch(error) => error.error_code(),
+        AppendError::TooLarge { .. } => ErrorCode::MessageTooLarge,
+        AppendError::LargerThanSegment { .. } => ErrorCode::RecordListTooLarge,
+        AppendError::OutOfOrderSequence { .. } => ErrorCode::OutOfOrderSequenceNumber,
+        AppendError::InvalidProducerEpoch { .. } => ErrorCode::InvalidProducerEpoch,
+        AppendError::InvalidTxnState { .. } => ErrorCode::InvalidTxnState,
+        AppendError::CoordinatorFenced { .. } => ErrorCode::TransactionCoordinatorFenced,
+        AppendError::Log(error) => error_of(error),
+        _ => ErrorCode::InvalidRecord,
+    };
+    Refusal { error: code, message: Some(Str::from(error.to_string())), records: Vec::new() }
+}
+
+/// What a log that failed means to a client.
+pub(crate) fn error_of(error: &LogError) -> ErrorCode {
+    match error {
+        LogError::OffsetOutOfRange { .. } => ErrorCode::OffsetOutOfRange,
+        LogError::NoSuchLog => ErrorCode::UnknownTopicOrPartition,
+        LogError::Damaged { .. } => ErrorCode::CorruptMessage,
+        LogError::Exists { .. } => ErrorCode::TopicAlreadyExists,
+        LogError::BadTopicName { .. } => ErrorCode::InvalidTopicException,
+        _ => ErrorCode::KafkaStorageError,
+    }
+}

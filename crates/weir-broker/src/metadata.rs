@@ -1,0 +1,190 @@
+//! Metadata, DescribeCluster and FindCoordinator: who is there. It is always this one node.
+
+use weir_protocol::api::describe_cluster::{DescribeClusterBroker, DescribeClusterRequest, DescribeClusterResponse};
+use weir_protocol::api::find_coordinator::{Coordinator, FindCoordinatorRequest, FindCoordinatorResponse};
+use weir_protocol::api::metadata::{
+    MetadataRequest, MetadataRequestTopic, MetadataResponse, MetadataResponseBroker, MetadataResponsePartition,
+    MetadataResponseTopic,
+};
+use weir_protocol::{ErrorCode, Str, TimestampMs};
+
+use crate::broker::{Broker, Step, NODE_ID};
+use crate::effects::Connection;
+use crate::request::Response;
+use crate::topics::{check_name, is_internal, Topic};
+
+/// Operations on a topic, as bits: without an authorizer everybody may do all of them.
+const TOPIC_OPERATIONS: i32 = 0b1101_1111_1000;
+/// Operations on the cluster, as bits.
+const CLUSTER_OPERATIONS: i32 = 0b1_1111_1010_0000;
+
+const KEY_TYPE_GROUP: i8 = 0;
+const KEY_TYPE_TRANSACTION: i8 = 1;
+
+impl Broker {
+    pub(crate) fn metadata(
+        &mut self,
+        connection: &Connection,
+        request: &MetadataRequest,
+        version: i16,
+        now: TimestampMs,
+    ) -> Step {
+        let with_operations = request.include_topic_authorized_operations;
+        let topics = match &request.topics {
+            // Version 0 has no null: there empty means all.
+            Some(topics) if version > 0 || !topics.is_empty() => {
+                let create = request.allow_auto_topic_creation;
+                topics.iter().map(|wanted| self.wanted_topic(wanted, create, with_operations, now)).collect()
+            }
+            _ => self.topics.iter().map(|topic| self.topic_metadata(topic, with_operations)).collect(),
+        };
+        let (host, port) = connection.advertised.clone();
+        let operations = if request.include_cluster_authorized_operations { CLUSTER_OPERATIONS } else { i32::MIN };
+        Step::Answer(Response::Metadata(MetadataResponse {
+            throttle_time_ms: 0,
+            brokers: vec![MetadataResponseBroker { node_id: NODE_ID, host, port: i32::from(port), rack: None }],
+            cluster_id: Some(self.cluster_id().clone()),
+            controller_id: NODE_ID,
+            topics,
+            cluster_authorized_operations: operations,
+            error_code: 0,
+        }))
+    }
+
+    fn wanted_topic(
+        &mut self,
+        wanted: &MetadataRequestTopic,
+        may_create: bool,
+        with_operations: bool,
+        now: TimestampMs,
+    ) -> MetadataResponseTopic {
+        let failed = |error: ErrorCode| MetadataResponseTopic {
+            error_code: error.code(),
+            name: wanted.name.clone(),
+            topic_id: wanted.topic_id,
+            is_internal: wanted.name.as_ref().is_some_and(|name| is_internal(name)),
+            ..MetadataResponseTopic::default()
+        };
+        let Some(name) = wanted.name.as_ref() else {
+            return match self.topics.get_by_id(wanted.topic_id) {
+                Some(topic) => self.topic_metadata(topic, with_operations),
+                None => failed(ErrorCode::UnknownTopicId),
+            };
+        };
+        if let Some(topic) = self.topics.get(name) {
+            return self.topic_metadata(topic, with_operations);
+        }
+        if check_name(name).is_err() {
+            return failed(ErrorCode::InvalidTopicException);
+        }
+        if !may_create || !self.config.auto_create_topics {
+            return failed(ErrorCode::UnknownTopicOrPartition);
+        }
+        match self.create_topic_with_defaults(&Str::copy_from(name), now) {
+            Ok(()) => match self.topics.get(name) {
+                Some(topic) => self.topic_metadata(topic, with_operations),
+                None => failed(ErrorCode::UnknownTopicOrPartition),
+            },
+            Err(error) => failed(error),
+        }
+    }
+
+    fn topic_metadata(&self, topic: &Topic, with_operations: bool) -> MetadataResponseTopic {
+        let partitions = topic
+            .partitions()
+            .map(|(partition, log)| MetadataResponsePartition {
+                error_code: 0,
+                partition_index: partition.get(),
+                leader_id: NODE_ID,
+                leader_epoch: self.logs.bounds_or_empty(log).leader_epoch.get(),
+                replica_nodes: vec![NODE_ID],
+                isr_nodes: vec![NODE_ID],
+                offline_replicas: Vec::new(),
+            })
+            .collect();
+        MetadataResponseTopic {
+            error_code: 0,
+            name: Some(topic.name().clone()),
+            topic_id: topic.id(),
+            is_internal: topic.is_internal(),
+            partitions,
+            topic_authorized_operations: if with_operations { TOPIC_OPERATIONS } else { i32::MIN },
+        }
+    }
+
+    pub(crate) fn describe_cluster(&self, connection: &Connection, request: &DescribeClusterRequest) -> Step {
+        let (host, port) = connection.advertised.clone();
+        let broker =
+            DescribeClusterBroker { broker_id: NODE_ID, host, port: i32::from(port), rack: None, is_fenced: false };
+        let mut response = DescribeClusterResponse {
+            endpoint_type: request.endpoint_type,
+            cluster_id: self.cluster_id().clone(),
+            controller_id: NODE_ID,
+            brokers: vec![broker],
+            ..DescribeClusterResponse::default()
+        };
+        if request.include_cluster_authorized_operations {
+            response.cluster_authorized_operations = CLUSTER_OPERATIONS;
+        }
+        if request.endpoint_type != 1 {
+            // 2 asks for controllers, which is another listener's business.
+            response = DescribeClusterResponse {
+                error_code: ErrorCode::MismatchedEndpointType.code(),
+                error_message: Some("The request was sent to an endpoint of the wrong type".into()),
+                endpoint_type: request.endpoint_type,
+                ..DescribeClusterResponse::default()
+            };
+        }
+        Step::Answer(Response::DescribeCluster(response))
+    }
+
+    /// Every group's coordinator is here; asking for it makes its topic, as in Kafka.
+    pub(crate) fn find_coordinator(
+        &mut self,
+        connection: &Connection,
+        request: FindCoordinatorRequest,
+        version: i16,
+        now: TimestampMs,
+    ) -> Step {
+        let keys = if version >= 4 { request.coordinator_keys } else { vec![request.key] };
+        let mut coordinators = Vec::with_capacity(keys.len());
+        for key in keys {
+            let found = self.coordinator_of(&key, request.key_type, now);
+            let (error, message) = found.err().unwrap_or((ErrorCode::None, ""));
+            let (host, port) = connection.advertised.clone();
+            let here = error.is_none();
+            coordinators.push(Coordinator {
+                key,
+                node_id: if here { NODE_ID } else { -1 },
+                host: if here { host } else { Str::new() },
+                port: if here { i32::from(port) } else { -1 },
+                error_code: error.code(),
+                error_message: Some(Str::from_static(message)),
+            });
+        }
+        let mut response = FindCoordinatorResponse { error_message: None, ..FindCoordinatorResponse::default() };
+        if version >= 4 {
+            response.coordinators = coordinators;
+        } else if let Some(only) = coordinators.pop() {
+            response.error_code = only.error_code;
+            response.error_message = only.error_message;
+            response.node_id = only.node_id;
+            response.host = only.host;
+            response.port = only.port;
+        }
+        Step::Answer(Response::FindCoordinator(response))
+    }
+
+    fn coordinator_of(&mut self, key: &str, kind: i8, now: TimestampMs) -> Result<(), (ErrorCode, &'static str)> {
+        match kind {
+            KEY_TYPE_GROUP if key.is_empty() => Err((ErrorCode::InvalidGroupId, "the group id is empty")),
+            KEY_TYPE_GROUP => self
+                .ensure_offsets_topic(now)
+                .map_err(|_| (ErrorCode::CoordinatorNotAvailable, "the topic of committed offsets could not be made")),
+            KEY_TYPE_TRANSACTION => {
+                Err((ErrorCode::CoordinatorNotAvailable, "this broker has no transactions yet"))
+            }
+            _ => Err((ErrorCode::InvalidRequest, "this type of coordinator is not known")),
+        }
+    }
+}

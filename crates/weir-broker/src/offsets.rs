@@ -1,0 +1,407 @@
+//! Committed offsets: OffsetCommit, OffsetFetch, their expiry, and the log they live in.
+//!
+//! `__consumer_offsets` is a topic like any other, in Kafka's record formats ([`crate::offset_records`]). A group's records
+//! lie in partition `abs(hash(group)) % 50`; each partition gets its directory with its first record. At the start the
+//! log is read from the front and the last record of a key counts.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use weir_log::{AppendOrigin, LogId};
+use weir_protocol::api::offset_commit::{
+    OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitResponse, OffsetCommitResponsePartition,
+    OffsetCommitResponseTopic,
+};
+use weir_protocol::api::offset_fetch::{
+    OffsetFetchRequest, OffsetFetchResponse, OffsetFetchResponseGroup, OffsetFetchResponsePartition,
+    OffsetFetchResponsePartitions, OffsetFetchResponseTopic, OffsetFetchResponseTopics,
+};
+use weir_protocol::batch::BatchBuilder;
+use weir_protocol::compression::Codec;
+use weir_protocol::{ErrorCode, PartitionId, Str, TimestampMs};
+
+use crate::broker::{Broker, Step};
+use crate::commit_queue::{Due, PendingOffset};
+use crate::config::OFFSETS_PARTITIONS;
+use crate::effects::Ticket;
+use crate::error::BrokerError;
+use crate::group::{Group, GroupState};
+use crate::offset_records::{partition_of, CommittedOffset, GroupMetadataValue, OffsetKey};
+use crate::request::Response;
+use crate::topics::OFFSETS_TOPIC;
+
+/// From this version on an unknown group is an error of OffsetCommit by name.
+const GROUP_ID_NOT_FOUND_VERSION_MIN: i16 = 9;
+/// Bytes read at once while the log is replayed.
+const REPLAY_BYTES: usize = 4 << 20;
+
+impl Broker {
+    pub(crate) fn offset_commit(
+        &mut self,
+        ticket: Ticket,
+        request: &OffsetCommitRequest,
+        version: i16,
+        now: TimestampMs,
+    ) -> Step {
+        if let Err(error) = self.check_committer(request, version, now) {
+            return Step::Answer(Response::OffsetCommit(commit_response(request, |_, _| error)));
+        }
+        let group = Str::copy_from(&request.group_id);
+        let mut offsets = Vec::new();
+        let mut response = commit_response(request, |topic, partition| {
+            match self.pending_offset(topic, partition, now) {
+                Ok(offset) => {
+                    offsets.push(offset);
+                    ErrorCode::None
+                }
+                Err(error) => error,
+            }
+        });
+        if offsets.is_empty() {
+            return Step::Answer(Response::OffsetCommit(response));
+        }
+        let records: Vec<(OffsetKey, Option<Vec<u8>>)> =
+            offsets.iter().map(|offset| (commit_key(&group, offset), Some(offset.committed.encode()))).collect();
+        if let Err(error) = self.write_offset_records(&group, &records, now) {
+            fail_commit(&mut response, error);
+            return Step::Answer(Response::OffsetCommit(response));
+        }
+        self.commit_queue.appended(true);
+        let response = Response::OffsetCommit(response);
+        self.commit_queue.push(Due::Offsets { ticket, response, group, offsets });
+        Step::Parked
+    }
+
+    fn check_committer(&mut self, request: &OffsetCommitRequest, version: i16, now: TimestampMs) -> Result<(), ErrorCode> {
+        if request.group_id.is_empty() {
+            return Err(ErrorCode::InvalidGroupId);
+        }
+        let generation = request.generation_id_or_member_epoch;
+        if self.coordinator.get(&request.group_id).is_none() {
+            if generation >= 0 {
+                return Err(if version >= GROUP_ID_NOT_FOUND_VERSION_MIN {
+                    ErrorCode::GroupIdNotFound
+                } else {
+                    ErrorCode::IllegalGeneration
+                });
+            }
+            if self.coordinator.len() >= self.config.groups_max {
+                return Err(ErrorCode::CoordinatorNotAvailable);
+            }
+        }
+        let limits = self.group_limits();
+        let entry = self.coordinator.get_or_make(&request.group_id, limits, now);
+        entry.group.check_commit(&request.member_id, request.group_instance_id.as_ref(), generation, now)
+    }
+
+    fn pending_offset(
+        &self,
+        topic: &str,
+        partition: &OffsetCommitRequestPartition,
+        now: TimestampMs,
+    ) -> Result<PendingOffset, ErrorCode> {
+        let topic = self.topics.get(topic).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+        topic.existing_log(PartitionId(partition.partition_index))?;
+        let metadata = partition.committed_metadata.as_deref().unwrap_or("");
+        if metadata.len() > self.config.offset_metadata_bytes_max {
+            return Err(ErrorCode::OffsetMetadataTooLarge);
+        }
+        Ok(PendingOffset {
+            topic: topic.name().clone(),
+            topic_id: topic.id(),
+            partition: partition.partition_index,
+            committed: CommittedOffset {
+                offset: partition.committed_offset,
+                leader_epoch: partition.committed_leader_epoch,
+                metadata: Str::copy_from(metadata),
+                commit_timestamp_ms: now.get(),
+            },
+        })
+    }
+
+    /// The commit of these offsets has ended well: from now on they are seen.
+    pub(crate) fn offsets_stored(&mut self, group: &str, offsets: Vec<PendingOffset>) {
+        let Some(entry) = self.coordinator.get_mut(group) else { return };
+        for offset in offsets {
+            if self.topics.get(&offset.topic).is_some_and(|topic| topic.id() == offset.topic_id) {
+                entry.offsets.entry(offset.topic).or_default().insert(offset.partition, offset.committed);
+            }
+        }
+    }
+
+    pub(crate) fn offset_fetch(&self, request: &OffsetFetchRequest, version: i16) -> Step {
+        let mut response = OffsetFetchResponse::default();
+        if version >= 8 {
+            response.groups = request
+                .groups
+                .iter()
+                .map(|group| {
+                    let wanted = group.topics.as_ref().map(|topics| {
+                        topics.iter().map(|topic| (&topic.name, topic.partition_indexes.as_slice())).collect()
+                    });
+                    OffsetFetchResponseGroup {
+                        group_id: group.group_id.clone(),
+                        topics: self.fetch_offsets(&group.group_id, wanted),
+                        error_code: 0,
+                    }
+                })
+                .collect();
+            return Step::Answer(Response::OffsetFetch(response));
+        }
+        let wanted = request.topics.as_ref().map(|topics| {
+            topics.iter().map(|topic| (&topic.name, topic.partition_indexes.as_slice())).collect()
+        });
+        response.topics = self.fetch_offsets(&request.group_id, wanted).into_iter().map(as_old_topic).collect();
+        Step::Answer(Response::OffsetFetch(response))
+    }
+
+    /// The offsets of a group. What was never committed, also by a group never seen, is −1 without an error.
+    fn fetch_offsets(&self, group: &str, wanted: Option<Vec<(&Str, &[i32])>>) -> Vec<OffsetFetchResponseTopics> {
+        let none = BTreeMap::new();
+        let offsets = self.coordinator.get(group).map_or(&none, |entry| &entry.offsets);
+        let Some(wanted) = wanted else {
+            let all = offsets.iter().map(|(name, partitions)| OffsetFetchResponseTopics {
+                name: name.clone(),
+                partitions: partitions.iter().map(|(index, offset)| fetched(*index, Some(offset))).collect(),
+            });
+            return all.collect();
+        };
+        wanted
+            .into_iter()
+            .map(|(name, indexes)| {
+                let partitions = offsets.get(&**name);
+                let offset = |index: &i32| fetched(*index, partitions.and_then(|of| of.get(index)));
+                OffsetFetchResponseTopics { name: name.clone(), partitions: indexes.iter().map(offset).collect() }
+            })
+            .collect()
+    }
+
+    /// Appends records about `group` to its partition, as one batch.
+    pub(crate) fn write_offset_records(
+        &mut self,
+        group: &str,
+        records: &[(OffsetKey, Option<Vec<u8>>)],
+        now: TimestampMs,
+    ) -> Result<(), ErrorCode> {
+        let log = self.offsets_log(group, now)?;
+        let mut builder = BatchBuilder::new(Codec::None);
+        for (key, value) in records {
+            builder.append(now, Some(&key.encode()), value.as_deref(), &[]);
+        }
+        let mut batch = Vec::from(builder.build());
+        self.logs.append(log, &mut batch, AppendOrigin::Coordinator, now).map(|_| ()).map_err(|refusal| {
+            // Whoever asked for the group is to look for its coordinator again.
+            tracing::warn!(group, error = %refusal.error, "append to the log of committed offsets failed");
+            ErrorCode::CoordinatorNotAvailable
+        })
+    }
+
+    fn offsets_log(&mut self, group: &str, now: TimestampMs) -> Result<LogId, ErrorCode> {
+        self.ensure_offsets_topic(now)?;
+        // 50, unless the directory came from a Kafka that was told otherwise.
+        let count = self.topics.get(OFFSETS_TOPIC).map_or(0, crate::topics::Topic::partition_count);
+        let partitions = i32::try_from(count).ok().filter(|count| *count > 0).unwrap_or(OFFSETS_PARTITIONS);
+        let partition = PartitionId(partition_of(group, partitions));
+        self.log_for_append(OFFSETS_TOPIC, partition, now)
+    }
+
+    /// The offsets of a deleted topic are gone with it.
+    pub(crate) fn forget_offsets_of(&mut self, topic: &str, now: TimestampMs) {
+        let groups: Vec<Str> = self
+            .coordinator
+            .iter()
+            .filter(|(_, entry)| entry.offsets.contains_key(topic))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for group in groups {
+            let Some(entry) = self.coordinator.get_mut(&group) else { continue };
+            let Some(partitions) = entry.offsets.remove(topic) else { continue };
+            let keys = partitions.keys().map(|partition| (topic, *partition));
+            let records = tombstones(&group, keys);
+            if let Err(error) = self.write_offset_records(&group, &records, now) {
+                tracing::warn!(group = %group, topic, %error, "offsets of a deleted topic stay in the log");
+            }
+            self.commit_queue.appended(true);
+        }
+    }
+
+    /// Forgets offsets of groups that have been empty for the retention time, and groups with nothing left
+    /// (`offsets.retention.minutes`, KIP-211).
+    pub(crate) fn expire_offsets(&mut self, now: TimestampMs) {
+        let retention_ms = self.config.offsets_retention_minutes.saturating_mul(60_000);
+        let names: Vec<Str> = self
+            .coordinator
+            .iter()
+            .filter(|(_, entry)| entry.group.state() == GroupState::Empty)
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in names {
+            let Some(entry) = self.coordinator.get_mut(&name) else { continue };
+            // A group that had members counts from when it became empty, another one from each commit.
+            let since = entry.group.protocol_type().is_some().then(|| entry.group.state_since());
+            let mut expired = Vec::new();
+            for (topic, partitions) in &mut entry.offsets {
+                partitions.retain(|partition, offset| {
+                    let base = since.unwrap_or(TimestampMs(offset.commit_timestamp_ms));
+                    let keep = now.since(base) < retention_ms;
+                    if !keep {
+                        expired.push((topic.clone(), *partition));
+                    }
+                    keep
+                });
+            }
+            entry.offsets.retain(|_, partitions| !partitions.is_empty());
+            let over = entry.offsets.is_empty() && entry.group.is_idle();
+            self.write_expiry(&name, &expired, over, now);
+        }
+    }
+
+    fn write_expiry(&mut self, group: &Str, expired: &[(Str, i32)], over: bool, now: TimestampMs) {
+        let mut records = tombstones(group, expired.iter().map(|(topic, partition)| (&**topic, *partition)));
+        if over {
+            records.push((OffsetKey::Group { group: group.clone() }, None));
+            self.coordinator.remove(group);
+        }
+        if records.is_empty() {
+            return;
+        }
+        match self.write_offset_records(group, &records, now) {
+            Ok(()) => self.commit_queue.appended(false),
+            Err(error) => tracing::warn!(group = %group, %error, "expiry of offsets was not written"),
+        }
+    }
+
+    /// Reads what the log has.
+    pub(crate) fn replay_offsets(&mut self, now: TimestampMs) -> Result<(), BrokerError> {
+        let Some(topic) = self.topics.get(OFFSETS_TOPIC) else { return Ok(()) };
+        let logs: Vec<(PartitionId, LogId)> = topic.logs().collect();
+        for (partition, log) in logs {
+            let mut replay = Replay::default();
+            self.logs.for_each_record(log, REPLAY_BYTES, |key, value| {
+                if let Err(error) = replay.record(key, value) {
+                    tracing::warn!(%partition, %error, "a record of __consumer_offsets is not understood");
+                }
+            })?;
+            self.take_over(replay, now);
+        }
+        Ok(())
+    }
+
+    fn take_over(&mut self, replay: Replay, now: TimestampMs) {
+        let limits = self.group_limits();
+        for (name, record) in replay.groups {
+            let entry = self.coordinator.get_or_make(&name, limits, now);
+            entry.group = Group::restore(limits, record, now);
+            self.coordinator.reschedule(&name);
+        }
+        for ((group, topic, partition), offset) in replay.offsets {
+            // The tombstones of a deleted topic may have missed the last commit before a crash.
+            if self.topics.get(&topic).is_some() {
+                let entry = self.coordinator.get_or_make(&group, limits, now);
+                entry.offsets.entry(topic).or_default().insert(partition, offset);
+            }
+        }
+    }
+}
+
+/// The last record of each key.
+#[derive(Debug, Default)]
+struct Replay {
+    groups: BTreeMap<Str, GroupMetadataValue>,
+    offsets: BTreeMap<(Str, Str, i32), CommittedOffset>,
+}
+
+impl Replay {
+    fn record(&mut self, key: Option<Bytes>, value: Option<Bytes>) -> Result<(), weir_protocol::DecodeError> {
+        let Some(key) = key else { return Ok(()) };
+        match (OffsetKey::decode(key)?, value) {
+            (OffsetKey::Commit { group, topic, partition }, Some(value)) => {
+                self.offsets.insert((group, topic, partition), CommittedOffset::decode(value)?);
+            }
+            (OffsetKey::Commit { group, topic, partition }, None) => {
+                self.offsets.remove(&(group, topic, partition));
+            }
+            (OffsetKey::Group { group }, Some(value)) => {
+                self.groups.insert(group, GroupMetadataValue::decode(value)?);
+            }
+            (OffsetKey::Group { group }, None) => {
+                self.groups.remove(&group);
+            }
+            (OffsetKey::Other(_), _) => {}
+        }
+        Ok(())
+    }
+}
+
+fn commit_key(group: &Str, offset: &PendingOffset) -> OffsetKey {
+    OffsetKey::Commit { group: group.clone(), topic: offset.topic.clone(), partition: offset.partition }
+}
+
+fn tombstones<'a>(
+    group: &Str,
+    offsets: impl Iterator<Item = (&'a str, i32)>,
+) -> Vec<(OffsetKey, Option<Vec<u8>>)> {
+    offsets
+        .map(|(topic, partition)| {
+            (OffsetKey::Commit { group: group.clone(), topic: Str::copy_from(topic), partition }, None)
+        })
+        .collect()
+}
+
+fn commit_response(
+    request: &OffsetCommitRequest,
+    mut result: impl FnMut(&str, &OffsetCommitRequestPartition) -> ErrorCode,
+) -> OffsetCommitResponse {
+    let topics = request
+        .topics
+        .iter()
+        .map(|topic| OffsetCommitResponseTopic {
+            name: topic.name.clone(),
+            partitions: topic
+                .partitions
+                .iter()
+                .map(|partition| OffsetCommitResponsePartition {
+                    partition_index: partition.partition_index,
+                    error_code: result(&topic.name, partition).code(),
+                })
+                .collect(),
+        })
+        .collect();
+    OffsetCommitResponse { throttle_time_ms: 0, topics }
+}
+
+/// Turns what had gone well into `error`.
+pub(crate) fn fail_commit(response: &mut OffsetCommitResponse, error: ErrorCode) {
+    for partition in response.topics.iter_mut().flat_map(|topic| &mut topic.partitions) {
+        if partition.error_code == ErrorCode::None.code() {
+            partition.error_code = error.code();
+        }
+    }
+}
+
+fn fetched(index: i32, offset: Option<&CommittedOffset>) -> OffsetFetchResponsePartitions {
+    OffsetFetchResponsePartitions {
+        partition_index: index,
+        committed_offset: offset.map_or(-1, |offset| offset.offset),
+        committed_leader_epoch: offset.map_or(-1, |offset| offset.leader_epoch),
+        metadata: Some(offset.map(|offset| offset.metadata.clone()).unwrap_or_default()),
+        error_code: 0,
+    }
+}
+
+fn as_old_topic(topic: OffsetFetchResponseTopics) -> OffsetFetchResponseTopic {
+    OffsetFetchResponseTopic {
+        name: topic.name,
+        partitions: topic
+            .partitions
+            .into_iter()
+            .map(|partition| OffsetFetchResponsePartition {
+                partition_index: partition.partition_index,
+                committed_offset: partition.committed_offset,
+                committed_leader_epoch: partition.committed_leader_epoch,
+                metadata: partition.metadata,
+                error_code: partition.error_code,
+            })
+            .collect(),
+    }
+}

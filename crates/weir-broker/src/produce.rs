@@ -1,0 +1,276 @@
+//! Produce: batches pass through as they came.
+//!
+//! What needs no log is checked outside the core's lock ([`Produce::prepare`]): one batch of format 2 per partition,
+//! CRC, counts. Under the lock a batch gets its offset in place, in the very bytes that came from the socket, and goes to
+//! its log. With acks=all the answer waits for the commit that covers it.
+
+use std::ops::Range;
+
+use bytes::{Bytes, BytesMut};
+use weir_protocol::api::produce::{
+    BatchIndexAndErrorMessage, PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceResponse,
+};
+use weir_log::AppendOrigin;
+use weir_protocol::batch::{validate_for_produce, BatchError, BatchView};
+use weir_protocol::{ErrorCode, PartitionId, Str, TimestampMs, Uuid};
+
+use crate::broker::{Broker, Step};
+use crate::effects::Ticket;
+use crate::logs::Taken;
+use crate::request::Response;
+use crate::topics::Topic;
+
+/// A Produce request whose batches are checked. They lie in its frame, of which it is the only owner.
+#[derive(Debug)]
+pub struct Produce {
+    acks: i16,
+    transactional: bool,
+    topics: Vec<ProduceTopic>,
+    frame: BytesMut,
+}
+
+#[derive(Debug)]
+struct ProduceTopic {
+    name: Str,
+    topic_id: Uuid,
+    partitions: Vec<ProducePartition>,
+}
+
+#[derive(Debug)]
+struct ProducePartition {
+    index: i32,
+    /// Where its batch lies in the frame, or what is wrong with it.
+    batch: Result<Range<usize>, Refusal>,
+}
+
+/// Why a batch is not taken.
+#[derive(Debug, Clone)]
+pub(crate) struct Refusal {
+    pub(crate) error: ErrorCode,
+    pub(crate) message: Option<Str>,
+    /// Indexes of the records it is about, if single ones are.
+    pub(crate) records: Vec<i32>,
+}
+
+impl Refusal {
+    pub(crate) fn new(error: ErrorCode, message: &'static str) -> Self {
+        Self { error, message: Some(Str::from_static(message)), records: Vec::new() }
+    }
+
+    fn batch(error: &BatchError) -> Self {
+        let records = match error {
+            BatchError::Record { index, .. } => vec![*index],
+            _ => Vec::new(),
+        };
+        Self { error: error.error_code(), message: Some(Str::from(error.to_string())), records }
+    }
+
+    pub(crate) fn bare(error: ErrorCode) -> Self {
+        Self { error, message: None, records: Vec::new() }
+    }
+}
+
+impl Produce {
+    /// Checks what can be checked without a log, and takes the frame apart.
+    #[must_use]
+    pub fn prepare(frame: Bytes, body: ProduceRequest, version: i16) -> Self {
+        let start = frame.as_ptr() as usize;
+        let prepared = Self {
+            acks: body.acks,
+            transactional: body.transactional_id.is_some(),
+            topics: body
+                .topic_data
+                .into_iter()
+                .map(|topic| ProduceTopic {
+                    name: Str::copy_from(&topic.name),
+                    topic_id: topic.topic_id,
+                    partitions: topic
+                        .partition_data
+                        .into_iter()
+                        .map(|partition| ProducePartition {
+                            index: partition.index,
+                            batch: check_batch(partition.records.as_ref(), version).map(|len| {
+                                // The decoder slices, it never copies: the batch lies in the frame.
+                                let at = partition.records.as_ref().map_or(start, |r| r.as_ptr() as usize) - start;
+                                at..at + len
+                            }),
+                        })
+                        .collect(),
+                })
+                .collect(),
+            frame: BytesMut::new(),
+        };
+        // All slices of it are dropped by now, so this does not copy.
+        let frame = frame.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]));
+        Self { frame, ..prepared }
+    }
+
+    /// The memory of the frame, to be used again.
+    #[must_use]
+    pub fn into_frame(self) -> BytesMut {
+        self.frame
+    }
+
+    /// How many partitions it writes to.
+    #[must_use]
+    pub fn partition_count(&self) -> usize {
+        self.topics.iter().map(|topic| topic.partitions.len()).sum()
+    }
+}
+
+/// The length of the one batch in `records`.
+fn check_batch(records: Option<&Bytes>, version: i16) -> Result<usize, Refusal> {
+    let records = records.map(|records| &records[..]).unwrap_or_default();
+    let view = validate_for_produce(records, version).map_err(|error| Refusal::batch(&error))?;
+    Ok(view.size_bytes())
+}
+
+impl Broker {
+    pub(crate) fn produce(&mut self, ticket: Ticket, produce: &mut Produce, now: TimestampMs) -> Step {
+        let Produce { acks, transactional, topics, frame } = produce;
+        let mut failed = false;
+        let mut responses = Vec::with_capacity(topics.len());
+        for topic in topics {
+            let mut partition_responses = Vec::with_capacity(topic.partitions.len());
+            for partition in &topic.partitions {
+                let taken = self.produce_partition(topic, partition, *acks, *transactional, frame, now);
+                failed |= taken.is_err();
+                partition_responses.push(partition_response(partition.index, taken));
+            }
+            responses.push(TopicProduceResponse {
+                name: topic.name.clone(),
+                topic_id: topic.topic_id,
+                partition_responses,
+            });
+        }
+        let response = ProduceResponse { responses, ..ProduceResponse::default() };
+        match *acks {
+            0 if failed => Step::Close,
+            0 => Step::Silent,
+            -1 => self.commit_queue.answer_when_synced(ticket, Response::Produce(response)),
+            _ => Step::Answer(Response::Produce(response)),
+        }
+    }
+
+    fn produce_partition(
+        &mut self,
+        request: &ProduceTopic,
+        partition: &ProducePartition,
+        acks: i16,
+        transactional: bool,
+        frame: &mut BytesMut,
+        now: TimestampMs,
+    ) -> Result<Taken, Refusal> {
+        if !(-1..=1).contains(&acks) {
+            return Err(Refusal::bare(ErrorCode::InvalidRequiredAcks));
+        }
+        let range = partition.batch.clone()?;
+        let bytes = frame.get_mut(range).ok_or(Refusal::bare(ErrorCode::UnknownServerError))?;
+        let topic = self.produced_topic(request)?;
+        let partition = PartitionId(partition.index);
+        let limits = topic.limits;
+        let existing = topic.existing_log(partition).map_err(Refusal::bare)?;
+        if acks == -1 && limits.min_insync_replicas > 1 {
+            let words = "min.insync.replicas of the topic is more than this one node";
+            return Err(Refusal::new(ErrorCode::NotEnoughReplicas, words));
+        }
+        check_limits(bytes, limits, transactional, now)?;
+        if limits.compacted {
+            self.refuse_records_without_key(bytes)?;
+        }
+        let log = match existing {
+            Some(log) => log,
+            None => {
+                let name = topic.name().clone();
+                self.log_for_append(&name, partition, now).map_err(Refusal::bare)?
+            }
+        };
+        let taken = self.logs.append(log, bytes, AppendOrigin::Client, now)?;
+        if !taken.duplicate {
+            self.commit_queue.appended(acks == -1);
+        }
+        Ok(taken)
+    }
+
+    fn produced_topic(&self, request: &ProduceTopic) -> Result<&Topic, Refusal> {
+        let topic = if request.topic_id.is_zero() {
+            self.topics.get(&request.name).ok_or(Refusal::bare(ErrorCode::UnknownTopicOrPartition))?
+        } else {
+            self.topics.get_by_id(request.topic_id).ok_or(Refusal::bare(ErrorCode::UnknownTopicId))?
+        };
+        match topic.is_internal() {
+            true => Err(Refusal::new(ErrorCode::InvalidTopicException, "internal topics are written by the broker alone")),
+            false => Ok(topic),
+        }
+    }
+
+    /// A record without a key can never be compacted away (Kafka's `LogValidator.validateKey`).
+    fn refuse_records_without_key(&self, bytes: &[u8]) -> Result<(), Refusal> {
+        let view = BatchView::parse(bytes).map_err(|error| Refusal::batch(&error))?;
+        let summary = view.check_records(self.config.inflate_bytes_max).map_err(|error| Refusal::batch(&error))?;
+        match summary.keyless_index {
+            None => Ok(()),
+            Some(index) => Err(Refusal {
+                error: ErrorCode::InvalidRecord,
+                message: Some(Str::from_static("a compacted topic takes no record without a key")),
+                records: vec![index],
+            }),
+        }
+    }
+}
+
+fn check_limits(
+    bytes: &[u8],
+    limits: crate::topics::TopicLimits,
+    transactional: bool,
+    now: TimestampMs,
+) -> Result<(), Refusal> {
+    let view = BatchView::parse(bytes).map_err(|_| Refusal::bare(ErrorCode::CorruptMessage))?;
+    if transactional || view.is_transactional() {
+        return Err(Refusal::new(ErrorCode::InvalidTxnState, "this broker has no transactions yet"));
+    }
+    if !limits.log_append_time {
+        let ahead_ms = view.max_timestamp().since(now);
+        let behind_ms = now.since(view.max_timestamp());
+        if ahead_ms > limits.timestamp_after_max_ms || behind_ms > limits.timestamp_before_max_ms {
+            return Err(Refusal::new(ErrorCode::InvalidTimestamp, "the timestamp of a record is out of the topic's range"));
+        }
+    }
+    Ok(())
+}
+
+fn partition_response(index: i32, taken: Result<Taken, Refusal>) -> PartitionProduceResponse {
+    match taken {
+        Ok(taken) => PartitionProduceResponse {
+            index,
+            base_offset: taken.base_offset.get(),
+            log_append_time_ms: taken.append_time.map_or(-1, TimestampMs::get),
+            log_start_offset: taken.log_start_offset.get(),
+            ..PartitionProduceResponse::default()
+        },
+        Err(refusal) => PartitionProduceResponse {
+            index,
+            error_code: refusal.error.code(),
+            base_offset: -1,
+            error_message: refusal.message,
+            record_errors: refusal
+                .records
+                .into_iter()
+                .map(|batch_index| BatchIndexAndErrorMessage { batch_index, batch_index_error_message: None })
+                .collect(),
+            ..PartitionProduceResponse::default()
+        },
+    }
+}
+
+/// The answer to a produce whose commit failed: nothing of it may be taken for safe.
+pub(crate) fn storage_failed(mut response: ProduceResponse) -> ProduceResponse {
+    for partition in response.responses.iter_mut().flat_map(|topic| &mut topic.partition_responses) {
+        if partition.error_code == ErrorCode::None.code() {
+            partition.error_code = ErrorCode::KafkaStorageError.code();
+            partition.base_offset = -1;
+            partition.error_message = Some(Str::from_static("the log directory is offline after a failed sync"));
+        }
+    }
+    response
+}

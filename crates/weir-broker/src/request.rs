@@ -1,0 +1,151 @@
+//! [`Request`] and [`Response`]: what goes into the core and what comes out of it, and the way from and to frames.
+//!
+//! Both ways run outside the core's lock: decoding, the checks of a record batch that need no log ([`crate::produce`]),
+//! reading the files of a fetch, encoding.
+
+use bytes::{Bytes, BytesMut};
+use weir_protocol::api::{
+    api_versions, create_topics, delete_groups, delete_topics, describe_cluster, describe_configs, describe_groups,
+    fetch, find_coordinator, heartbeat, init_producer_id, join_group, leave_group, list_groups, list_offsets, metadata,
+    offset_commit, offset_fetch, offset_for_leader_epoch, produce, sync_group,
+};
+use weir_protocol::frame::{self, RequestHeader};
+use weir_protocol::{ApiKey, DecodeError, Decoder, EncodeError};
+
+use crate::api_table;
+use crate::fetch::FetchAnswer;
+use crate::produce::Produce;
+
+/// Declares the two enums and the ways between frames and those messages that need nothing special.
+macro_rules! messages {
+    ($($name:ident: $module:ident::$request:ident => $response:ident;)+) => {
+        /// A decoded request.
+        #[derive(Debug)]
+        #[allow(missing_docs)] // The names are Kafka's.
+        pub enum Request {
+            /// Its batches are checked and lie in its frame.
+            Produce(Produce),
+            /// Also in a version that is not known, which has an answer of its own.
+            ApiVersions,
+            Fetch(Box<fetch::FetchRequest>),
+            $($name(Box<$module::$request>),)+
+        }
+
+        /// An answer.
+        #[derive(Debug)]
+        #[allow(missing_docs)] // The names are Kafka's.
+        pub enum Response {
+            Produce(produce::ProduceResponse),
+            ApiVersions(api_versions::ApiVersionsResponse),
+            /// Its record bytes are still in their files.
+            Fetch(FetchAnswer),
+            $($name($module::$response),)+
+        }
+
+        fn decode_plain(key: ApiKey, decoder: Decoder, version: i16) -> Result<Request, DecodeError> {
+            match key {
+                ApiKey::Fetch => Ok(Request::Fetch(Box::new(frame::decode_request(decoder, version)?))),
+                $(ApiKey::$name => {
+                    Ok(Request::$name(Box::new(frame::decode_request::<$module::$request>(decoder, version)?)))
+                })+
+                _ => Err(DecodeError::UnsupportedVersion { api_key: key, version }),
+            }
+        }
+
+        impl Response {
+            /// The frame of this answer in pieces, length in front. Record bytes are pieces of their own.
+            ///
+            /// The files of a fetch must have been read ([`FetchAnswer::read`]).
+            ///
+            /// # Errors
+            /// If it cannot be written in this version.
+            pub fn encode(
+                &self,
+                key: ApiKey,
+                version: i16,
+                correlation_id: i32,
+            ) -> Result<Vec<Bytes>, EncodeError> {
+                match self {
+                    Self::Produce(body) => frame::encode_response_segments(key, version, correlation_id, body),
+                    Self::Fetch(body) => frame::encode_response_segments(key, version, correlation_id, &body.response),
+                    Self::ApiVersions(body) => {
+                        // An unknown version is answered as version 0 (KIP-511).
+                        let known = ApiKey::ApiVersions.versions().contains(&version);
+                        let version = if known { version } else { 0 };
+                        frame::encode_response_segments(key, version, correlation_id, body)
+                    }
+                    $(Self::$name(body) => frame::encode_response_segments(key, version, correlation_id, body),)+
+                }
+            }
+        }
+    };
+}
+
+messages! {
+    ListOffsets: list_offsets::ListOffsetsRequest => ListOffsetsResponse;
+    Metadata: metadata::MetadataRequest => MetadataResponse;
+    OffsetCommit: offset_commit::OffsetCommitRequest => OffsetCommitResponse;
+    OffsetFetch: offset_fetch::OffsetFetchRequest => OffsetFetchResponse;
+    FindCoordinator: find_coordinator::FindCoordinatorRequest => FindCoordinatorResponse;
+    JoinGroup: join_group::JoinGroupRequest => JoinGroupResponse;
+    Heartbeat: heartbeat::HeartbeatRequest => HeartbeatResponse;
+    LeaveGroup: leave_group::LeaveGroupRequest => LeaveGroupResponse;
+    SyncGroup: sync_group::SyncGroupRequest => SyncGroupResponse;
+    DescribeGroups: describe_groups::DescribeGroupsRequest => DescribeGroupsResponse;
+    ListGroups: list_groups::ListGroupsRequest => ListGroupsResponse;
+    CreateTopics: create_topics::CreateTopicsRequest => CreateTopicsResponse;
+    DeleteTopics: delete_topics::DeleteTopicsRequest => DeleteTopicsResponse;
+    InitProducerId: init_producer_id::InitProducerIdRequest => InitProducerIdResponse;
+    OffsetForLeaderEpoch: offset_for_leader_epoch::OffsetForLeaderEpochRequest => OffsetForLeaderEpochResponse;
+    DescribeConfigs: describe_configs::DescribeConfigsRequest => DescribeConfigsResponse;
+    DeleteGroups: delete_groups::DeleteGroupsRequest => DeleteGroupsResponse;
+    DescribeCluster: describe_cluster::DescribeClusterRequest => DescribeClusterResponse;
+}
+
+/// A request with what its answer needs.
+#[derive(Debug)]
+pub struct RequestFrame {
+    /// Which API.
+    pub key: ApiKey,
+    /// The header as it came.
+    pub header: RequestHeader,
+    /// The body.
+    pub request: Request,
+}
+
+/// Reads a frame (without its length).
+///
+/// The body of an ApiVersions request of unknown version is not looked at: nobody knows its form (KIP-511).
+///
+/// # Errors
+/// If it is no request that is served; the connection is to be closed, as Kafka does.
+pub fn decode(bytes: BytesMut, heap_bytes_max: usize) -> Result<RequestFrame, DecodeError> {
+    let bytes = bytes.freeze();
+    let mut decoder = Decoder::with_heap_bytes_max(bytes.clone(), heap_bytes_max);
+    let header = frame::decode_request_header(&mut decoder)?;
+    let key = ApiKey::try_from(header.api_key)?;
+    let version = header.api_version;
+    if key == ApiKey::ApiVersions {
+        if key.versions().contains(&version) {
+            frame::decode_request::<api_versions::ApiVersionsRequest>(decoder, version)?;
+        }
+        return Ok(RequestFrame { key, header: owned(header), request: Request::ApiVersions });
+    }
+    let served = api_table::advertised(key).is_some_and(|versions| versions.contains(&version));
+    if !served || (key == ApiKey::Produce && version < api_table::PRODUCE_VERSION_MIN) {
+        return Err(DecodeError::UnsupportedVersion { api_key: key, version });
+    }
+    if key == ApiKey::Produce {
+        let body = frame::decode_request::<produce::ProduceRequest>(decoder, version)?;
+        let header = owned(header);
+        return Ok(RequestFrame { key, header, request: Request::Produce(Produce::prepare(bytes, body, version)) });
+    }
+    let request = decode_plain(key, decoder, version)?;
+    Ok(RequestFrame { key, header, request })
+}
+
+/// A header that does not share its frame: the frame of a Produce must have one owner.
+fn owned(header: RequestHeader) -> RequestHeader {
+    let client_id = header.client_id.map(|id| weir_protocol::Str::copy_from(&id));
+    RequestHeader { client_id, ..header }
+}

@@ -1,0 +1,60 @@
+//! [`BrokerStats`]: what there is, for consoles and `/stats`.
+
+use std::collections::BTreeMap;
+
+/// What there is.
+#[derive(Debug, Clone, Default)]
+pub struct BrokerStats {
+    /// The id of the cluster.
+    pub cluster_id: String,
+    /// The topics, by name.
+    pub topics: Vec<TopicStats>,
+    /// The groups, in no order.
+    pub groups: Vec<GroupStats>,
+    /// The last stop was clean.
+    pub clean_start: bool,
+    /// Partitions that were scanned at the start.
+    pub partitions_recovered: usize,
+    /// Records that the start found torn or damaged and cut off.
+    pub records_cut: u64,
+    /// Fetches that wait for data.
+    pub fetches_waiting: usize,
+    /// Answers that wait for a commit.
+    pub commits_waiting: usize,
+    /// Why the log directory is offline, if it is.
+    pub failure: Option<String>,
+    /// Connections now; the core does not know, the listener fills it in.
+    pub connections: usize,
+}
+
+/// One topic.
+#[derive(Debug, Clone, Default)]
+pub struct TopicStats {
+    /// Its name.
+    pub name: String,
+    /// The broker alone writes to it.
+    pub internal: bool,
+    /// How many partitions it has.
+    pub partitions: usize,
+    /// Bytes of all its logs.
+    pub size_bytes: u64,
+    /// The first offset of each partition.
+    pub start_offsets: Vec<i64>,
+    /// The high watermark of each partition.
+    pub end_offsets: Vec<i64>,
+}
+
+/// One group.
+#[derive(Debug, Clone, Default)]
+pub struct GroupStats {
+    /// Its name.
+    pub name: String,
+    /// Kafka's name of its state.
+    pub state: &'static str,
+    /// How many members it has.
+    pub members: usize,
+    /// The round.
+    pub generation: i32,
+    /// Topic → partition → committed offset.
+    pub offsets: BTreeMap<String, BTreeMap<i32, i64>>,
+}

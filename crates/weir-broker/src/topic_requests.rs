@@ -1,0 +1,341 @@
+//! CreateTopics and DeleteTopics, and topics that come of themselves.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use weir_log::{LogConfig, LogId};
+use weir_protocol::api::create_topics::{
+    CreatableTopic, CreatableTopicResult, CreateTopicsRequest, CreateTopicsResponse,
+};
+use weir_protocol::api::delete_topics::{
+    DeletableTopicResult, DeleteTopicState, DeleteTopicsRequest, DeleteTopicsResponse,
+};
+use weir_protocol::{ErrorCode, PartitionId, Str, TimestampMs, Uuid};
+
+use crate::broker::{Broker, Step};
+use crate::config::OFFSETS_PARTITIONS;
+use crate::configs::{check_topic_value, created_configs};
+use crate::effects::Ticket;
+use crate::error::BrokerError;
+use crate::files;
+use crate::logs::error_of;
+use crate::request::Response;
+use crate::topics::{self, check_name, Deleting, Topic, OFFSETS_TOPIC};
+
+/// Why a topic is not made or deleted: the code, and words for a person.
+type Refused = (ErrorCode, String);
+
+/// A topic that may be made.
+struct Plan {
+    partitions: usize,
+    configs: BTreeMap<String, String>,
+}
+
+impl Broker {
+    pub(crate) fn create_topics(
+        &mut self,
+        request: &CreateTopicsRequest,
+        now: TimestampMs,
+        woken: &mut Vec<(Ticket, Response)>,
+    ) -> Step {
+        let mut seen = BTreeSet::new();
+        let mut twice = BTreeSet::new();
+        for topic in &request.topics {
+            if !seen.insert(&topic.name) {
+                twice.insert(&topic.name);
+            }
+        }
+        let mut results = Vec::with_capacity(request.topics.len());
+        for topic in &request.topics {
+            let outcome = if twice.contains(&topic.name) {
+                Err((ErrorCode::InvalidRequest, "Duplicate topic name.".to_owned()))
+            } else {
+                self.create_topic(topic, request.validate_only, now)
+            };
+            results.push(creation_result(topic, outcome));
+        }
+        self.wake_all_fetches(woken);
+        Step::Answer(Response::CreateTopics(CreateTopicsResponse { throttle_time_ms: 0, topics: results }))
+    }
+
+    fn create_topic(
+        &mut self,
+        wanted: &CreatableTopic,
+        validate_only: bool,
+        now: TimestampMs,
+    ) -> Result<(Uuid, Plan), Refused> {
+        let plan = self.plan_topic(wanted)?;
+        if validate_only {
+            return Ok((Uuid::ZERO, plan));
+        }
+        let name = Str::copy_from(&wanted.name);
+        let id = self.make_topic(&name, plan.partitions, plan.configs.clone(), now)?;
+        Ok((id, plan))
+    }
+
+    fn plan_topic(&self, wanted: &CreatableTopic) -> Result<Plan, Refused> {
+        check_name(&wanted.name).map_err(|words| (ErrorCode::InvalidTopicException, words))?;
+        if self.topics.get(&wanted.name).is_some() {
+            return Err((ErrorCode::TopicAlreadyExists, format!("Topic '{}' already exists.", wanted.name)));
+        }
+        if let Some(other) = self.topics.colliding(&wanted.name) {
+            let words = format!("Topic '{}' collides with existing topic: {}", wanted.name, other.name());
+            return Err((ErrorCode::InvalidTopicException, words));
+        }
+        let partitions = match wanted.assignments.is_empty() {
+            true => self.plan_counts(wanted)?,
+            false => plan_assignments(wanted)?,
+        };
+        if self.topics.partition_count().saturating_add(partitions) > self.config.partitions_max {
+            let words = format!("This broker takes {} partitions at most.", self.config.partitions_max);
+            return Err((ErrorCode::PolicyViolation, words));
+        }
+        let mut configs = BTreeMap::new();
+        for config in &wanted.configs {
+            let value = config.value.as_ref().ok_or_else(|| {
+                let words = format!("Null value not supported for topic configs: {}", config.name);
+                (ErrorCode::InvalidConfig, words)
+            })?;
+            check_topic_value(&config.name, value).map_err(|words| (ErrorCode::InvalidConfig, words))?;
+            configs.insert(config.name.to_string(), value.to_string());
+        }
+        log_config(&configs).map_err(|words| (ErrorCode::InvalidConfig, words))?;
+        Ok(Plan { partitions, configs })
+    }
+
+    fn plan_counts(&self, wanted: &CreatableTopic) -> Result<usize, Refused> {
+        match wanted.replication_factor {
+            -1 | 1 => {}
+            0 | i16::MIN..=-2 => {
+                let words = "Replication factor must be larger than 0, or -1 to use the default value.";
+                return Err((ErrorCode::InvalidReplicationFactor, words.to_owned()));
+            }
+            wanted => {
+                let words = format!(
+                    "Unable to replicate the partition {wanted} time(s): The target replication factor of {wanted} \
+                     cannot be reached because only 1 broker(s) are registered."
+                );
+                return Err((ErrorCode::InvalidReplicationFactor, words));
+            }
+        }
+        match wanted.num_partitions {
+            -1 => Ok(usize::try_from(self.config.num_partitions).unwrap_or(1)),
+            count => usize::try_from(count).ok().filter(|count| *count > 0).ok_or_else(|| {
+                let words = "Number of partitions was set to an invalid non-positive value.";
+                (ErrorCode::InvalidPartitions, words.to_owned())
+            }),
+        }
+    }
+
+    /// Makes a topic as an auto-created one is.
+    pub(crate) fn create_topic_with_defaults(&mut self, name: &Str, now: TimestampMs) -> Result<(), ErrorCode> {
+        if name == OFFSETS_TOPIC {
+            return self.ensure_offsets_topic(now);
+        }
+        let wanted = CreatableTopic {
+            name: name.clone(),
+            num_partitions: -1,
+            replication_factor: -1,
+            ..CreatableTopic::default()
+        };
+        let plan = self.plan_topic(&wanted).map_err(|(error, _)| error)?;
+        self.make_topic(name, plan.partitions, plan.configs, now).map(|_| ()).map_err(|(error, _)| error)
+    }
+
+    /// Makes `__consumer_offsets` if there is none. Its partitions get their logs when they are written to.
+    pub(crate) fn ensure_offsets_topic(&mut self, _now: TimestampMs) -> Result<(), ErrorCode> {
+        if self.topics.get(OFFSETS_TOPIC).is_some() {
+            return Ok(());
+        }
+        let configs = [("cleanup.policy", "compact"), ("compression.type", "producer"), ("segment.bytes", "104857600")];
+        let configs = configs.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        let partitions = usize::try_from(OFFSETS_PARTITIONS).unwrap_or(1);
+        self.add_topic(OFFSETS_TOPIC.into(), partitions, configs).map(|_| ()).map_err(|(error, _)| error)
+    }
+
+    fn make_topic(
+        &mut self,
+        name: &Str,
+        partitions: usize,
+        configs: BTreeMap<String, String>,
+        now: TimestampMs,
+    ) -> Result<Uuid, Refused> {
+        let id = self.add_topic(name.clone(), partitions, configs)?;
+        for partition in (0..).map(PartitionId).take(partitions) {
+            // The topic is there for good; a log that could not be made now is made by the first append.
+            if let Err(error) = self.log_for_append(name, partition, now) {
+                tracing::warn!(topic = %name, %partition, %error, "the log of a new partition could not be made");
+                break;
+            }
+        }
+        Ok(id)
+    }
+
+    /// Adds a topic to the catalog, durably.
+    fn add_topic(&mut self, name: Str, partitions: usize, configs: BTreeMap<String, String>) -> Result<Uuid, Refused> {
+        let id = self.ids.uuid();
+        self.topics.insert(Topic::new(name.clone(), id, partitions, configs));
+        if let Err(error) = self.save_topics() {
+            self.topics.remove(&name);
+            tracing::error!(topic = %name, %error, "the topic was not made");
+            return Err((ErrorCode::KafkaStorageError, error.to_string()));
+        }
+        Ok(id)
+    }
+
+    pub(crate) fn save_topics(&mut self) -> Result<(), BrokerError> {
+        files::replace(&self.disk, &self.config.data_dir, topics::FILE, &topics::print(&self.topics))
+    }
+
+    /// The log of a partition, made if it has none.
+    pub(crate) fn log_for_append(
+        &mut self,
+        name: &str,
+        partition: PartitionId,
+        now: TimestampMs,
+    ) -> Result<LogId, ErrorCode> {
+        let topic = self.topics.get_mut(name).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+        if let Some(log) = topic.existing_log(partition)? {
+            return Ok(log);
+        }
+        if let Some(stray) = self.logs.find(name, partition) {
+            // Of an earlier topic of this name that no catalog knows; the new topic begins at 0.
+            self.logs.delete(stray, now).map_err(|error| error_of(&error))?;
+        }
+        let config = log_config(topic.configs()).unwrap_or_default();
+        let made = self.logs.create(name, topic.id(), partition, config, now);
+        let log = made.map_err(|error| error_of(&error))?;
+        topic.set_log(partition, log);
+        self.commit_queue.appended(false);
+        Ok(log)
+    }
+
+    pub(crate) fn delete_topics(
+        &mut self,
+        ticket: Ticket,
+        request: &DeleteTopicsRequest,
+        version: i16,
+        now: TimestampMs,
+        woken: &mut Vec<(Ticket, Response)>,
+    ) -> Step {
+        let named = |name: &Str| DeleteTopicState { name: Some(name.clone()), topic_id: Uuid::ZERO };
+        let wanted: Vec<DeleteTopicState> = match version {
+            6.. => request.topics.clone(),
+            _ => request.topic_names.iter().map(named).collect(),
+        };
+        let mut responses = Vec::with_capacity(wanted.len());
+        for state in wanted {
+            let outcome = self.delete_topic(&state, now);
+            responses.push(deletion_result(state, outcome));
+        }
+        self.wake_all_fetches(woken);
+        let response = Response::DeleteTopics(DeleteTopicsResponse { throttle_time_ms: 0, responses });
+        self.commit_queue.answer_when_synced(ticket, response)
+    }
+
+    fn delete_topic(&mut self, wanted: &DeleteTopicState, now: TimestampMs) -> Result<(Str, Uuid), Refused> {
+        let topic = match &wanted.name {
+            Some(_) if !wanted.topic_id.is_zero() => {
+                let words = "Both topic name and topic id were given.".to_owned();
+                return Err((ErrorCode::InvalidRequest, words));
+            }
+            Some(name) => self.topics.get(name).ok_or_else(|| unknown(ErrorCode::UnknownTopicOrPartition))?,
+            None => self.topics.get_by_id(wanted.topic_id).ok_or_else(|| unknown(ErrorCode::UnknownTopicId))?,
+        };
+        let (name, id) = (topic.name().clone(), topic.id());
+        let Some(topic) = self.topics.remove(&name) else { return Err(unknown(ErrorCode::UnknownTopicOrPartition)) };
+        self.topics.deleting.push(Deleting { name: name.clone(), id });
+        if let Err(error) = self.save_topics() {
+            self.topics.deleting.pop();
+            self.topics.insert(topic);
+            return Err((ErrorCode::KafkaStorageError, error.to_string()));
+        }
+        if name == OFFSETS_TOPIC {
+            self.coordinator.forget_all_offsets();
+        } else {
+            self.forget_offsets_of(&name, now);
+        }
+        self.delete_logs(&topic, now);
+        self.commit_queue.appended(true);
+        Ok((name, id))
+    }
+
+    fn delete_logs(&mut self, topic: &Topic, now: TimestampMs) {
+        let mut all_gone = true;
+        for (partition, log) in topic.logs() {
+            if let Err(error) = self.logs.delete(log, now) {
+                all_gone = false;
+                tracing::warn!(topic = %topic.name(), %partition, %error, "the log of a deleted topic is still there");
+            }
+        }
+        if all_gone {
+            // The line leaves the file with the next write of it. A line too many does no harm: ids are not used again.
+            self.topics.deleting.retain(|gone| gone.id != topic.id());
+        }
+    }
+}
+
+/// What the logs of a topic obey.
+///
+/// # Errors
+/// Words for the client.
+pub(crate) fn log_config(configs: &BTreeMap<String, String>) -> Result<LogConfig, String> {
+    LogConfig::from_pairs(configs.iter().map(|(key, value)| (key.as_str(), value.as_str())))
+        .map_err(|error| error.to_string())
+}
+
+fn unknown(error: ErrorCode) -> Refused {
+    (error, "This server does not host this topic-partition.".to_owned())
+}
+
+/// A manual assignment: partition 0 to n − 1, each on this node alone.
+fn plan_assignments(wanted: &CreatableTopic) -> Result<usize, Refused> {
+    if wanted.num_partitions != -1 || wanted.replication_factor != -1 {
+        let words = "Both numPartitions or replicationFactor and replicasAssignments were set.";
+        return Err((ErrorCode::InvalidRequest, words.to_owned()));
+    }
+    let partitions: BTreeSet<i32> = wanted.assignments.iter().map(|one| one.partition_index).collect();
+    let expected: BTreeSet<i32> = (0..).take(wanted.assignments.len()).collect();
+    let fine = partitions == expected && wanted.assignments.iter().all(|one| one.broker_ids == [crate::broker::NODE_ID]);
+    match fine {
+        true => Ok(partitions.len()),
+        false => {
+            let words = "The manual partition assignment must name each partition from 0 once, on broker 0 alone.";
+            Err((ErrorCode::InvalidReplicaAssignment, words.to_owned()))
+        }
+    }
+}
+
+fn creation_result(topic: &CreatableTopic, outcome: Result<(Uuid, Plan), Refused>) -> CreatableTopicResult {
+    match outcome {
+        Ok((topic_id, plan)) => CreatableTopicResult {
+            name: topic.name.clone(),
+            topic_id,
+            error_message: None,
+            num_partitions: i32::try_from(plan.partitions).unwrap_or(i32::MAX),
+            replication_factor: 1,
+            configs: Some(created_configs(&plan.configs)),
+            ..CreatableTopicResult::default()
+        },
+        Err((error, words)) => CreatableTopicResult {
+            name: topic.name.clone(),
+            error_code: error.code(),
+            error_message: Some(words.into()),
+            ..CreatableTopicResult::default()
+        },
+    }
+}
+
+fn deletion_result(wanted: DeleteTopicState, outcome: Result<(Str, Uuid), Refused>) -> DeletableTopicResult {
+    match outcome {
+        Ok((name, topic_id)) => {
+            DeletableTopicResult { name: Some(name), topic_id, error_code: 0, error_message: None }
+        }
+        Err((error, words)) => DeletableTopicResult {
+            // Before version 6 the name may not be null, and was not.
+            name: wanted.name,
+            topic_id: wanted.topic_id,
+            error_code: error.code(),
+            error_message: Some(words.into()),
+        },
+    }
+}

@@ -1,0 +1,262 @@
+//! [`Topics`]: which topics there are, with id, partition count and configuration.
+//!
+//! # What is durable, and how
+//! One file, `weir-topics`, in the data directory is the truth; it is written anew (temporary file, sync, rename, sync of
+//! the directory) before a change is answered. Kafka's own place for this is its metadata log, which one node has no use
+//! for. Text, one thing a line:
+//!
+//! ```text
+//! 0                                                   version
+//! topic orders kE0xAAAAAAAAAAAAAAAAAA 4               name, id, partitions
+//! config orders retention.ms=3600000                  of the topic before
+//! deleting old-orders vQ9tAAAAAAAAAAAAAAAAAA          logs of this id are on their way out
+//! ```
+//! A creation is written before the logs are made, a deletion before they are removed. So after a crash in between, a
+//! topic without directories gets them when it is written to, and a `deleting` line is carried out at the start. A log
+//! that no line names is left alone and reported: it is somebody's data. Without the file the directory was Kafka's or
+//! is new, and its topics are taken from the logs there are (their `partition.metadata` has the ids).
+
+mod catalog;
+
+use std::collections::{BTreeMap, HashMap};
+
+use weir_log::LogId;
+use weir_protocol::{ErrorCode, PartitionId, Str, Uuid};
+
+use crate::config::TOPIC_NAME_BYTES_MAX;
+use crate::configs::topic_value;
+pub use catalog::{parse, print, Deleting, FILE};
+
+/// The topic of committed offsets and groups.
+pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
+/// The topic of transactions. Not made until they are built, but the name is taken.
+pub const TRANSACTIONS_TOPIC: &str = "__transaction_state";
+
+/// What a topic's configuration means for a produce.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TopicLimits {
+    /// `cleanup.policy` contains `compact`
+    pub compacted: bool,
+    /// `message.timestamp.type` is `LogAppendTime`
+    pub log_append_time: bool,
+    /// `message.timestamp.after.max.ms`
+    pub timestamp_after_max_ms: i64,
+    /// `message.timestamp.before.max.ms`
+    pub timestamp_before_max_ms: i64,
+    /// `min.insync.replicas`
+    pub min_insync_replicas: i32,
+}
+
+impl TopicLimits {
+    fn new(configs: &BTreeMap<String, String>) -> Self {
+        let number = |key: &str, default: i64| topic_value(configs, key).trim().parse::<i64>().unwrap_or(default);
+        Self {
+            compacted: topic_value(configs, "cleanup.policy").contains("compact"),
+            log_append_time: topic_value(configs, "message.timestamp.type") == "LogAppendTime",
+            timestamp_after_max_ms: number("message.timestamp.after.max.ms", 3_600_000),
+            timestamp_before_max_ms: number("message.timestamp.before.max.ms", i64::MAX),
+            min_insync_replicas: i32::try_from(number("min.insync.replicas", 1)).unwrap_or(1),
+        }
+    }
+}
+
+/// One topic.
+#[derive(Debug, Clone)]
+pub struct Topic {
+    name: Str,
+    id: Uuid,
+    /// A partition without a log has not been written to yet.
+    logs: Vec<Option<LogId>>,
+    configs: BTreeMap<String, String>,
+    /// What [`Topic::configs`] means for a produce.
+    pub limits: TopicLimits,
+}
+
+impl Topic {
+    /// A topic whose partitions have no logs yet.
+    #[must_use]
+    pub fn new(name: Str, id: Uuid, partitions: usize, configs: BTreeMap<String, String>) -> Self {
+        let limits = TopicLimits::new(&configs);
+        Self { name, id, logs: vec![None; partitions], configs, limits }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &Str {
+        &self.name
+    }
+
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> Uuid {
+        self.id
+    }
+
+    /// Its own configuration, without defaults.
+    #[must_use]
+    pub fn configs(&self) -> &BTreeMap<String, String> {
+        &self.configs
+    }
+
+    /// How many partitions it has.
+    #[must_use]
+    pub fn partition_count(&self) -> usize {
+        self.logs.len()
+    }
+
+    /// Whether the broker alone writes to it.
+    #[must_use]
+    pub fn is_internal(&self) -> bool {
+        is_internal(&self.name)
+    }
+
+    /// The log of a partition; `None` if there is no such partition, or it has not been written to.
+    #[must_use]
+    pub fn log(&self, partition: PartitionId) -> Option<LogId> {
+        self.existing_log(partition).ok().flatten()
+    }
+
+    /// The log of a partition, if it has one yet.
+    ///
+    /// # Errors
+    /// If there is no such partition.
+    pub fn existing_log(&self, partition: PartitionId) -> Result<Option<LogId>, ErrorCode> {
+        let index = usize::try_from(partition.get()).map_err(|_| ErrorCode::UnknownTopicOrPartition)?;
+        self.logs.get(index).copied().ok_or(ErrorCode::UnknownTopicOrPartition)
+    }
+
+    /// The logs there are, with their partitions.
+    pub fn logs(&self) -> impl Iterator<Item = (PartitionId, LogId)> + '_ {
+        (0..).map(PartitionId).zip(&self.logs).filter_map(|(partition, log)| Some((partition, (*log)?)))
+    }
+
+    /// All partitions, with the logs of those that have one.
+    pub fn partitions(&self) -> impl Iterator<Item = (PartitionId, Option<LogId>)> + '_ {
+        (0..).map(PartitionId).zip(self.logs.iter().copied())
+    }
+
+    pub(crate) fn set_log(&mut self, partition: PartitionId, log: LogId) {
+        let place = usize::try_from(partition.get()).ok().and_then(|index| self.logs.get_mut(index));
+        if let Some(place) = place {
+            *place = Some(log);
+        }
+    }
+}
+
+/// The topics.
+#[derive(Debug, Default)]
+pub struct Topics {
+    by_name: BTreeMap<Str, Topic>,
+    names: HashMap<Uuid, Str>,
+    /// Topics whose logs are still being removed.
+    pub deleting: Vec<Deleting>,
+}
+
+impl Topics {
+    /// The topic of this name.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Topic> {
+        self.by_name.get(name)
+    }
+
+    /// The topic of this name.
+    #[must_use]
+    pub fn get_mut(&mut self, name: &str) -> Option<&mut Topic> {
+        self.by_name.get_mut(name)
+    }
+
+    /// The topic of this id.
+    #[must_use]
+    pub fn get_by_id(&self, id: Uuid) -> Option<&Topic> {
+        self.names.get(&id).and_then(|name| self.by_name.get(name))
+    }
+
+    /// All topics, by name.
+    pub fn iter(&self) -> impl Iterator<Item = &Topic> {
+        self.by_name.values()
+    }
+
+    /// Partitions of all topics.
+    #[must_use]
+    pub fn partition_count(&self) -> usize {
+        self.by_name.values().map(Topic::partition_count).sum()
+    }
+
+    /// Adds a topic.
+    pub fn insert(&mut self, topic: Topic) {
+        self.names.insert(topic.id, topic.name.clone());
+        self.by_name.insert(topic.name.clone(), topic);
+    }
+
+    /// Takes a topic out.
+    pub fn remove(&mut self, name: &str) -> Option<Topic> {
+        let topic = self.by_name.remove(name)?;
+        self.names.remove(&topic.id);
+        Some(topic)
+    }
+
+    /// A topic whose name differs from `name` in dots and underscores alone. Kafka's metric names would be the same, so it
+    /// refuses the second one.
+    #[must_use]
+    pub fn colliding(&self, name: &str) -> Option<&Topic> {
+        if !name.contains(['.', '_']) {
+            return None;
+        }
+        let plain = name.replace('.', "_");
+        self.by_name.values().find(|topic| *topic.name != *name && topic.name.replace('.', "_") == plain)
+    }
+}
+
+/// Whether the broker alone writes to topics of this name.
+#[must_use]
+pub fn is_internal(name: &str) -> bool {
+    name == OFFSETS_TOPIC || name == TRANSACTIONS_TOPIC
+}
+
+/// Whether a topic may be called so.
+///
+/// # Errors
+/// Why not, in Kafka's words (`Topic.validate`).
+pub fn check_name(name: &str) -> Result<(), String> {
+    if name.is_empty() {
+        return Err("Topic name is invalid: the empty string is not allowed".to_owned());
+    }
+    if name == "." || name == ".." {
+        return Err(format!("Topic name is invalid: '{name}' is not allowed"));
+    }
+    if name.len() > TOPIC_NAME_BYTES_MAX {
+        return Err(format!(
+            "Topic name is invalid: the length of '{name}' is longer than the max allowed length {TOPIC_NAME_BYTES_MAX}"
+        ));
+    }
+    if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-')) {
+        return Err(format!(
+            "Topic name is invalid: '{name}' contains one or more characters other than ASCII alphanumerics, '.', '_' and '-'"
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_are_no_directory_are_refused() {
+        for name in ["", ".", "..", "a/b", "日志", "a b", "a\n"] {
+            assert!(check_name(name).is_err(), "{name:?}");
+        }
+        assert!(check_name(&"x".repeat(250)).is_err());
+        assert!(check_name(&"x".repeat(249)).is_ok());
+        assert!(check_name("drone-events_1.a").is_ok());
+    }
+
+    #[test]
+    fn dots_and_underscores_collide() {
+        let mut topics = Topics::default();
+        topics.insert(Topic::new("a.b".into(), Uuid([1; 16]), 1, BTreeMap::new()));
+        assert!(topics.colliding("a_b").is_some());
+        assert!(topics.colliding("a.b").is_none());
+        assert!(topics.colliding("ab").is_none());
+    }
+}

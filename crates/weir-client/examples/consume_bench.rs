@@ -1,0 +1,74 @@
+//! What the consumer costs: reads records of one topic from the beginning, CRC checked.
+//!
+//! usage: consume_bench HOST:PORT TOPIC MESSAGES [GROUP]
+#![allow(clippy::print_stdout)]
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use weir_client::{
+    Admin, AutoOffsetReset, Client, ClientConfig, Consumer, ConsumerConfig, GroupConfig,
+    TopicPartition,
+};
+
+/// User and system time of this process, in seconds. Clock ticks are 1/100 s on Linux.
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let after_name = stat.rsplit(')').next().unwrap_or_default();
+    let field = |index: usize| -> f64 {
+        after_name.split_whitespace().nth(index).and_then(|text| text.parse().ok()).unwrap_or(0.0)
+    };
+    (field(11) + field(12)) / 100.0
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    runtime.block_on(run())
+}
+
+async fn run() -> Result<(), Box<dyn Error>> {
+    let args: Vec<String> = std::env::args().collect();
+    let [_, address, topic, messages, group @ ..] = args.as_slice() else {
+        return Err("usage: consume_bench HOST:PORT TOPIC MESSAGES [GROUP]".into());
+    };
+    let messages: u64 = messages.parse()?;
+    let client = Client::connect_tcp(ClientConfig::new([address.as_str()])).await?;
+    let config = ConsumerConfig {
+        group: group.first().map(|id| GroupConfig::new(id.as_str())),
+        auto_offset_reset: AutoOffsetReset::Earliest,
+        ..ConsumerConfig::default()
+    };
+    let consumer = Consumer::new(Arc::clone(&client), config)?;
+    if group.is_empty() {
+        let described = Admin::new(client).describe_topic(topic).await?;
+        let all: Vec<TopicPartition> = described
+            .partitions
+            .iter()
+            .map(|partition| TopicPartition::new(topic, partition.partition))
+            .collect();
+        consumer.assign(&all)?;
+    } else {
+        consumer.subscribe(&[topic.as_str()])?;
+    }
+    let (started, cpu) = (Instant::now(), cpu_seconds());
+    let (mut seen, mut bytes, mut idle) = (0_u64, 0_usize, 0);
+    while seen < messages && idle < 10 {
+        let records = consumer.poll(Duration::from_secs(1)).await?;
+        idle = if records.is_empty() { idle + 1 } else { 0 };
+        seen += records.len() as u64;
+        bytes += records.iter().filter_map(|record| record.value.as_ref()).map(|v| v.len()).sum::<usize>();
+    }
+    let (elapsed, cpu) = (started.elapsed().as_secs_f64(), cpu_seconds() - cpu);
+    consumer.close().await?;
+    println!(
+        "messages {seen} value bytes {bytes} rate {:.0}/s cpu {cpu:.2} s = {:.3} s per million",
+        seen as f64 / elapsed,
+        cpu * 1e6 / seen.max(1) as f64,
+    );
+    if seen < messages {
+        return Err(format!("only {seen} of {messages} records came").into());
+    }
+    Ok(())
+}

@@ -1,0 +1,208 @@
+//! [`FileDisk`]: files of the operating system.
+
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::{DirEntry, Disk, DiskFile, DiskLock, LockFailure, OpenMode};
+
+/// Above this many files and directories one `syncfs` is cheaper than an fdatasync of each.
+///
+/// Measured, one commit of small appends, p50: 1 file 0.17 against 0.16 ms, 8 files 1.8 against
+/// 0.65, 100 files 19.8 against 1.84. Below, fdatasync is preferred, as syncfs also writes the
+/// pages of strangers on the same file system.
+const SYNC_EACH_MAX: usize = 4;
+
+/// The operating system's files.
+///
+/// All files given to one [`Disk::sync_many`] must lie on one file system, as those of a log
+/// directory do. Linux reports write errors through syncfs since 5.8.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct FileDisk;
+
+#[derive(Debug)]
+struct OpenFile {
+    file: File,
+}
+
+#[derive(Debug)]
+struct LockedFile {
+    /// Closing it releases both locks.
+    _file: File,
+}
+
+impl DiskLock for LockedFile {}
+
+impl Disk for FileDisk {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
+        let mut options = File::options();
+        options.read(true).write(true);
+        match mode {
+            OpenMode::Existing => {}
+            OpenMode::Create => {
+                options.create(true);
+            }
+            OpenMode::Truncate => {
+                options.create(true).truncate(true);
+            }
+        }
+        Ok(Arc::new(OpenFile { file: options.open(path)? }))
+    }
+
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        fs::create_dir_all(path)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        if fs::symlink_metadata(path)?.is_dir() {
+            fs::remove_dir_all(path)
+        } else {
+            fs::remove_file(path)
+        }
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>> {
+        let mut entries = Vec::new();
+        for entry in fs::read_dir(dir)? {
+            let entry = entry?;
+            // A name that is not UTF-8 is none of ours.
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            let metadata = match entry.metadata() {
+                Ok(metadata) => metadata,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
+            let is_dir = metadata.is_dir();
+            let len_bytes = if is_dir { 0 } else { metadata.len() };
+            entries.push(DirEntry { name, is_dir, len_bytes });
+        }
+        Ok(entries)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        File::open(dir)?.sync_all()
+    }
+
+    fn sync_many(&self, files: &[Arc<dyn DiskFile>], dirs: &[PathBuf]) -> io::Result<()> {
+        if files.len() + dirs.len() > SYNC_EACH_MAX && sync_file_system(files, dirs)? {
+            return Ok(());
+        }
+        sync_each(self, files, dirs)
+    }
+
+    fn lock(&self, path: &Path) -> Result<Box<dyn DiskLock>, LockFailure> {
+        let mut file = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)
+            .map_err(LockFailure::Io)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(held_by(&mut file)),
+            Err(TryLockError::Error(error)) => return Err(LockFailure::Io(error)),
+        }
+        // flock and POSIX locks do not see each other, and Kafka (Java's FileChannel) takes the
+        // latter. It is lost when this process closes any other handle of the file; nothing does.
+        let operation = rustix::fs::FlockOperation::NonBlockingLockExclusive;
+        match rustix::fs::fcntl_lock(&file, operation) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::ACCESS) => {
+                return Err(held_by(&mut file));
+            }
+            Err(error) => return Err(LockFailure::Io(error.into())),
+        }
+        let write_pid = |file: &mut File| {
+            file.set_len(0)?;
+            writeln!(file, "{}", std::process::id())
+        };
+        write_pid(&mut file).map_err(LockFailure::Io)?;
+        Ok(Box::new(LockedFile { _file: file }))
+    }
+}
+
+fn held_by(file: &mut File) -> LockFailure {
+    let mut pid = String::new();
+    // Only for the message; a holder that is still writing its id leaves it empty.
+    let _ = file.read_to_string(&mut pid);
+    LockFailure::Held { pid: pid.trim().to_owned() }
+}
+
+/// One `syncfs` for all. `false` if the system has none.
+///
+/// Its error may be a stranger's: the kernel keeps one per file system. So after an error each file
+/// is asked, which keeps errors of its own and has not reported them yet.
+fn sync_file_system(files: &[Arc<dyn DiskFile>], dirs: &[PathBuf]) -> io::Result<bool> {
+    let opened;
+    let any = match (files.iter().find_map(|file| file.as_file()), dirs.first()) {
+        (Some(file), _) => file,
+        (None, Some(dir)) => {
+            opened = File::open(dir)?;
+            &opened
+        }
+        (None, None) => return Ok(false),
+    };
+    match rustix::fs::syncfs(any) {
+        Ok(()) => Ok(true),
+        Err(_) => Ok(false),
+    }
+}
+
+fn sync_each(
+    disk: &FileDisk,
+    files: &[Arc<dyn DiskFile>],
+    dirs: &[PathBuf],
+) -> io::Result<()> {
+    for file in files {
+        file.sync_data()?;
+    }
+    for dir in dirs {
+        match disk.sync_dir(dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            outcome => outcome?,
+        }
+    }
+    Ok(())
+}
+
+impl DiskFile for OpenFile {
+    fn read_at(&self, buf: &mut [u8], position: u64) -> io::Result<usize> {
+        let mut read = 0;
+        while read < buf.len() {
+            match self.file.read_at(&mut buf[read..], position + read as u64) {
+                Ok(0) => break,
+                Ok(n) => read += n,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(read)
+    }
+
+    fn write_at(&self, buf: &[u8], position: u64) -> io::Result<()> {
+        self.file.write_all_at(buf, position)
+    }
+
+    fn set_len(&self, len_bytes: u64) -> io::Result<()> {
+        self.file.set_len(len_bytes)
+    }
+
+    fn len_bytes(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    fn as_file(&self) -> Option<&File> {
+        Some(&self.file)
+    }
+}

@@ -1,0 +1,295 @@
+//! [`ProducerStates`]: what each idempotent producer wrote last, and which transactions are open.
+//!
+//! Follows Kafka's `ProducerStateManager`, `ProducerAppendInfo` and `ProducerStateEntry`:
+//!
+//! - The last five batches of a producer are remembered; a repeat is answered with the original
+//!   offsets. Five, as a producer has at most five requests in flight.
+//! - Sequences count records, without gaps; 0 follows 2^31−1. A producer that is not known may begin
+//!   anywhere, as its state may have been deleted with its records; a new epoch begins at 0.
+//! - A lower epoch is refused: the producer has been fenced.
+//!
+//! One difference: a producer is forgotten when it has been silent for
+//! `producer.id.expiration.ms` by the broker's clock, not by the timestamps of its records. Else
+//! records dated 1970 would lose their protection against duplicates at once.
+
+mod snapshot;
+
+use std::collections::{BTreeMap, HashMap};
+
+use weir_protocol::{Offset, ProducerEpoch, ProducerId, Sequence, TimestampMs};
+
+use crate::error::AppendError;
+use crate::header::BatchHeader;
+use crate::log::AppendOrigin;
+
+pub(crate) use snapshot::{decode, encode};
+
+/// Batches that are remembered per producer (Kafka's `NUM_BATCHES_TO_RETAIN`).
+const BATCHES_MAX: usize = 5;
+
+/// All producers of one log.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct ProducerStates {
+    entries: HashMap<ProducerId, ProducerEntry>,
+    /// Open transactions: producer by first offset.
+    ongoing: BTreeMap<Offset, ProducerId>,
+    /// Transactions whose marker is written but not synced: marker by first offset. They hold the
+    /// last stable offset back, as a power cut could make them undecided again.
+    unsynced: BTreeMap<Offset, Offset>,
+}
+
+/// What one producer did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ProducerEntry {
+    epoch: ProducerEpoch,
+    coordinator_epoch: i32,
+    last_seen: TimestampMs,
+    txn_first_offset: Option<Offset>,
+    /// Oldest first.
+    batches: [WrittenBatch; BATCHES_MAX],
+    batch_count: usize,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct WrittenBatch {
+    last_sequence: Sequence,
+    last_offset: Offset,
+    offset_delta: i32,
+}
+
+/// What the checks say of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It may be appended.
+    Append,
+    /// It was, at these offsets.
+    Duplicate { base_offset: Offset, last_offset: Offset },
+}
+
+/// A marker that ends a transaction, as its control record says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct EndMarker {
+    pub(crate) commit: bool,
+    pub(crate) coordinator_epoch: i32,
+}
+
+/// A transaction that was ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct EndedTxn {
+    pub(crate) producer_id: ProducerId,
+    pub(crate) first_offset: Offset,
+    pub(crate) marker_offset: Offset,
+}
+
+impl WrittenBatch {
+    fn first_sequence(&self) -> Sequence {
+        // Backwards over the wrap: 2^31 numbers in the ring.
+        let ring = i64::from(i32::MAX) + 1;
+        let first =
+            (i64::from(self.last_sequence.get()) - i64::from(self.offset_delta)).rem_euclid(ring);
+        Sequence(i32::try_from(first).unwrap_or(0))
+    }
+}
+
+impl ProducerEntry {
+    fn new(epoch: ProducerEpoch) -> Self {
+        Self {
+            epoch,
+            coordinator_epoch: -1,
+            last_seen: TimestampMs(-1),
+            txn_first_offset: None,
+            batches: [WrittenBatch::default(); BATCHES_MAX],
+            batch_count: 0,
+        }
+    }
+
+    fn batches(&self) -> &[WrittenBatch] {
+        &self.batches[..self.batch_count]
+    }
+
+    fn last(&self) -> Option<&WrittenBatch> {
+        self.batches().last()
+    }
+
+    fn raise_epoch(&mut self, epoch: ProducerEpoch) {
+        if self.epoch != epoch {
+            self.epoch = epoch;
+            self.batch_count = 0;
+        }
+    }
+
+    fn add_batch(&mut self, batch: WrittenBatch) {
+        if self.batch_count == BATCHES_MAX {
+            self.batches.rotate_left(1);
+            self.batch_count -= 1;
+        }
+        self.batches[self.batch_count] = batch;
+        self.batch_count += 1;
+    }
+}
+
+impl ProducerStates {
+    /// How many producers are known.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Checks a batch of records before it is appended.
+    pub(crate) fn check(
+        &self,
+        batch: &BatchHeader,
+        origin: AppendOrigin,
+    ) -> Result<Verdict, AppendError> {
+        let producer_id = batch.producer_id;
+        if producer_id < ProducerId(0) {
+            return Ok(Verdict::Append);
+        }
+        let Some(entry) = self.entries.get(&producer_id) else { return Ok(Verdict::Append) };
+        if let Some(written) = find_duplicate(entry, batch) {
+            return Ok(Verdict::Duplicate {
+                base_offset: written.last_offset.plus(-i64::from(written.offset_delta)),
+                last_offset: written.last_offset,
+            });
+        }
+        check_epoch(entry, batch)?;
+        if origin == AppendOrigin::Client {
+            check_sequence(entry, batch)?;
+        }
+        if entry.txn_first_offset.is_some() && !batch.is_transactional {
+            return Err(AppendError::InvalidTxnState {
+                producer_id,
+                what: "a transaction is open, and the batch does not belong to it",
+            });
+        }
+        Ok(Verdict::Append)
+    }
+
+    /// Checks a marker before it is appended.
+    pub(crate) fn check_marker(
+        &self,
+        batch: &BatchHeader,
+        marker: EndMarker,
+    ) -> Result<(), AppendError> {
+        let Some(entry) = self.entries.get(&batch.producer_id) else { return Ok(()) };
+        check_epoch(entry, batch)?;
+        if entry.coordinator_epoch > marker.coordinator_epoch {
+            return Err(AppendError::CoordinatorFenced {
+                current: entry.coordinator_epoch,
+                found: marker.coordinator_epoch,
+            });
+        }
+        Ok(())
+    }
+
+    /// Notes a batch of records that is in the log.
+    pub(crate) fn add(&mut self, batch: &BatchHeader, now: TimestampMs) {
+        if batch.producer_id < ProducerId(0) {
+            return;
+        }
+        let entry = self
+            .entries
+            .entry(batch.producer_id)
+            .or_insert_with(|| ProducerEntry::new(batch.producer_epoch));
+        entry.raise_epoch(batch.producer_epoch);
+        entry.last_seen = now;
+        entry.add_batch(WrittenBatch {
+            last_sequence: batch.last_sequence(),
+            last_offset: batch.last_offset(),
+            offset_delta: batch.last_offset_delta,
+        });
+        if batch.is_transactional && entry.txn_first_offset.is_none() {
+            entry.txn_first_offset = Some(batch.base_offset);
+            self.ongoing.insert(batch.base_offset, batch.producer_id);
+        }
+    }
+
+    /// Notes a marker that is in the log. Returns the transaction it ended, unless that was empty.
+    pub(crate) fn add_marker(
+        &mut self,
+        batch: &BatchHeader,
+        marker: EndMarker,
+        now: TimestampMs,
+    ) -> Option<EndedTxn> {
+        let entry = self
+            .entries
+            .entry(batch.producer_id)
+            .or_insert_with(|| ProducerEntry::new(batch.producer_epoch));
+        entry.raise_epoch(batch.producer_epoch);
+        entry.coordinator_epoch = marker.coordinator_epoch;
+        entry.last_seen = now;
+        let first_offset = entry.txn_first_offset.take()?;
+        self.ongoing.remove(&first_offset);
+        let marker_offset = batch.last_offset();
+        self.unsynced.insert(first_offset, marker_offset);
+        Some(EndedTxn { producer_id: batch.producer_id, first_offset, marker_offset })
+    }
+
+    /// Notes that all below `synced` is on disk.
+    pub(crate) fn set_synced(&mut self, synced: Offset) {
+        if !self.unsynced.is_empty() {
+            self.unsynced.retain(|_, marker| *marker >= synced);
+        }
+    }
+
+    /// The first offset of the earliest transaction that is open, or decided but not synced.
+    pub(crate) fn first_unstable(&self) -> Option<Offset> {
+        let open = self.ongoing.keys().next();
+        let unsynced = self.unsynced.keys().next();
+        [open, unsynced].into_iter().flatten().min().copied()
+    }
+
+    /// What [`ProducerStates::first_unstable`] will be once `ended` is synced, or `otherwise`: the
+    /// last stable offset that its record in the transaction index states.
+    pub(crate) fn stable_after(&self, ended: &EndedTxn, otherwise: Offset) -> Offset {
+        let open = self.ongoing.keys().find(|first| **first != ended.first_offset);
+        open.copied().unwrap_or(otherwise)
+    }
+
+    /// Forgets producers without an open transaction that were last seen before `then`.
+    pub(crate) fn expire(&mut self, then: TimestampMs) {
+        self.entries
+            .retain(|_, entry| entry.txn_first_offset.is_some() || entry.last_seen > then);
+    }
+}
+
+fn find_duplicate<'a>(entry: &'a ProducerEntry, batch: &BatchHeader) -> Option<&'a WrittenBatch> {
+    if batch.producer_epoch != entry.epoch || batch.base_sequence < Sequence(0) {
+        return None;
+    }
+    entry.batches().iter().find(|written| {
+        written.first_sequence() == batch.base_sequence
+            && written.last_sequence == batch.last_sequence()
+    })
+}
+
+fn check_epoch(entry: &ProducerEntry, batch: &BatchHeader) -> Result<(), AppendError> {
+    if batch.producer_epoch < entry.epoch {
+        return Err(AppendError::InvalidProducerEpoch {
+            producer_id: batch.producer_id,
+            current: entry.epoch,
+            found: batch.producer_epoch,
+        });
+    }
+    Ok(())
+}
+
+fn check_sequence(entry: &ProducerEntry, batch: &BatchHeader) -> Result<(), AppendError> {
+    let expected = match entry.last() {
+        // A new epoch, or an epoch of which only markers are known: it begins at 0.
+        _ if batch.producer_epoch != entry.epoch => Sequence(0),
+        None => Sequence(0),
+        Some(last) if last.last_sequence < Sequence(0) => Sequence(0),
+        Some(last) => last.last_sequence.plus(1),
+    };
+    if batch.base_sequence == expected {
+        return Ok(());
+    }
+    Err(AppendError::OutOfOrderSequence {
+        producer_id: batch.producer_id,
+        expected,
+        found: batch.base_sequence,
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,139 @@
+//! The transaction index: which transactions were aborted, for `read_committed`.
+//!
+//! A record is 34 bytes: int16 version 0, int64 producer id, first offset, last offset (the abort
+//! marker's), last stable offset (Kafka's `AbortedTxn`). The file exists only in segments that hold
+//! an abort marker.
+
+use std::io;
+
+use weir_protocol::{Offset, ProducerId};
+
+use crate::disk::{read_all, OpenMode};
+use crate::error::LogError;
+use crate::files;
+use crate::index::Place;
+
+const RECORD_BYTES: usize = 34;
+
+/// A transaction that was aborted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AbortedTxn {
+    /// The producer.
+    pub producer_id: ProducerId,
+    /// Its first offset in this partition.
+    pub first_offset: Offset,
+    /// The offset of its abort marker.
+    pub last_offset: Offset,
+    /// The last stable offset once it was aborted.
+    pub last_stable_offset: Offset,
+}
+
+/// Appends a record to the index of the segment at `base`.
+pub(crate) fn append(place: &Place, base: Offset, txn: &AbortedTxn) -> Result<(), LogError> {
+    let path = place.path(base, files::TXN_INDEX);
+    let file = place.open(&path, OpenMode::Create)?;
+    let write = || {
+        let whole = file.len_bytes()? / RECORD_BYTES as u64;
+        file.write_at(&encode(txn), whole * RECORD_BYTES as u64)
+    };
+    write().map_err(|error| LogError::io("write", path, error))
+}
+
+/// All records of the segment at `base`, in the order of their markers.
+pub(crate) fn read(place: &Place, base: Offset) -> Result<Vec<AbortedTxn>, LogError> {
+    let path = place.path(base, files::TXN_INDEX);
+    let bytes = match read_all(&*place.disk, &path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(LogError::io("read", path, error)),
+    };
+    bytes
+        .chunks_exact(RECORD_BYTES)
+        .map(|record| {
+            decode(record).ok_or_else(|| LogError::BadFile {
+                path: path.clone(),
+                what: "a record has a version that is not 0".to_owned(),
+            })
+        })
+        .collect()
+}
+
+/// Keeps the records of markers below `end`.
+pub(crate) fn truncate(place: &Place, base: Offset, end: Offset) -> Result<(), LogError> {
+    let path = place.path(base, files::TXN_INDEX);
+    let kept = match read(place, base) {
+        Ok(records) => records.iter().take_while(|txn| txn.last_offset < end).count(),
+        // Damage: what follows is written again from the markers.
+        Err(LogError::BadFile { .. }) => 0,
+        Err(error) => return Err(error),
+    };
+    let cut = || match place.disk.open(&path, OpenMode::Existing) {
+        Ok(file) => file.set_len((kept * RECORD_BYTES) as u64),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    };
+    cut().map_err(|error| LogError::io("truncate", path, error))
+}
+
+fn encode(txn: &AbortedTxn) -> [u8; RECORD_BYTES] {
+    let mut bytes = [0; RECORD_BYTES];
+    let fields = [
+        txn.producer_id.get(),
+        txn.first_offset.get(),
+        txn.last_offset.get(),
+        txn.last_stable_offset.get(),
+    ];
+    for (place, field) in bytes[2..].chunks_exact_mut(8).zip(fields) {
+        place.copy_from_slice(&field.to_be_bytes());
+    }
+    bytes
+}
+
+fn decode(record: &[u8]) -> Option<AbortedTxn> {
+    let (version, fields) = record.split_first_chunk::<2>()?;
+    let mut fields = fields
+        .chunks_exact(8)
+        .map(|field| i64::from_be_bytes(field.try_into().unwrap_or_default()));
+    Some(AbortedTxn {
+        producer_id: ProducerId(fields.next()?),
+        first_offset: Offset(fields.next()?),
+        last_offset: Offset(fields.next()?),
+        last_stable_offset: Offset(fields.next()?),
+    })
+    .filter(|_| *version == [0, 0])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::disk::{Disk, MemDisk};
+
+    fn txn(n: i64) -> AbortedTxn {
+        AbortedTxn {
+            producer_id: ProducerId(7),
+            first_offset: Offset(n),
+            last_offset: Offset(n + 5),
+            last_stable_offset: Offset(n + 6),
+        }
+    }
+
+    #[test]
+    fn records_are_read_back_and_cut() {
+        let disk = MemDisk::new();
+        disk.create_dir_all(Path::new("/d")).unwrap();
+        let place = Place { disk: Arc::new(disk.clone()), dir: Path::new("/d").into() };
+        assert!(read(&place, Offset(0)).unwrap().is_empty());
+        for n in [0, 10, 20] {
+            append(&place, Offset(0), &txn(n)).unwrap();
+        }
+        assert_eq!(read(&place, Offset(0)).unwrap(), [txn(0), txn(10), txn(20)]);
+        truncate(&place, Offset(0), Offset(25)).unwrap();
+        assert_eq!(read(&place, Offset(0)).unwrap(), [txn(0), txn(10)]);
+        let bytes = &disk.files()[Path::new("/d/00000000000000000000.txnindex")];
+        assert_eq!(bytes.len(), 68);
+        assert_eq!(bytes[..10], [0, 0, 0, 0, 0, 0, 0, 0, 0, 7]);
+    }
+}

@@ -1,0 +1,154 @@
+//! `weir sim`: the demo fleet through a gateway's HTTP, as real devices would come.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use weir_client::admin::OffsetSpec;
+use weir_client::{
+    Admin, AutoOffsetReset, Client, ClientError, Consumer, ConsumerConfig, Event, 
+    SystemClock, TopicPartition,
+};
+use weir_fleet::{validate, Checked, Order};
+use weir_protocol::clock::Clock;
+use weir_sim::{DemoFleet, EventSink, SimError, SimEvent};
+
+use super::kafka::{block_on, connect, failed, offsets};
+use crate::cli::SimArgs;
+use crate::error::{Outcome, UserError};
+use crate::output::grouped;
+
+const ALERTS: &str = "alert-events";
+const POLL: Duration = Duration::from_millis(200);
+const ORDERS_MAX: usize = 256;
+
+pub(crate) fn run(args: &SimArgs) -> Outcome {
+    block_on(async {
+        let client = connect(&args.brokers).await?;
+        let consumer = alerts(&client).await?;
+        let (orders, received) = mpsc::channel(ORDERS_MAX);
+        let listening = tokio::spawn(listen(consumer, orders));
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let fleet = DemoFleet::new(args.seed, clock.now());
+        let sink = HttpSink::new(&args.gateway);
+        let seconds = args.seconds;
+        println!("24 drones and 40 sensors to {} (Ctrl-C stops)", args.gateway);
+        let stop = async move {
+            let limit = async {
+                match seconds {
+                    Some(seconds) => tokio::time::sleep(Duration::from_secs(seconds)).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = limit => {}
+                _ = tokio::signal::ctrl_c() => {}
+            }
+        };
+        let report = weir_sim::run(fleet, clock, sink, received, stop).await;
+        listening.abort();
+        println!(
+            "{} events taken, {} refused, {} orders obeyed",
+            grouped(report.events_sent),
+            grouped(report.events_refused),
+            grouped(report.orders_obeyed)
+        );
+        match report.events_sent {
+            0 => Err(UserError::new("WEIR-0811", "the gateway took no event")
+                .help("is `weir up` running? see its /health and /stats")),
+            _ => Ok(()),
+        }
+    })
+}
+
+/// A consumer of the alerts from now on.
+async fn alerts(client: &Arc<Client>) -> Outcome<Consumer> {
+    let what = format!("cannot read topic \"{ALERTS}\"");
+    let admin = Admin::new(Arc::clone(client));
+    let topic = admin.describe_topic(ALERTS).await.map_err(|error| failed(&what, &error))?;
+    let partitions: Vec<_> =
+        topic.partitions.iter().map(|p| TopicPartition::new(ALERTS, p.partition)).collect();
+    let ends = offsets(&admin, &partitions, OffsetSpec::Latest).await?;
+    let config =
+        ConsumerConfig { auto_offset_reset: AutoOffsetReset::Latest, ..Default::default() };
+    let consumer =
+        Consumer::new(Arc::clone(client), config).map_err(|error| failed(&what, &error))?;
+    consumer.assign(&partitions).map_err(|error| failed(&what, &error))?;
+    for (partition, end) in partitions.iter().zip(ends) {
+        consumer.seek(partition, end).map_err(|error| failed(&what, &error))?;
+    }
+    Ok(consumer)
+}
+
+async fn listen(consumer: Consumer, orders: mpsc::Sender<Order>) -> Result<(), ClientError> {
+    loop {
+        for record in consumer.poll(POLL).await? {
+            if let Some(order) = order(record.value.as_deref()) {
+                if orders.send(order).await.is_err() {
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+fn order(value: Option<&[u8]>) -> Option<Order> {
+    let event = Event::parse(value?).ok()?;
+    match validate(&event.event_type, event.data.get()).ok()? {
+        Checked::AlertCreated(alert) => Order::from_event(&alert),
+        _ => None,
+    }
+}
+
+/// Posts each step as one NDJSON request; a gateway that asks to wait is obeyed.
+struct HttpSink {
+    agent: ureq::Agent,
+    url: String,
+}
+
+impl HttpSink {
+    fn new(gateway: &str) -> Self {
+        let agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(Duration::from_secs(30)))
+            .build()
+            .new_agent();
+        Self { agent, url: format!("{}/v1/events?results=refused", gateway.trim_end_matches('/')) }
+    }
+}
+
+impl EventSink for HttpSink {
+    async fn send(&mut self, events: Vec<SimEvent>) -> Result<(), SimError> {
+        let (agent, url) = (self.agent.clone(), self.url.clone());
+        let count = events.len();
+        let body: String = events.iter().flat_map(|event| [event.json.as_str(), "\n"]).collect();
+        let refused = |reason: String| SimError::SinkRefused { events: count, reason };
+        let posted = tokio::task::spawn_blocking(move || post(&agent, &url, &body)).await;
+        let (status, wait, text) = match posted {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(why)) => return Err(refused(why)),
+            Err(error) => return Err(refused(error.to_string())),
+        };
+        if let Some(wait) = wait {
+            tokio::time::sleep(wait).await;
+        }
+        match status {
+            200 => Ok(()),
+            _ => Err(refused(format!("HTTP {status}: {text}"))),
+        }
+    }
+}
+
+fn post(
+    agent: &ureq::Agent,
+    url: &str,
+    body: &str,
+) -> Result<(u16, Option<Duration>, String), String> {
+    let sent = agent.post(url).content_type("application/x-ndjson").send(body);
+    let mut response = sent.map_err(|error| format!("{url}: {error}"))?;
+    let wait = response.headers().get("retry-after").and_then(|value| value.to_str().ok());
+    let wait = wait.and_then(|text| text.parse().ok()).map(Duration::from_secs);
+    let status = response.status().as_u16();
+    let text = response.body_mut().read_to_string().map_err(|error| error.to_string())?;
+    Ok((status, wait, text))
+}

@@ -1,0 +1,70 @@
+//! The gateway: HTTP and WebSocket for devices and services.
+//!
+//! | path | answer |
+//! |---|---|
+//! | `POST /v1/events` | takes events: one, an array, or NDJSON ([`events`]) |
+//! | `GET /v1/stream` | the same over a WebSocket ([`stream`]) |
+//! | `GET /v1/schemas`, `/v1/schemas/TYPE` | event types and their JSON schemas |
+//! | `GET /stats` | the six fields of spec 000, lanes, ledger |
+//! | `GET /health`, `/ready` | liveness, readiness |
+//! | `GET /metrics` | Prometheus text |
+
+mod body;
+mod events;
+pub(crate) mod ingest;
+pub(crate) mod metrics;
+mod origin;
+pub(crate) mod outcome;
+pub(crate) mod prepare;
+pub(crate) mod route;
+mod status;
+mod stream;
+
+use std::sync::atomic::AtomicBool;
+use std::sync::Arc;
+
+use axum::middleware;
+use axum::routing::{get, post};
+use axum::Router;
+use tokio::sync::Semaphore;
+
+use self::ingest::Ingest;
+
+/// What one request may cost.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) body_bytes_max: usize,
+    pub(crate) events_per_request_max: usize,
+    pub(crate) requests_max: usize,
+}
+
+/// What every handler shares.
+#[derive(Debug, Clone)]
+pub(crate) struct Gateway {
+    ingest: Ingest,
+    limits: Limits,
+    requests: Arc<Semaphore>,
+    ready: Arc<AtomicBool>,
+}
+
+impl Gateway {
+    /// `ready` says whether `/ready` answers 200; the caller clears it when it begins to stop.
+    pub(crate) fn new(ingest: Ingest, limits: Limits, ready: Arc<AtomicBool>) -> Self {
+        Self { ingest, limits, requests: Arc::new(Semaphore::new(limits.requests_max)), ready }
+    }
+
+    pub(crate) fn router(self) -> Router {
+        Router::new()
+            .route("/v1/events", post(events::post))
+            .route("/v1/stream", get(stream::upgrade))
+            .route("/v1/schemas", get(status::schemas))
+            .route("/v1/schemas/{event_type}", get(status::schema))
+            .route("/stats", get(status::stats))
+            .route("/health", get(status::health))
+            .route("/ready", get(status::ready))
+            .route("/metrics", get(status::metrics))
+            .fallback(status::not_found)
+            .layer(middleware::from_fn(origin::check))
+            .with_state(self)
+    }
+}

@@ -1,0 +1,213 @@
+//! From an event's text to what the traffic manager takes: checked, routed, keyed. Pure.
+
+use std::sync::Arc;
+
+use axum::http::StatusCode;
+use bytes::Bytes;
+use uuid::Uuid;
+use weir_client::{Event, EventError, Priority};
+use weir_protocol::types::TimestampMs;
+
+use super::outcome::Rejection;
+use super::route::RouteTable;
+use crate::config::Validation;
+
+/// An event that may be admitted. `value` is the text as it came; what weir adds goes into headers.
+#[derive(Debug, Clone)]
+pub(crate) struct Prepared {
+    pub(crate) id: String,
+    pub(crate) event_type: String,
+    pub(crate) source: String,
+    pub(crate) topic: String,
+    pub(crate) key: String,
+    pub(crate) priority: Priority,
+    pub(crate) timestamp: TimestampMs,
+    pub(crate) value: Bytes,
+}
+
+/// Decides the priority of an event type that names none itself.
+pub(crate) type PriorityOf = Arc<dyn Fn(&str) -> Priority + Send + Sync>;
+
+/// The rules of the gateway.
+#[derive(Clone)]
+pub(crate) struct Rules {
+    pub(crate) routes: RouteTable,
+    pub(crate) priority_of: PriorityOf,
+    pub(crate) validation: Validation,
+    pub(crate) event_bytes_max: usize,
+}
+
+impl std::fmt::Debug for Rules {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { routes, validation, event_bytes_max, .. } = self;
+        let mut shown = f.debug_struct("Rules");
+        shown.field("routes", routes).field("validation", validation);
+        shown.field("event_bytes_max", event_bytes_max).finish_non_exhaustive()
+    }
+}
+
+/// Longest topic name Kafka takes.
+const TOPIC_BYTES_MAX: usize = 249;
+/// Longest id: it is kept in the dedup window and in a header.
+const ID_BYTES_MAX: usize = 256;
+
+impl Rules {
+    /// Checks one event. `now` stamps an event that has no timestamp and makes its id.
+    pub(crate) fn prepare(&self, text: Bytes, now: TimestampMs) -> Result<Prepared, Rejection> {
+        if text.len() > self.event_bytes_max {
+            let (size, max) = (text.len(), self.event_bytes_max);
+            return Err(Rejection::bad("WEIR-0906", format!("the event has {size} bytes, {max} is the limit"))
+                .status(StatusCode::PAYLOAD_TOO_LARGE));
+        }
+        let event = Event::parse(&text).map_err(envelope)?;
+        let event_type = event.event_type.to_string();
+        let topic = self.topic(&event)?;
+        self.check_data(&event)?;
+        let id = match &event.id {
+            Some(id) if id.len() > ID_BYTES_MAX => {
+                let message = format!("field \"id\" has more than {ID_BYTES_MAX} bytes");
+                return Err(Rejection::bad("WEIR-0433", message).field("id"));
+            }
+            Some(id) => id.to_string(),
+            None => new_id(now).to_string(),
+        };
+        let priority = event.priority.unwrap_or_else(|| (self.priority_of)(&event_type));
+        Ok(Prepared {
+            id,
+            source: event.source.to_string(),
+            key: event.key().into_owned(),
+            priority,
+            timestamp: event.timestamp.unwrap_or(now),
+            topic,
+            event_type,
+            value: text.clone(),
+        })
+    }
+
+    fn topic(&self, event: &Event<'_>) -> Result<String, Rejection> {
+        if let Some(topic) = &event.topic {
+            check_topic(topic)?;
+            return Ok(topic.to_string());
+        }
+        self.routes.topic(&event.event_type).map(str::to_owned).ok_or_else(|| {
+            let (event_type, known) = (&event.event_type, self.routes.known());
+            let message = format!("no topic for type \"{event_type}\"; known are {known}");
+            Rejection::bad("WEIR-0903", message).field("type")
+        })
+    }
+
+    fn check_data(&self, event: &Event<'_>) -> Result<(), Rejection> {
+        let Err(error) = weir_fleet::validate(&event.event_type, event.data.get()) else {
+            return Ok(());
+        };
+        if self.validation == Validation::Warn {
+            tracing::warn!(event_type = %event.event_type, source = %event.source, %error, "schema");
+            return Ok(());
+        }
+        let field = format!("data.{}", error.field);
+        let message = format!("{} of type \"{}\": {error}", field, event.event_type);
+        Err(Rejection::bad("WEIR-0905", message).field(field))
+    }
+}
+
+/// Kafka's rule for names, and no internal topic.
+fn check_topic(topic: &str) -> Result<(), Rejection> {
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    let length_ok = (1..=TOPIC_BYTES_MAX).contains(&topic.len());
+    if length_ok && topic.chars().all(legal) && topic != "." && topic != ".." && !topic.starts_with("__") {
+        return Ok(());
+    }
+    Err(Rejection::bad("WEIR-0907", format!("\"{topic}\" is no topic name to write to")).field("topic"))
+}
+
+fn envelope(error: EventError) -> Rejection {
+    let field = match &error {
+        EventError::UnknownField { field, .. } => Some(field.clone()),
+        EventError::MissingField { field } | EventError::InvalidField { field, .. } => {
+            Some((*field).to_owned())
+        }
+        _ => None,
+    };
+    Rejection { field, ..Rejection::bad(error.code(), error.to_string()) }
+}
+
+/// A UUIDv7 of `now`, RFC 9562: ids made later sort later.
+fn new_id(now: TimestampMs) -> Uuid {
+    let ms = u64::try_from(now.get()).unwrap_or(0);
+    let random = Uuid::new_v4();
+    let mut entropy = [0; 10];
+    entropy.copy_from_slice(&random.as_bytes()[..10]);
+    uuid::Builder::from_unix_timestamp_millis(ms, &entropy).into_uuid()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: TimestampMs = TimestampMs(1_790_000_000_000);
+
+    fn rules(validation: Validation) -> Rules {
+        Rules {
+            routes: RouteTable::new(&[]),
+            priority_of: Arc::new(|event_type| match event_type {
+                "emergency.landing" => Priority::Urgent,
+                _ => Priority::Normal,
+            }),
+            validation,
+            event_bytes_max: 1000,
+        }
+    }
+
+    fn prepare(text: &str) -> Result<Prepared, Rejection> {
+        rules(Validation::Strict).prepare(Bytes::copy_from_slice(text.as_bytes()), NOW)
+    }
+
+    #[test]
+    fn smallest_event_gets_id_time_topic_key_and_priority_and_keeps_its_bytes() {
+        let text = r#"{"type":"drone.heartbeat","source":"t","data":{"drone_id":1}}"#;
+        let prepared = prepare(text).unwrap();
+        assert_eq!(prepared.value, text.as_bytes());
+        assert_eq!((prepared.topic.as_str(), prepared.key.as_str()), ("drone-events", "1"));
+        assert_eq!((prepared.priority, prepared.timestamp), (Priority::Normal, NOW));
+        let id: Uuid = prepared.id.parse().unwrap();
+        assert_eq!(id.get_version_num(), 7);
+        assert_ne!(prepare(text).unwrap().id, prepared.id);
+    }
+
+    #[test]
+    fn topic_and_priority_in_the_event_are_obeyed() {
+        let prepared = prepare(
+            r#"{"type":"any.thing","source":"t","data":{},"topic":"my.topic","priority":"low"}"#,
+        )
+        .unwrap();
+        assert_eq!((prepared.topic.as_str(), prepared.priority), ("my.topic", Priority::Low));
+        assert_eq!(prepared.key, "t");
+    }
+
+    #[test]
+    fn each_fault_has_its_code_and_field() {
+        let long = format!(r#"{{"type":"drone.x","source":"t","data":{{"x":"{}"}}}}"#, "x".repeat(1000));
+        for (text, code, field) in [
+            ("{\"type\":", "WEIR-0430", None),
+            (r#"{"type":"drone.x","source":"t","data":{},"prio":1}"#, "WEIR-0431", Some("prio")),
+            (r#"{"source":"t","data":{}}"#, "WEIR-0432", Some("type")),
+            (r#"{"type":"drone.x","source":"t","data":{},"priority":"asap"}"#, "WEIR-0433", Some("priority")),
+            (r#"{"type":"nothing.known","source":"t","data":{}}"#, "WEIR-0903", Some("type")),
+            (r#"{"type":"drone.heartbeat","source":"t","data":{}}"#, "WEIR-0905", Some("data.drone_id")),
+            (r#"{"type":"x","source":"t","data":{},"topic":"__consumer_offsets"}"#, "WEIR-0907", Some("topic")),
+            (r#"{"type":"x","source":"t","data":{},"topic":"../etc"}"#, "WEIR-0907", Some("topic")),
+            (long.as_str(), "WEIR-0906", None),
+        ] {
+            let rejection = prepare(text).unwrap_err();
+            assert_eq!((rejection.code, rejection.field.as_deref()), (code, field), "{text}");
+            assert!(rejection.http_status.is_client_error());
+        }
+    }
+
+    #[test]
+    fn schema_can_be_set_to_warn() {
+        let text = r#"{"type":"drone.heartbeat","source":"t","data":{"drone_id":{}}}"#;
+        assert!(prepare(text).is_err());
+        rules(Validation::Warn).prepare(Bytes::copy_from_slice(text.as_bytes()), NOW).unwrap();
+    }
+}

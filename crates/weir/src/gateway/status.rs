@@ -1,0 +1,91 @@
+//! What the gateway says of itself.
+
+use std::sync::atomic::Ordering;
+
+use axum::extract::{Path, State};
+use axum::http::{header, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use axum::Json;
+use serde_json::json;
+use weir_traffic::ledger::Account;
+use weir_traffic::BreakerState;
+
+use super::metrics::TrafficGauges;
+use super::outcome::{EventOutcome, Rejection};
+use super::Gateway;
+
+/// The JSON of spec 000, then lanes, breaker, limits and the ledger.
+pub(super) async fn stats(State(gateway): State<Gateway>) -> Response {
+    Json(gateway.ingest.traffic().stats()).into_response()
+}
+
+/// The process is alive: it answers.
+pub(super) async fn health() -> Response {
+    Json(json!({ "status": "ok", "version": env!("CARGO_PKG_VERSION") })).into_response()
+}
+
+/// Events are taken: the start is over, the stop has not begun, and Kafka is there.
+pub(super) async fn ready(State(gateway): State<Gateway>) -> Response {
+    let stats = gateway.ingest.traffic().stats();
+    let (status, reason) = if !gateway.ready.load(Ordering::Acquire) {
+        (StatusCode::SERVICE_UNAVAILABLE, "starting or stopping")
+    } else if stats.breaker.state == BreakerState::Open {
+        (StatusCode::SERVICE_UNAVAILABLE, "Kafka is away: the circuit breaker is open")
+    } else {
+        (StatusCode::OK, "ready")
+    };
+    (status, Json(json!({ "status": reason }))).into_response()
+}
+
+pub(super) async fn metrics(State(gateway): State<Gateway>) -> Response {
+    let stats = gateway.ingest.traffic().stats();
+    let gauges = TrafficGauges {
+        ledger: ledger_entries(&stats.ledger.total()),
+        lanes: stats.lanes.iter().map(|lane| (lane.lane, lane.depth)).collect(),
+        throughput_per_sec: stats.throughput_per_sec,
+        breaker_open: stats.breaker.state != BreakerState::Closed,
+    };
+    let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, content_type)], gateway.ingest.metrics().render(&gauges)).into_response()
+}
+
+/// The ledger's entries by name; drops by their reason.
+fn ledger_entries(account: &Account) -> Vec<(String, u64)> {
+    let mut entries = vec![
+        ("offered".to_owned(), account.offered),
+        ("queued".to_owned(), account.queued),
+        ("in_flight".to_owned(), account.in_flight),
+        ("spilled".to_owned(), account.spilled),
+        ("delivered".to_owned(), account.delivered),
+    ];
+    let by_reason = [("rejected", &account.rejected), ("refused", &account.refused), ("dropped", &account.dropped)];
+    for (name, counts) in by_reason {
+        entries.extend(counts.iter().map(|(reason, count)| (format!("{name}_{}", reason.name()), count)));
+    }
+    entries
+}
+
+/// Event types that have a schema.
+pub(super) async fn schemas() -> Response {
+    let types: Vec<_> = weir_fleet::event_types().collect();
+    Json(json!({ "types": types })).into_response()
+}
+
+pub(super) async fn schema(Path(event_type): Path<String>) -> Response {
+    match weir_fleet::schema(&event_type) {
+        Some(schema) => ([(header::CONTENT_TYPE, "application/schema+json")], schema).into_response(),
+        None => {
+            let message = format!("type \"{event_type}\" has no schema; /v1/schemas lists those that have");
+            let rejection = Rejection::bad("WEIR-0903", message).status(StatusCode::NOT_FOUND);
+            (StatusCode::NOT_FOUND, Json(EventOutcome::Rejected(rejection))).into_response()
+        }
+    }
+}
+
+pub(super) async fn not_found(uri: Uri) -> Response {
+    let message = format!(
+        "there is nothing at {}; POST /v1/events, /v1/stream, /v1/schemas, /stats, /health, /ready and /metrics exist",
+        uri.path()
+    );
+    (StatusCode::NOT_FOUND, Json(json!({ "status": "rejected", "message": message }))).into_response()
+}

@@ -1,0 +1,72 @@
+//! `GET /v1/stream`: a WebSocket for devices.
+//!
+//! Each text or binary message is a body as `POST /v1/events` takes it, and is answered by one
+//! message with the same JSON. Messages are handled in order, one at a time: the answer is the
+//! device's credit to send the next one.
+
+use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+
+use super::outcome::{EventOutcome, Rejection, Summary};
+use super::{body, origin, Gateway};
+
+pub(super) async fn upgrade(
+    State(gateway): State<Gateway>,
+    headers: HeaderMap,
+    upgrade: WebSocketUpgrade,
+) -> Response {
+    if !origin::is_ours(&headers) {
+        return origin::refusal().into_response();
+    }
+    upgrade
+        .max_message_size(gateway.limits.body_bytes_max)
+        .on_upgrade(move |socket| serve(socket, gateway))
+}
+
+async fn serve(mut socket: WebSocket, gateway: Gateway) {
+    while let Some(Ok(message)) = socket.recv().await {
+        let bytes = match message {
+            Message::Text(text) => Bytes::from(text),
+            Message::Binary(bytes) => bytes,
+            Message::Close(_) => return,
+            // axum answers pings itself.
+            Message::Ping(_) | Message::Pong(_) => continue,
+        };
+        let answer = answer(&gateway, &bytes).await;
+        if socket.send(Message::Text(answer.into())).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn answer(gateway: &Gateway, bytes: &Bytes) -> String {
+    let refused = |rejection| to_json(&EventOutcome::Rejected(rejection));
+    let body = match body::split(bytes) {
+        Ok(body) => body,
+        Err(why) => {
+            return refused(Rejection::bad("WEIR-0901", format!("the message is no JSON: {why}")))
+        }
+    };
+    let count_max = gateway.limits.events_per_request_max;
+    if body.events.len() > count_max {
+        let message = format!("{} events in one message, {count_max} is the limit", body.events.len());
+        return refused(Rejection::bad("WEIR-0906", message));
+    }
+    let single = body.single;
+    let mut outcomes = gateway.ingest.accept(body.events).await;
+    match (single, outcomes.pop()) {
+        (true, Some(outcome)) => to_json(&outcome),
+        (_, last) => {
+            outcomes.extend(last);
+            to_json(&Summary::new(outcomes, false))
+        }
+    }
+}
+
+/// The answer types hold nothing that JSON cannot say.
+fn to_json(answer: &impl serde::Serialize) -> String {
+    serde_json::to_string(answer).unwrap_or_default()
+}

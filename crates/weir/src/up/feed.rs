@@ -1,0 +1,212 @@
+//! What the console is told once a second: rates, lanes, topics, groups.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use weir_broker::BrokerServer;
+use weir_client::admin::OffsetSpec;
+use weir_client::{Admin, Client, ClientError, TopicPartition};
+use weir_protocol::clock::Clock;
+use weir_traffic::{BreakerState, TrafficHandle, TrafficStats};
+
+use crate::console::hub::{Breaker, ConsoleHub, GroupRow, Lane, Overview, TopicRow, Trend};
+
+const INTERVAL: Duration = Duration::from_secs(1);
+/// A lag that moved by less than this share of itself is steady.
+const STEADY_SHARE: f64 = 0.05;
+
+/// What the feed reads from and writes to.
+#[derive(Debug)]
+pub(super) struct Feed {
+    pub(super) client: Arc<Client>,
+    pub(super) traffic: TrafficHandle,
+    pub(super) hub: ConsoleHub,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) broker: Option<Arc<BrokerServer>>,
+    pub(super) retention_ms: HashMap<String, u64>,
+}
+
+/// What was true a second ago, to make rates of.
+#[derive(Debug, Default)]
+struct Before {
+    at_ms: i64,
+    accepted: u64,
+    delivered: u64,
+    topic_ends: HashMap<String, u64>,
+    group_lags: HashMap<String, u64>,
+}
+
+impl Feed {
+    /// Runs until `stop` turns true.
+    pub(super) async fn run(self, mut stop: watch::Receiver<bool>) {
+        let mut before = Before { at_ms: self.clock.now().get(), ..Before::default() };
+        let mut ticks = tokio::time::interval(INTERVAL);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = stop.changed() => return,
+                _ = ticks.tick() => {}
+            }
+            if let Err(error) = self.tell(&mut before).await {
+                tracing::debug!(%error, "console feed");
+            }
+        }
+    }
+
+    async fn tell(&self, before: &mut Before) -> Result<(), ClientError> {
+        let now_ms = self.clock.now().get();
+        let seconds = ((now_ms - before.at_ms) as f64 / 1000.0).max(0.001);
+        before.at_ms = now_ms;
+        let stats = self.traffic.stats();
+        self.hub.overview(overview(&stats, before, seconds));
+        let admin = Admin::new(Arc::clone(&self.client));
+        self.hub.topics(self.topics(&admin, before, seconds).await?);
+        self.hub.groups(groups(&admin, before).await?);
+        Ok(())
+    }
+
+    async fn topics(
+        &self,
+        admin: &Admin,
+        before: &mut Before,
+        seconds: f64,
+    ) -> Result<Vec<TopicRow>, ClientError> {
+        let sizes: HashMap<String, u64> = self
+            .broker
+            .iter()
+            .flat_map(|broker| broker.stats().topics)
+            .map(|topic| (topic.name, topic.size_bytes))
+            .collect();
+        let topics: Vec<_> =
+            admin.list_topics().await?.into_iter().filter(|topic| !topic.internal).collect();
+        let partitions: Vec<TopicPartition> = topics
+            .iter()
+            .flat_map(|topic| {
+                topic.partitions.iter().map(|p| TopicPartition::new(&topic.name, p.partition))
+            })
+            .collect();
+        let starts = ends(admin, &partitions, OffsetSpec::Earliest).await?;
+        let tops = ends(admin, &partitions, OffsetSpec::Latest).await?;
+        let mut rows = Vec::with_capacity(topics.len());
+        for topic in topics {
+            let of = |offsets: &HashMap<TopicPartition, u64>, partition| {
+                offsets.get(&TopicPartition::new(&topic.name, partition)).copied().unwrap_or(0)
+            };
+            let numbers = || topic.partitions.iter().map(|p| p.partition);
+            let top: u64 = numbers().map(|p| of(&tops, p)).sum();
+            let name = topic.name.to_string();
+            let known = before.topic_ends.insert(name.clone(), top).unwrap_or(top);
+            rows.push(TopicRow {
+                partition_records: numbers()
+                    .map(|p| of(&tops, p).saturating_sub(of(&starts, p)))
+                    .collect(),
+                bytes: sizes.get(&name).copied().unwrap_or(0),
+                per_s: top.saturating_sub(known) as f64 / seconds,
+                retention_ms: self.retention_ms.get(&name).and_then(|ms| i64::try_from(*ms).ok()),
+                name,
+            });
+        }
+        Ok(rows)
+    }
+}
+
+async fn ends(
+    admin: &Admin,
+    partitions: &[TopicPartition],
+    spec: OffsetSpec,
+) -> Result<HashMap<TopicPartition, u64>, ClientError> {
+    let asked: Vec<_> = partitions.iter().map(|partition| (partition.clone(), spec)).collect();
+    let answered = admin.list_offsets(&asked).await?;
+    let number = |offset: Option<weir_protocol::types::Offset>| {
+        offset.and_then(|offset| u64::try_from(offset.get()).ok()).unwrap_or(0)
+    };
+    Ok(answered.into_iter().map(|(partition, offset)| (partition, number(offset))).collect())
+}
+
+async fn groups(admin: &Admin, before: &mut Before) -> Result<Vec<GroupRow>, ClientError> {
+    let listed = admin.list_groups().await?;
+    let names: Vec<&str> = listed.iter().map(|group| &*group.group_id).collect();
+    let mut rows = Vec::with_capacity(names.len());
+    for group in admin.describe_groups(&names).await? {
+        let committed = admin.group_offsets(&group.group_id).await?;
+        let partitions: Vec<_> = committed.iter().map(|at| at.partition.clone()).collect();
+        let tops = ends(admin, &partitions, OffsetSpec::Latest).await?;
+        let behind = |at: &weir_client::PartitionOffset| {
+            let top = tops.get(&at.partition).copied().unwrap_or(0);
+            top.saturating_sub(u64::try_from(at.offset.get()).unwrap_or(0))
+        };
+        let lag = committed.iter().map(behind).sum();
+        let name = group.group_id.to_string();
+        let known = before.group_lags.insert(name.clone(), lag).unwrap_or(lag);
+        rows.push(GroupRow {
+            name,
+            state: group.state.to_string(),
+            members: u32::try_from(group.members.len()).unwrap_or(u32::MAX),
+            lag,
+            // The age of the first unread record needs a fetch of it; a group that has read all is not behind.
+            lag_ms: (lag == 0).then_some(0),
+            trend: trend(known, lag),
+        });
+    }
+    Ok(rows)
+}
+
+fn trend(before: u64, now: u64) -> Trend {
+    let margin = (before as f64 * STEADY_SHARE) as u64;
+    if now > before.saturating_add(margin) {
+        Trend::Losing
+    } else if now < before.saturating_sub(margin) {
+        Trend::Gaining
+    } else {
+        Trend::Steady
+    }
+}
+
+fn overview(stats: &TrafficStats, before: &mut Before, seconds: f64) -> Overview {
+    let ledger = stats.ledger.total();
+    let rate = |known: &mut u64, now: u64| {
+        let past = std::mem::replace(known, now);
+        now.saturating_sub(past) as f64 / seconds
+    };
+    let slowest = |of: fn(&weir_traffic::stats::LaneStats) -> Option<f64>| {
+        stats.lanes.iter().filter_map(of).reduce(f64::max)
+    };
+    let lane = |lane: &weir_traffic::stats::LaneStats| Lane {
+        name: lane.lane.to_owned(),
+        depth: lane.depth,
+        bytes: lane.bytes,
+        oldest_ms: lane.oldest_age_ms.map(|ms| ms as f64),
+    };
+    Overview {
+        in_per_s: rate(&mut before.accepted, ledger.accepted()),
+        out_per_s: rate(&mut before.delivered, ledger.delivered),
+        p50_ms: slowest(|lane| lane.p50_ms),
+        p99_ms: slowest(|lane| lane.p99_ms),
+        p999_ms: None,
+        lanes: stats.lanes.iter().map(lane).collect(),
+        accepted: ledger.accepted(),
+        dropped: ledger.dropped.total(),
+        spilled: ledger.spilled,
+        breaker: match stats.breaker.state {
+            BreakerState::Closed => Breaker::Closed,
+            BreakerState::Open => Breaker::Open,
+            BreakerState::HalfOpen => Breaker::HalfOpen,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trend_of_a_lag_ignores_small_moves() {
+        assert_eq!(trend(0, 0), Trend::Steady);
+        assert_eq!(trend(1000, 1040), Trend::Steady);
+        assert_eq!(trend(1000, 1100), Trend::Losing);
+        assert_eq!(trend(1000, 900), Trend::Gaining);
+        assert_eq!(trend(0, 1), Trend::Losing);
+    }
+}

@@ -1,0 +1,106 @@
+//! The Kafka under everything: the embedded broker or a cluster, the client, the topics.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use weir_broker::{BrokerConfig, BrokerServer};
+use weir_client::admin::NewTopic;
+use weir_client::{
+    Admin, Client, ClientConfig, Codec, Partitioner, Producer, ProducerConfig, SystemClock,
+};
+
+use super::cannot_listen;
+use crate::config::{Settings, TopicSettings};
+use crate::error::{Outcome, UserError};
+
+/// Replicas of topics that weir makes on a cluster, if it has so many brokers.
+const REPLICATION_MAX: usize = 3;
+/// How long a start waits for a cluster.
+const CONNECT: Duration = Duration::from_secs(10);
+/// What the gateway's own deadline leaves to one send.
+const DELIVERY_TIMEOUT_MS: u32 = 30_000;
+
+/// Starts the embedded broker on `data_dir/kafka`.
+pub(super) async fn start_broker(settings: &Settings) -> Outcome<BrokerServer> {
+    let config = BrokerConfig {
+        data_dir: settings.data_dir.join("kafka"),
+        listen: settings.broker_listen,
+        advertised: settings.broker_advertised.clone(),
+        insecure_listen: settings.insecure_listen,
+        num_partitions: i32::try_from(settings.broker_num_partitions).unwrap_or(i32::MAX),
+        auto_create_topics: settings.broker_auto_create_topics,
+        ..BrokerConfig::default()
+    };
+    BrokerServer::start(config, Arc::new(SystemClock)).await.map_err(|error| match matches!(error, weir_broker::BrokerError::Bind { .. }) {
+        true => cannot_listen("the broker", "--kafka-port", settings.broker_listen, &error),
+        false => UserError::new(error.code(), "cannot start the broker").why(&error),
+    })
+}
+
+/// Stops it: last commit, clean-shutdown marker.
+pub(super) async fn stop_broker(broker: BrokerServer) {
+    if let Err(error) = broker.shutdown().await {
+        tracing::error!(%error, "stopping the broker");
+    }
+}
+
+/// Connects, and makes the topics that are missing.
+pub(super) async fn connect(settings: &Settings, brokers: &[String]) -> Outcome<Arc<Client>> {
+    let listed = brokers.join(",");
+    let mut config = ClientConfig::new(brokers.iter().map(String::as_str));
+    config.api_timeout_ms = 10_000;
+    let absent = |why: String| {
+        UserError::new("WEIR-0809", format!("Kafka at {listed} does not answer"))
+            .why(why)
+            .help("check the address with `kcat -b HOST:PORT -L`; without --brokers weir runs its own")
+    };
+    let connected = tokio::time::timeout(CONNECT, Client::connect_tcp(config)).await;
+    let client = match connected {
+        Ok(Ok(client)) => client,
+        Ok(Err(error)) => return Err(absent(error.to_string())),
+        Err(_) => return Err(absent(format!("no answer within {} s", CONNECT.as_secs()))),
+    };
+    create_topics(&client, &settings.topics).await?;
+    Ok(client)
+}
+
+async fn create_topics(client: &Arc<Client>, topics: &[TopicSettings]) -> Outcome {
+    let admin = Admin::new(Arc::clone(client));
+    let failed = |error: weir_client::ClientError| {
+        UserError::new(error.code(), "cannot create the topics").why(error)
+    };
+    let brokers = admin.describe_cluster().await.map_err(failed)?.brokers.len();
+    let replication = i16::try_from(brokers.clamp(1, REPLICATION_MAX)).unwrap_or(1);
+    let wanted: Vec<NewTopic> = topics
+        .iter()
+        .map(|topic| {
+            let partitions = i32::try_from(topic.partitions).unwrap_or(i32::MAX);
+            let new = NewTopic::new(topic.name.as_str(), partitions).with_replication(replication);
+            match topic.retention_ms {
+                Some(ms) => new.with_config("retention.ms", ms.to_string()),
+                None => new,
+            }
+        })
+        .collect();
+    for (result, topic) in admin.create_topics(&wanted).await.map_err(failed)?.into_iter().zip(topics) {
+        result.map_err(|error| {
+            UserError::new(error.code(), format!("cannot create topic \"{}\"", topic.name)).why(error)
+        })?;
+    }
+    Ok(())
+}
+
+/// The producer behind the traffic manager.
+pub(super) fn producer(settings: &Settings, client: Arc<Client>) -> Outcome<Arc<Producer>> {
+    let fnv = settings.topics.iter().filter(|topic| topic.fnv1a);
+    let config = ProducerConfig {
+        compression: Codec::from_name(&settings.compression).unwrap_or_default(),
+        topic_partitioners: fnv.map(|topic| (topic.name.clone(), Partitioner::Fnv1a)).collect(),
+        delivery_timeout_ms: DELIVERY_TIMEOUT_MS,
+        ..ProducerConfig::default()
+    };
+    let producer = Producer::new(client, config).map_err(|error| {
+        UserError::new(error.code(), "cannot start the producer").why(error)
+    })?;
+    Ok(Arc::new(producer))
+}

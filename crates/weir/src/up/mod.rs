@@ -1,0 +1,220 @@
+//! `weir up` and `weir broker`: the roles, started, watched, and stopped.
+
+mod banner;
+mod demo;
+mod feed;
+mod instance;
+mod kafka;
+mod node;
+mod own_events;
+mod port_holder;
+mod views;
+mod worker;
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{signal, SignalKind};
+
+use self::banner::headline;
+use self::instance::{Holder, Instance};
+use self::node::Node;
+use crate::cli::{BrokerArgs, ConfigFile, UpArgs};
+use crate::config::{Settings, Values};
+use crate::error::{Outcome, UserError};
+use crate::text::Language;
+
+/// How long tasks that ignore the stop may hold the process back.
+const RUNTIME_STOP: Duration = Duration::from_millis(200);
+
+/// Starts everything in one process and runs until it is told to stop.
+pub(crate) fn run(args: UpArgs) -> Outcome {
+    let started = now();
+    let mut values = load(&args.file)?;
+    let flags = [
+        ("--data-dir", "data_dir", args.data_dir.map(|dir| dir.display().to_string())),
+        ("--brokers", "kafka.brokers", args.brokers),
+        ("--log-file", "logging.file", args.log_file.map(|file| file.display().to_string())),
+        ("--demo", "layers.demo", args.demo.then(|| "true".to_owned())),
+        ("--insecure-listen", "broker.insecure_listen", args.insecure_listen.then(|| "true".to_owned())),
+    ];
+    set_flags(&mut values, flags)?;
+    set_port(&mut values, "--kafka-port", "broker.listen", args.kafka_port)?;
+    set_port(&mut values, "--gateway-port", "gateway.listen", args.gateway_port)?;
+    set_port(&mut values, "--console-port", "console.listen", args.console_port)?;
+    let settings = Settings::from_values(&values)?;
+    let language = Language::of_environment();
+    let mut instance = begin(&values, &settings, language, settings.brokers.is_empty())?;
+    let runtime = runtime()?;
+    let node = runtime.block_on(Node::start(&settings))?;
+    instance.tell(&node.holder());
+    say(&node.banner(&settings, started.elapsed()).render(language));
+    runtime.block_on(stop_signal())?;
+    say(language.pick("stopping: finishing what was accepted (again to force)", "正在停止：完成已接收的事件（再按一次强制退出）"));
+    force_on_second_signal(&runtime);
+    let stopping = now();
+    runtime.block_on(node.stop());
+    runtime.shutdown_timeout(RUNTIME_STOP);
+    say(&format!("{} {} ms", language.pick("stopped in", "已停止，用时"), stopping.elapsed().as_millis()));
+    Ok(())
+}
+
+/// Starts the embedded broker alone.
+pub(crate) fn run_broker(args: BrokerArgs) -> Outcome {
+    let started = now();
+    let mut values = load(&args.file)?;
+    let flags = [
+        ("--data-dir", "data_dir", args.data_dir.map(|dir| dir.display().to_string())),
+        ("--log-file", "logging.file", args.log_file.map(|file| file.display().to_string())),
+        ("--insecure-listen", "broker.insecure_listen", args.insecure_listen.then(|| "true".to_owned())),
+    ];
+    set_flags(&mut values, flags)?;
+    set_port(&mut values, "--kafka-port", "broker.listen", args.kafka_port)?;
+    let settings = Settings::from_values(&values)?;
+    let language = Language::of_environment();
+    let mut instance = begin(&values, &settings, language, true)?;
+    let runtime = runtime()?;
+    let broker = runtime.block_on(kafka::start_broker(&settings))?;
+    let address = broker.local_addr();
+    instance.tell(&Holder { pid: std::process::id(), kafka: Some(address.to_string()), ..Holder::default() });
+    let ready_ms = started.elapsed().as_millis();
+    say(&format!("\n  Kafka     {address}\n\n  ready in {ready_ms} ms\nCtrl-C stops."));
+    runtime.block_on(stop_signal())?;
+    force_on_second_signal(&runtime);
+    runtime.block_on(kafka::stop_broker(broker));
+    runtime.shutdown_timeout(RUNTIME_STOP);
+    Ok(())
+}
+
+fn load(file: &ConfigFile) -> Outcome<Values> {
+    Values::load(file.config.as_deref(), std::env::vars())
+}
+
+fn set_flags<const N: usize>(
+    values: &mut Values,
+    flags: [(&'static str, &'static str, Option<String>); N],
+) -> Outcome {
+    for (flag, name, value) in flags {
+        if let Some(value) = value {
+            values.set_flag(flag, name, &value)?;
+        }
+    }
+    Ok(())
+}
+
+/// Replaces the port of a `*.listen` key.
+fn set_port(values: &mut Values, flag: &'static str, name: &str, port: Option<u16>) -> Outcome {
+    let Some(port) = port else { return Ok(()) };
+    let host = values.get(name).and_then(|address| address.rsplit_once(':')).map(|(host, _)| host);
+    let address = format!("{}:{port}", host.unwrap_or("127.0.0.1"));
+    values.set_flag(flag, name, &address)
+}
+
+/// What comes before anything slow: the log, the first line, the data directory.
+fn begin(values: &Values, settings: &Settings, language: Language, embedded: bool) -> Outcome<Instance> {
+    check_loopback(settings)?;
+    crate::logging::start(values)?;
+    let kept = directory_bytes(&settings.data_dir);
+    let instance = Instance::take(&settings.data_dir)?;
+    say(&headline(language, embedded, &settings.data_dir, kept));
+    Ok(instance)
+}
+
+/// There is no authentication yet, so an open address needs the word of the operator.
+fn check_loopback(settings: &Settings) -> Outcome {
+    if settings.insecure_listen {
+        return Ok(());
+    }
+    let addresses = [
+        ("broker.listen", settings.broker_listen),
+        ("gateway.listen", settings.gateway_listen),
+        ("console.listen", settings.console_listen),
+    ];
+    match addresses.iter().find(|(_, address)| !address.ip().is_loopback()) {
+        None => Ok(()),
+        Some((name, address)) => Err(UserError::new(
+            "WEIR-0815",
+            format!("{name} {address} is open to other machines, and there is no authentication"),
+        )
+        .help("listen on 127.0.0.1, or add --insecure-listen if the network is trusted")),
+    }
+}
+
+/// Bytes in a data directory; `None` if it is new. Two levels deep, as the layout is.
+fn directory_bytes(dir: &Path) -> Option<u64> {
+    let mut total = 0;
+    let mut pending = vec![dir.to_owned()];
+    let mut found = false;
+    while let Some(dir) = pending.pop() {
+        let Ok(entries) = std::fs::read_dir(dir) else { continue };
+        for entry in entries.flatten() {
+            found = true;
+            match entry.metadata() {
+                Ok(metadata) if metadata.is_dir() => pending.push(entry.path()),
+                Ok(metadata) => total += metadata.len(),
+                Err(_) => {}
+            }
+        }
+    }
+    found.then_some(total)
+}
+
+fn runtime() -> Outcome<Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("weir")
+        .build()
+        .map_err(|error| UserError::new("WEIR-0808", "cannot start the runtime").why(error))
+}
+
+async fn stop_signal() -> Outcome {
+    let failed = |error| UserError::new("WEIR-0808", "cannot wait for signals").why(error);
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+fn force_on_second_signal(runtime: &Runtime) {
+    runtime.spawn(async {
+        if stop_signal().await.is_ok() {
+            std::process::exit(130);
+        }
+    });
+}
+
+/// Prints for a person who may have gone away: a closed pipe is no reason to stop.
+fn say(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+}
+
+/// Binds a listener, or names the process that is in the way.
+async fn bind(name: &str, flag: &str, address: SocketAddr) -> Outcome<tokio::net::TcpListener> {
+    tokio::net::TcpListener::bind(address)
+        .await
+        .map_err(|error| cannot_listen(name, flag, address, &error))
+}
+
+fn cannot_listen(name: &str, flag: &str, address: SocketAddr, error: &dyn std::fmt::Display) -> UserError {
+    let holder = port_holder::port_holder(address);
+    let why = match holder {
+        Some(holder) => format!("process {} ({}) listens there", holder.pid, holder.name),
+        None => error.to_string(),
+    };
+    UserError::new("WEIR-0807", format!("{name} cannot listen on {address}"))
+        .why(why)
+        .help(format!("stop that process, or choose another port: {flag} 0 takes any free one"))
+}
+
+/// The process is a shell: it tells how long its start took.
+#[allow(clippy::disallowed_methods)]
+fn now() -> Instant {
+    Instant::now()
+}

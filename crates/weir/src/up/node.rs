@@ -1,0 +1,415 @@
+//! One process with all roles: how they are started, joined, and stopped.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use weir_broker::BrokerServer;
+use weir_client::{Client, Producer, SystemClock};
+use weir_fleet::{Order, ZoneSet};
+use weir_protocol::clock::Clock;
+use weir_traffic::{
+    MessagePriorities, PriorityTable, ProducerSink, TrafficConfig, TrafficHandle,
+};
+
+use super::banner::Banner;
+use super::demo::IngestSink;
+use super::feed::Feed;
+use super::instance::Holder;
+use super::views::Views;
+use super::worker::{Worker, WorkerParts};
+use super::{bind, kafka, own_events};
+use crate::config::Settings;
+use crate::console::hub::{About, ConsoleHub, Layer, Mode};
+use crate::console::{self, ConsoleConfig};
+use crate::error::{Outcome, UserError};
+use crate::gateway::ingest::Ingest;
+use crate::gateway::metrics::Metrics;
+use crate::gateway::prepare::Rules;
+use crate::gateway::route::RouteTable;
+use crate::gateway::{Gateway, Limits};
+
+/// How long each part may take to finish what it holds; together less than two seconds.
+const DRAIN: Duration = Duration::from_millis(700);
+/// Orders that wait for the demo fleet.
+const ORDERS_MAX: usize = 256;
+/// The demo fleet is the same at every start, but for its start time.
+const DEMO_SEED: u64 = 1;
+
+/// Everything that runs.
+#[derive(Debug)]
+pub(super) struct Node {
+    broker: Option<Arc<BrokerServer>>,
+    brokers: Vec<String>,
+    producer: Arc<Producer>,
+    traffic: TrafficHandle,
+    worker: Option<Worker>,
+    ready: Arc<AtomicBool>,
+    gateway: Served,
+    console: Option<Served>,
+    /// Tasks that make events; stopped first.
+    sources: Tasks,
+    /// Tasks that read; stopped last.
+    readers: Tasks,
+}
+
+/// An HTTP server.
+#[derive(Debug)]
+struct Served {
+    address: SocketAddr,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+/// Tasks with a common stop.
+#[derive(Debug)]
+struct Tasks {
+    stop: watch::Sender<bool>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+/// What the parts share.
+#[derive(Debug, Clone)]
+struct Shared {
+    client: Arc<Client>,
+    ingest: Ingest,
+    hub: ConsoleHub,
+    clock: Arc<dyn Clock>,
+    zones: Arc<ZoneSet>,
+}
+
+impl Node {
+    /// Starts the roles in the order in which they need one another.
+    pub(super) async fn start(settings: &Settings) -> Outcome<Self> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        // Ports first: a taken one should stop the start before anything is written.
+        let gateway_listener = bind("the gateway", "--gateway-port", settings.gateway_listen).await?;
+        let console_listener = match settings.layers.console {
+            true => Some(bind("the console", "--console-port", settings.console_listen).await?),
+            false => None,
+        };
+        let broker = match settings.brokers.is_empty() {
+            true => Some(Arc::new(kafka::start_broker(settings).await?)),
+            false => None,
+        };
+        let brokers = match &broker {
+            Some(broker) => vec![broker.local_addr().to_string()],
+            None => settings.brokers.clone(),
+        };
+        let client = kafka::connect(settings, &brokers).await?;
+        let producer = kafka::producer(settings, Arc::clone(&client))?;
+        let traffic = traffic(settings, &producer)?;
+        let ingest = ingest(settings, &traffic, &clock)?;
+        let (zones, geojson) = zones(settings)?;
+        let hub = hub(&clock, geojson);
+        let shared = Shared { client, ingest, hub, clock, zones };
+        let ready = Arc::new(AtomicBool::new(false));
+        let gateway = serve_gateway(settings, &shared, &ready, gateway_listener)?;
+        let worker = start_worker(settings, &shared)?;
+        tell_hub(settings, &shared.hub, &brokers, broker.is_some(), gateway.address);
+        let (sources, readers) = start_tasks(settings, &shared, broker.clone());
+        let console = match console_listener {
+            Some(listener) => {
+                let router = console::router(shared.hub.clone(), ConsoleConfig::default());
+                Some(serve(listener, router)?)
+            }
+            None => None,
+        };
+        ready.store(true, Ordering::Release);
+        Ok(Self { broker, brokers, producer, traffic, worker, ready, gateway, console, sources, readers })
+    }
+
+    /// Stops in the order of the flow, so that what was accepted arrives: sources, gateway, lanes,
+    /// producer, readers, broker.
+    pub(super) async fn stop(self) {
+        self.ready.store(false, Ordering::Release);
+        self.sources.stop().await;
+        self.gateway.stop().await;
+        let report = self.traffic.shutdown(DRAIN).await;
+        tracing::info!(?report, "lanes are drained");
+        if let Err(error) = self.producer.close(DRAIN).await {
+            tracing::warn!(%error, "closing the producer");
+        }
+        if let Some(worker) = self.worker {
+            // It blocks on SQLite; joining it must not hold up the tasks it waits for.
+            let _ = tokio::task::spawn_blocking(move || worker.stop()).await;
+        }
+        self.readers.stop().await;
+        if let Some(console) = self.console {
+            console.stop().await;
+        }
+        if let Some(broker) = self.broker.and_then(Arc::into_inner) {
+            kafka::stop_broker(broker).await;
+        }
+    }
+
+    /// What a second process on the same directory is told.
+    pub(super) fn holder(&self) -> Holder {
+        Holder {
+            pid: std::process::id(),
+            kafka: Some(self.brokers.join(",")),
+            gateway: Some(format!("http://{}", self.gateway.address)),
+            console: self.console.as_ref().map(|console| format!("http://{}", console.address)),
+        }
+    }
+
+    pub(super) fn banner(&self, settings: &Settings, since_start: Duration) -> Banner {
+        let stats = self.broker.as_ref().map(|broker| broker.stats());
+        let traffic = &settings.traffic;
+        Banner {
+            embedded: self.broker.as_ref().map(|broker| broker.local_addr()),
+            brokers: self.brokers.join(","),
+            gateway: Some(self.gateway.address),
+            console: self.console.as_ref().map(|console| console.address),
+            max_rate: traffic.max_rate.map(|rate| (rate, traffic.rate_window_ms)),
+            lane_events_max: traffic.buffer_size,
+            loopback_only: loopback_only(settings),
+            ready_ms: u64::try_from(since_start.as_millis()).unwrap_or(u64::MAX),
+            recovered_partitions: stats.as_ref().map_or(0, |stats| stats.recovered_partitions),
+            records_cut: stats.as_ref().map_or(0, |stats| stats.records_cut),
+        }
+    }
+}
+
+impl Served {
+    /// No new connections; those that are open finish their request, or are dropped at the deadline.
+    async fn stop(self) {
+        let _ = self.stop.send(true);
+        let mut task = self.task;
+        if tokio::time::timeout(DRAIN / 2, &mut task).await.is_err() {
+            task.abort();
+        }
+    }
+}
+
+impl Tasks {
+    fn new() -> Self {
+        Self { stop: watch::Sender::new(false), tasks: Vec::new() }
+    }
+
+    fn spawn<F>(&mut self, task: impl FnOnce(watch::Receiver<bool>) -> F)
+    where
+        F: std::future::Future<Output = ()> + Send + 'static,
+    {
+        let task = task(self.stop.subscribe());
+        self.tasks.push(tokio::spawn(task));
+    }
+
+    async fn stop(self) {
+        let _ = self.stop.send(true);
+        let deadline = tokio::time::Instant::now() + DRAIN;
+        for mut task in self.tasks {
+            if tokio::time::timeout_at(deadline, &mut task).await.is_err() {
+                task.abort();
+            }
+        }
+    }
+}
+
+fn loopback_only(settings: &Settings) -> bool {
+    [settings.broker_listen, settings.gateway_listen, settings.console_listen]
+        .iter()
+        .all(|address| address.ip().is_loopback())
+}
+
+fn serve(listener: TcpListener, router: axum::Router) -> Outcome<Served> {
+    let address = listener
+        .local_addr()
+        .map_err(|error| UserError::new("WEIR-0808", "cannot read a listener's address").why(error))?;
+    let stop = watch::Sender::new(false);
+    let mut stopped = stop.subscribe();
+    let task = tokio::spawn(async move {
+        let stopped = async move {
+            // An error means that the sender is gone, which is a stop too.
+            let _ = stopped.wait_for(|stop| *stop).await;
+        };
+        if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stopped).await {
+            tracing::error!(%error, "HTTP server");
+        }
+    });
+    Ok(Served { address, stop, task })
+}
+
+fn serve_gateway(
+    settings: &Settings,
+    shared: &Shared,
+    ready: &Arc<AtomicBool>,
+    listener: TcpListener,
+) -> Outcome<Served> {
+    let limits = Limits {
+        body_bytes_max: settings.body_bytes_max,
+        events_per_request_max: settings.events_per_request_max,
+        requests_max: settings.requests_max,
+    };
+    let gateway = Gateway::new(shared.ingest.clone(), limits, Arc::clone(ready));
+    serve(listener, gateway.router())
+}
+
+fn traffic(settings: &Settings, producer: &Arc<Producer>) -> Outcome<TrafficHandle> {
+    let wanted = &settings.traffic;
+    let config = TrafficConfig {
+        buffer_size: wanted.buffer_size,
+        buffer_bytes_max: wanted.buffer_bytes_max,
+        batch_size: wanted.batch_size,
+        flush_interval_ms: wanted.flush_interval_ms,
+        max_rate: wanted.max_rate,
+        rate_window_ms: wanted.rate_window_ms,
+        max_failures: wanted.max_failures,
+        circuit_timeout_ms: wanted.circuit_timeout_ms,
+        half_open_successes: wanted.half_open_successes,
+        wait_max_ms: wanted.wait_max_ms,
+        ..TrafficConfig::default()
+    };
+    let sink = ProducerSink::new(Arc::clone(producer));
+    TrafficHandle::start(config, sink)
+        .map_err(|error| UserError::new(error.code(), "cannot start the traffic manager").why(error))
+}
+
+fn ingest(settings: &Settings, traffic: &TrafficHandle, clock: &Arc<dyn Clock>) -> Outcome<Ingest> {
+    let [urgent, high, normal, low] = settings.priorities.clone();
+    let table = PriorityTable::new(&MessagePriorities { urgent, high, normal, low })
+        .map_err(|error| UserError::new(error.code(), "message_priorities").why(error))?;
+    let rules = Rules {
+        routes: RouteTable::new(&settings.routes),
+        priority_of: Arc::new(move |event_type| table.priority(event_type)),
+        validation: settings.validation,
+        event_bytes_max: settings.event_bytes_max,
+    };
+    Ok(Ingest::new(rules, traffic.clone(), Arc::new(Metrics::new()), Arc::clone(clock)))
+}
+
+/// The zones and their GeoJSON: those of the configuration, else those of the demo.
+fn zones(settings: &Settings) -> Outcome<(Arc<ZoneSet>, String)> {
+    let text = match &settings.zones_file {
+        Some(path) => read_zones(path)?,
+        None if settings.layers.demo => weir_sim::DEMO_ZONES_GEOJSON.to_owned(),
+        None => return Ok((Arc::new(ZoneSet::empty()), r#"{"type":"FeatureCollection","features":[]}"#.to_owned())),
+    };
+    let zones = ZoneSet::from_geojson(&text).map_err(|error| {
+        let file = settings.zones_file.as_deref().unwrap_or(Path::new("the demo's zones"));
+        UserError::new(error.code(), format!("cannot use the zones of {}", file.display())).why(error)
+    })?;
+    Ok((Arc::new(zones), text))
+}
+
+fn read_zones(path: &Path) -> Outcome<String> {
+    std::fs::read_to_string(path).map_err(|error| {
+        UserError::new("WEIR-0804", format!("cannot read {}", path.display())).why(error)
+    })
+}
+
+fn hub(clock: &Arc<dyn Clock>, zones: String) -> ConsoleHub {
+    let clock = Arc::clone(clock);
+    let hub = ConsoleHub::new(Arc::new(move || clock.now().get()));
+    match serde_json::from_str(&zones) {
+        Ok(zones) => hub.zones(zones),
+        Err(error) => tracing::error!(%error, "zones for the console"),
+    }
+    hub
+}
+
+fn tell_hub(
+    settings: &Settings,
+    hub: &ConsoleHub,
+    brokers: &[String],
+    embedded: bool,
+    gateway: SocketAddr,
+) {
+    let traffic = &settings.traffic;
+    hub.about(About {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        mode: if embedded { Mode::Embedded } else { Mode::Cluster },
+        brokers: brokers.to_vec(),
+        gateway: format!("http://{gateway}"),
+        durable: true,
+        data_dir: Some(settings.data_dir.display().to_string()),
+        rate_max_per_s: traffic.max_rate.map(|rate| rate as f64 * 1000.0 / traffic.rate_window_ms as f64),
+        lane_events_max: traffic.buffer_size as u64,
+        loopback_only: loopback_only(settings),
+    });
+    let layer = |id: &str, on: bool, turn_on: &str| Layer {
+        id: id.to_owned(),
+        on,
+        turn_on: turn_on.to_owned(),
+    };
+    hub.layers(vec![
+        layer("kafka", true, ""),
+        layer("traffic", true, ""),
+        layer("fleet", settings.layers.fleet, "layers:\n  fleet: true"),
+        layer("demo", settings.layers.demo, "weir up --demo"),
+    ]);
+}
+
+fn start_worker(settings: &Settings, shared: &Shared) -> Outcome<Option<Worker>> {
+    if !settings.layers.fleet {
+        return Ok(None);
+    }
+    let parts = WorkerParts {
+        client: Arc::clone(&shared.client),
+        ingest: shared.ingest.clone(),
+        hub: shared.hub.clone(),
+        zones: Arc::clone(&shared.zones),
+    };
+    Worker::start(settings, parts, Handle::current()).map(Some)
+}
+
+fn start_tasks(
+    settings: &Settings,
+    shared: &Shared,
+    broker: Option<Arc<BrokerServer>>,
+) -> (Tasks, Tasks) {
+    let (mut sources, mut readers) = (Tasks::new(), Tasks::new());
+    let (ingest, clock) = (shared.ingest.clone(), Arc::clone(&shared.clock));
+    sources.spawn(|stop| own_events::run(ingest, clock, stop));
+    let orders = settings.layers.demo.then(|| {
+        let (sender, receiver) = mpsc::channel(ORDERS_MAX);
+        let (sink, clock) = (IngestSink(shared.ingest.clone()), Arc::clone(&shared.clock));
+        sources.spawn(|stop| fly(sink, clock, receiver, stop));
+        sender
+    });
+    let retention = settings.topics.iter();
+    let retention_ms: HashMap<String, u64> =
+        retention.filter_map(|topic| Some((topic.name.clone(), topic.retention_ms?))).collect();
+    let views = Views {
+        client: Arc::clone(&shared.client),
+        hub: shared.hub.clone(),
+        clock: Arc::clone(&shared.clock),
+        orders,
+    };
+    if settings.layers.fleet {
+        readers.spawn(|stop| views.run(stop));
+    }
+    let feed = Feed {
+        client: Arc::clone(&shared.client),
+        traffic: shared.ingest.traffic().clone(),
+        hub: shared.hub.clone(),
+        clock: Arc::clone(&shared.clock),
+        broker,
+        retention_ms,
+    };
+    if settings.layers.console {
+        readers.spawn(|stop| feed.run(stop));
+    }
+    (sources, readers)
+}
+
+async fn fly(
+    sink: IngestSink,
+    clock: Arc<dyn Clock>,
+    orders: mpsc::Receiver<Order>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let fleet = weir_sim::DemoFleet::new(DEMO_SEED, clock.now());
+    let stopped = async move {
+        let _ = stop.wait_for(|stop| *stop).await;
+    };
+    let report = weir_sim::run(fleet, clock, sink, orders, stopped).await;
+    tracing::info!(?report, "the demo fleet has landed");
+}

@@ -1,0 +1,374 @@
+//! The fleet worker: reads drone-events in a consumer group and runs the four steps on each fix.
+//!
+//! One thread of its own, because SQLite blocks. What is stored and the position in the topic are
+//! one SQLite transaction, so a trajectory is complete and free of repeats whatever happens; Kafka's
+//! copy of the position is set from it, for `weir groups` and the console to see.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Handle;
+use weir_client::admin::OffsetSpec;
+use weir_client::{
+    Admin, AutoOffsetReset, Client, ConsumedRecord, Consumer, ConsumerConfig, Event, GroupConfig,
+    PartitionOffset, TopicPartition,
+};
+use weir_fleet::{
+    validate, AlertChange, Commit, ConsumedOffset, Effect, LocationHandler, RecordRef, TrackPoint,
+    TrajectoryStore, ZoneSet,
+};
+use weir_protocol::types::{Offset, PartitionId};
+
+use crate::config::Settings;
+use crate::console::hub::{ConsoleHub, DeviceEvent, Position};
+use crate::error::{Outcome, UserError};
+use crate::gateway::ingest::Ingest;
+use crate::gateway::outcome::EventOutcome;
+
+/// The topic it reads.
+pub(crate) const TOPIC: &str = "drone-events";
+/// Longest wait of one poll: how fast a stop is noticed.
+const POLL: Duration = Duration::from_millis(100);
+/// How often a failed call to Kafka is tried again.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// What the worker needs; all of it shared with the rest of the process.
+#[derive(Debug)]
+pub(crate) struct WorkerParts {
+    pub(crate) client: Arc<Client>,
+    pub(crate) ingest: Ingest,
+    pub(crate) hub: ConsoleHub,
+    pub(crate) zones: Arc<ZoneSet>,
+}
+
+/// A running worker.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    stop: Arc<AtomicBool>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Worker {
+    /// Opens the store, restores the live state, and starts the thread.
+    pub(crate) fn start(settings: &Settings, parts: WorkerParts, runtime: Handle) -> Outcome<Self> {
+        let path = settings.data_dir.join("fleet.db");
+        let store = open_store(&path)?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopping = Arc::clone(&stop);
+        let mut shift = Shift::new(parts, store, settings)?;
+        let thread = thread::Builder::new()
+            .name("weir-fleet".to_owned())
+            .spawn(move || shift.run(&runtime, &stopping))
+            .map_err(|error| {
+                UserError::new("WEIR-0808", "cannot start the fleet worker").why(error)
+            })?;
+        Ok(Self { stop, thread: Some(thread) })
+    }
+
+    /// Lets it finish what it holds and leave its group.
+    pub(crate) fn stop(mut self) {
+        self.stop.store(true, Ordering::Release);
+        if let Some(thread) = self.thread.take() {
+            if thread.join().is_err() {
+                tracing::error!("the fleet worker ended by a panic");
+            }
+        }
+    }
+}
+
+fn open_store(path: &Path) -> Outcome<TrajectoryStore> {
+    TrajectoryStore::open(path).map_err(|error| {
+        UserError::new(error.code(), format!("cannot open {}", path.display()))
+            .why(&error)
+            .help("move the file away to start without trajectories; they are rebuilt from the topic")
+    })
+}
+
+/// The state of the thread.
+struct Shift {
+    parts: WorkerParts,
+    store: TrajectoryStore,
+    handler: LocationHandler,
+    group: String,
+    session_timeout_ms: u32,
+    commit_interval: Duration,
+    /// Where a partition starts that the store knows nothing of.
+    first: OffsetSpec,
+    /// Stored, but not yet told to Kafka.
+    uncommitted: BTreeMap<PartitionId, Offset>,
+    committed_at: Instant,
+    skipped: u64,
+}
+
+impl Shift {
+    fn new(
+        parts: WorkerParts,
+        mut store: TrajectoryStore,
+        settings: &Settings,
+    ) -> Outcome<Self> {
+        let group = format!("{}-fleet", settings.group_prefix);
+        let mut handler = LocationHandler::new(Arc::clone(&parts.zones));
+        let unreadable = |error: weir_fleet::FleetError| {
+            UserError::new(error.code(), "cannot read the stored trajectories").why(error)
+        };
+        let orphaned = handler.restore(
+            store.last_points().map_err(unreadable)?,
+            store.open_alerts().map_err(unreadable)?,
+        );
+        let clear = Commit { group: &group, topic: TOPIC, offsets: &[], points: &[], alerts: &orphaned };
+        store.commit(&clear).map_err(unreadable)?;
+        for live in handler.live().iter() {
+            show(&parts.hub, live, None);
+        }
+        Ok(Self {
+            parts,
+            store,
+            handler,
+            group,
+            session_timeout_ms: u32::try_from(settings.session_timeout_ms).unwrap_or(u32::MAX),
+            commit_interval: Duration::from_millis(settings.commit_interval_ms),
+            first: if settings.from_earliest { OffsetSpec::Earliest } else { OffsetSpec::Latest },
+            uncommitted: BTreeMap::new(),
+            committed_at: now(),
+            skipped: 0,
+        })
+    }
+
+    fn run(&mut self, runtime: &Handle, stop: &AtomicBool) {
+        // The client starts tasks of its own, for which it needs the runtime.
+        let _inside = runtime.enter();
+        let mut consumer = None;
+        while !stop.load(Ordering::Acquire) {
+            if consumer.is_none() {
+                match runtime.block_on(self.join()) {
+                    Ok(joined) => consumer = Some(joined),
+                    Err(error) => self.pause(&error),
+                }
+                continue;
+            }
+            let Some(joined) = &consumer else { continue };
+            if let Err(error) = self.turn(runtime, joined) {
+                self.pause(&error);
+                consumer = None;
+                self.uncommitted.clear();
+            }
+        }
+        if let Some(joined) = consumer {
+            let last = self.take_uncommitted();
+            let left = runtime.block_on(async {
+                joined.commit(&last).await?;
+                joined.close().await
+            });
+            if let Err(error) = left {
+                tracing::warn!(%error, "leaving the group");
+            }
+        }
+    }
+
+    fn pause(&self, error: &UserError) {
+        tracing::warn!(code = error.code, %error, "fleet worker: trying again");
+        thread::sleep(RETRY);
+    }
+
+    /// Sets the group's position from the store, then joins it.
+    async fn join(&self) -> Outcome<Consumer> {
+        let failed = |error: weir_client::ClientError| {
+            UserError::new(error.code(), format!("cannot join group {}", self.group)).why(error)
+        };
+        let stored = self.store.offsets(&self.group, TOPIC).map_err(storage)?;
+        let admin = Admin::new(Arc::clone(&self.parts.client));
+        let topic = admin.describe_topic(TOPIC).await.map_err(failed)?;
+        let asked: Vec<_> = topic
+            .partitions
+            .iter()
+            .map(|partition| (TopicPartition::new(TOPIC, partition.partition), self.first))
+            .collect();
+        let first = admin.list_offsets(&asked).await.map_err(failed)?;
+        let offsets: Vec<PartitionOffset> = first
+            .into_iter()
+            .map(|(partition, first)| PartitionOffset {
+                offset: next_of(&stored, partition.partition).or(first).unwrap_or(Offset(0)),
+                partition,
+            })
+            .collect();
+        if let Err(error) = admin.set_group_offsets(&self.group, &offsets).await {
+            // Another member is in the group: its commits are as good.
+            tracing::debug!(%error, "the group's position stays as it is");
+        }
+        let mut group = GroupConfig::new(self.group.as_str());
+        group.session_timeout_ms = self.session_timeout_ms;
+        let config = ConsumerConfig {
+            group: Some(group),
+            auto_offset_reset: AutoOffsetReset::Earliest,
+            ..ConsumerConfig::default()
+        };
+        let consumer = Consumer::new(Arc::clone(&self.parts.client), config).map_err(failed)?;
+        consumer.subscribe(&[TOPIC]).map_err(failed)?;
+        Ok(consumer)
+    }
+
+    /// One poll: handle, store, publish alerts, commit. In this order, so that a crash anywhere
+    /// repeats work that is recognised as a repeat, and skips none.
+    fn turn(&mut self, runtime: &Handle, consumer: &Consumer) -> Outcome {
+        let failed = |error: weir_client::ClientError| {
+            UserError::new(error.code(), "cannot read drone-events").why(error)
+        };
+        let records = runtime.block_on(consumer.poll(POLL)).map_err(failed)?;
+        if !records.is_empty() {
+            let next = self.handle(&records)?;
+            self.uncommitted.extend(next);
+        }
+        self.publish_alerts(runtime)?;
+        if !self.uncommitted.is_empty() && self.committed_at.elapsed() >= self.commit_interval {
+            self.committed_at = now();
+            consumer.commit_async(self.take_uncommitted());
+        }
+        Ok(())
+    }
+
+    fn take_uncommitted(&mut self) -> Vec<PartitionOffset> {
+        std::mem::take(&mut self.uncommitted)
+            .into_iter()
+            .map(|(partition, offset)| PartitionOffset {
+                partition: TopicPartition::new(TOPIC, partition),
+                offset,
+            })
+            .collect()
+    }
+
+    /// Runs the handler over the records and stores what comes of it. Returns the next offsets.
+    fn handle(&mut self, records: &[ConsumedRecord]) -> Outcome<BTreeMap<PartitionId, Offset>> {
+        let started = now();
+        let mut effects = Vec::with_capacity(records.len() * 2);
+        let mut next = BTreeMap::new();
+        let mut types: BTreeMap<String, u32> = BTreeMap::new();
+        for record in records {
+            next.insert(record.partition, Offset(record.offset.get() + 1));
+            match self.handle_one(record, &mut effects) {
+                Some(event_type) => *types.entry(event_type).or_default() += 1,
+                None => self.skip(record),
+            }
+        }
+        let (points, alerts) = self.show_effects(effects, records);
+        let offsets: Vec<ConsumedOffset> = next
+            .iter()
+            .map(|(partition, offset)| ConsumedOffset { partition: *partition, next: *offset })
+            .collect();
+        let commit = Commit {
+            group: &self.group,
+            topic: TOPIC,
+            offsets: &offsets,
+            points: &points,
+            alerts: &alerts,
+        };
+        self.store.commit(&commit).map_err(storage)?;
+        let mean_seconds = started.elapsed().as_secs_f64() / records.len() as f64;
+        for (event_type, count) in types {
+            for _ in 0..count {
+                self.parts.ingest.metrics().observe_processing(TOPIC, &event_type, mean_seconds);
+            }
+        }
+        Ok(next)
+    }
+
+    /// `None`: the record is no event of a known shape. Anybody may write to the topic.
+    fn handle_one(&mut self, record: &ConsumedRecord, effects: &mut Vec<Effect>) -> Option<String> {
+        let event = Event::parse(record.value.as_deref()?).ok()?;
+        let checked = validate(&event.event_type, event.data.get()).ok()?;
+        let at = event.timestamp.unwrap_or(record.timestamp);
+        let place = RecordRef { partition: record.partition, offset: record.offset };
+        self.handler.handle_event(&checked, at, record.timestamp, place, effects);
+        if event.event_type != "drone.location.updated" && event.event_type != "drone.heartbeat" {
+            self.parts.hub.event(DeviceEvent {
+                device: event.key().into_owned(),
+                event_type: event.event_type.to_string(),
+                topic: TOPIC.to_owned(),
+                partition: record.partition.get(),
+                offset: record.offset.get(),
+                at_ms: at.get(),
+                summary: String::new(),
+            });
+        }
+        Some(event.event_type.into_owned())
+    }
+
+    fn skip(&mut self, record: &ConsumedRecord) {
+        self.skipped += 1;
+        if self.skipped.is_power_of_two() {
+            let (partition, offset, skipped) = (record.partition, record.offset, self.skipped);
+            tracing::warn!(%partition, %offset, skipped, "record of {TOPIC} is no event: skipped");
+        }
+    }
+
+    fn show_effects(
+        &self,
+        effects: Vec<Effect>,
+        records: &[ConsumedRecord],
+    ) -> (Vec<TrackPoint>, Vec<AlertChange>) {
+        let append_ms = records.last().map(|record| record.timestamp.get());
+        let (mut points, mut alerts) = (Vec::with_capacity(records.len()), Vec::new());
+        for effect in effects {
+            match effect {
+                Effect::Store(point) => points.push(point),
+                Effect::Alert(change) => alerts.push(change),
+                Effect::Push(live) => show(&self.parts.hub, &live, append_ms),
+                Effect::Zone(_) => {}
+            }
+        }
+        (points, alerts)
+    }
+
+    /// Sends the alerts that the store has and Kafka has not. Their ids are the same each time.
+    fn publish_alerts(&mut self, runtime: &Handle) -> Outcome {
+        let waiting = self.store.unpublished().map_err(storage)?;
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        let mut published = Vec::with_capacity(waiting.len());
+        for change in waiting {
+            let outcome = runtime.block_on(self.parts.ingest.accept_one(change.to_event_json()));
+            match outcome {
+                EventOutcome::Accepted(_) | EventOutcome::Duplicate(_) => published.push(change),
+                EventOutcome::Rejected(rejection) if rejection.retry_after_ms.is_some() => break,
+                EventOutcome::Rejected(rejection) => {
+                    tracing::error!(code = rejection.code, message = %rejection.message, "alert refused");
+                    published.push(change);
+                }
+            }
+        }
+        self.store.mark_published(&published).map_err(storage)
+    }
+}
+
+fn next_of(stored: &[ConsumedOffset], partition: PartitionId) -> Option<Offset> {
+    stored.iter().find(|known| known.partition == partition).map(|known| known.next)
+}
+
+fn storage(error: weir_fleet::FleetError) -> UserError {
+    UserError::new(error.code(), "cannot use fleet.db").why(error)
+}
+
+fn show(hub: &ConsoleHub, live: &weir_fleet::LivePosition, append_ms: Option<i64>) {
+    hub.position(Position {
+        device: &live.device,
+        lat: live.latitude,
+        lon: live.longitude,
+        alt_m: live.altitude_m,
+        heading_deg: live.heading,
+        speed_mps: live.speed,
+        battery_percent: live.battery,
+        status: live.status.as_deref().unwrap_or("unknown"),
+        timestamp_ms: live.at.get(),
+        append_ms: append_ms.or(Some(live.at.get())),
+    });
+}
+
+/// The worker is a shell: it measures how long handling takes.
+#[allow(clippy::disallowed_methods)]
+fn now() -> Instant {
+    Instant::now()
+}
