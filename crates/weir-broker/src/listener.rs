@@ -52,7 +52,7 @@ impl BrokerServer {
     /// # Errors
     /// If the directory cannot be opened, or the address not be listened on; the error has the address.
     pub async fn start(config: BrokerConfig, clock: Arc<dyn Clock>) -> Result<Self, BrokerError> {
-        Self::start_on(config, Arc::new(FileDisk::new()), clock).await
+        Self::start_on(config, Arc::new(FileDisk), clock).await
     }
 
     /// As [`BrokerServer::start`], on another disk.

@@ -95,14 +95,15 @@ mod tests {
 
     #[test]
     fn no_id_is_given_twice_across_a_power_cut() {
-        let memory = MemDisk::new();
-        let disk: Arc<dyn Disk> = Arc::new(memory.clone());
+        let memory = Arc::new(MemDisk::new());
+        let disk: Arc<dyn Disk> = memory.clone();
         let dir = PathBuf::from("/d");
         disk.create_dir_all(&dir).unwrap();
+        disk.sync_dir(Path::new("/")).unwrap();
         let mut ids = ProducerIds::open(&*disk, &dir).unwrap();
         let last = (0..1_500).map(|_| ids.take(&disk, &dir).unwrap()).last().unwrap();
         assert_eq!(last, ProducerId(1_499));
-        memory.crash();
+        let disk: Arc<dyn Disk> = Arc::new(memory.crash(7));
         let mut ids = ProducerIds::open(&*disk, &dir).unwrap();
         assert_eq!(ids.take(&disk, &dir).unwrap(), ProducerId(2_000));
     }

@@ -4,7 +4,7 @@
 //!
 //! BATCH is how many records one `send_batch` appends. `single` sends record by record (`send`),
 //! `latency` sends one record at a time and awaits its answer. Environment: ACKS (all, 1, 0),
-//! LINGER_MS, CODEC.
+//! LINGER_MS, CODEC, BUFFER_MB.
 #![allow(clippy::print_stdout)]
 
 use std::error::Error;
@@ -97,6 +97,10 @@ fn config() -> ProducerConfig {
     }
     if let Ok(linger_ms) = env("LINGER_MS").parse() {
         config.linger_ms = linger_ms;
+    }
+    if let Ok(megabytes) = env("BUFFER_MB").parse::<usize>() {
+        config.buffer_bytes_max = megabytes << 20;
+        config.partition_buffer_bytes_max = config.buffer_bytes_max;
     }
     if let Some(codec) = Codec::ALL.iter().find(|codec| codec.name() == env("CODEC")) {
         config.compression = *codec;

@@ -584,9 +584,10 @@ impl Partition {
 
     /// Whether it can send only after answers or an identity have come; those wake the loop, no timer
     /// does.
-    fn awaits_event(&self, to: BrokerIndex) -> bool {
+    fn awaits_event(&self, to: BrokerIndex, current: Option<Identity>) -> bool {
         let elsewhere = self.outstanding > 0 && self.outstanding_to != Some(to);
-        elsewhere || self.recovering || self.needs_identity
+        let cannot_adopt = self.outstanding > 0 || current == Some(self.identity);
+        elsewhere || self.recovering || (self.needs_identity && cannot_adopt)
     }
 
     fn opened_at(&self) -> Option<MonoMs> {
@@ -891,10 +892,7 @@ impl Accumulator {
         let mut until = MonoMs::MAX;
         for slot in &broker.ready {
             let partition = &self.partitions[slot.0];
-            if partition.needs_identity && self.identity != Some(partition.identity) {
-                return None;
-            }
-            if partition.awaits_event(index) {
+            if partition.awaits_event(index, self.identity) {
                 continue;
             }
             let due = if partition.has_retry() {
@@ -944,11 +942,11 @@ impl Accumulator {
     fn take_batch(&mut self, slot: Slot, to: BrokerIndex, now: MonoMs) -> Option<Outgoing> {
         let current = self.identity?;
         let partition = &mut self.partitions[slot.0];
-        if partition.retry_at > now || (partition.needs_identity && !partition.adopt(current)) {
+        if partition.retry_at > now || partition.awaits_event(to, Some(current)) {
             return None;
         }
-        if partition.awaits_event(to) {
-            return None;
+        if partition.needs_identity {
+            partition.adopt(current);
         }
         if partition.has_retry() {
             return self.take_retry(slot, to);
@@ -1040,18 +1038,15 @@ impl Accumulator {
         let ready = self.brokers[broker.0].ready.iter();
         let timed = ready
             .map(|slot| &self.partitions[slot.0])
-            .filter(|partition| !partition.awaits_event(broker) && partition.retry_at > now);
+            .filter(|partition| !partition.awaits_event(broker, self.identity) && partition.retry_at > now);
         timed.map(|partition| partition.retry_at).min()
     }
 }
 
 impl Partition {
-    /// Takes over an identity, renumbering from 0 what waits. Refuses while something is under way, or
-    /// if it is the very identity that has the hole.
-    fn adopt(&mut self, current: Identity) -> bool {
-        if self.outstanding > 0 || (self.needs_identity && self.identity == current) {
-            return false;
-        }
+    /// Takes over an identity, renumbering from 0 what waits.
+    fn adopt(&mut self, current: Identity) {
+        assert!(self.outstanding == 0, "what is under way counts under the old identity");
         self.identity = current;
         self.needs_identity = false;
         self.next_sequence = Sequence(0);
@@ -1059,7 +1054,6 @@ impl Partition {
             batch.base_sequence = self.next_sequence;
             self.next_sequence = self.next_sequence.plus(batch.count);
         }
-        true
     }
 }
 

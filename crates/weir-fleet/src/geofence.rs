@@ -184,15 +184,19 @@ impl ZoneSet {
         hits.clear();
         let Some(point) = Point::from_degrees(latitude, longitude) else { return };
         match altitude_m.filter(|altitude| !altitude.is_nan()).map(centimetres) {
-            None => self.grid.visit(point, |zone| hits.push(ZoneIndex(zone))),
-            Some(altitude) => self.grid.visit(point, |zone| {
-                let (lower, upper) = self.bands[zone as usize];
-                if lower <= altitude && altitude <= upper {
-                    hits.push(ZoneIndex(zone));
-                }
-            }),
+            None => self.grid.visit(point, |_| true, |zone| hits.push(ZoneIndex(zone))),
+            Some(altitude) => self.grid.visit(
+                point,
+                |zone| {
+                    let (lower, upper) = self.bands[zone as usize];
+                    // Not `&&`: the limits are as good as random, and a branch on them is not.
+                    (lower <= altitude) & (altitude <= upper)
+                },
+                |zone| hits.push(ZoneIndex(zone)),
+            ),
         }
-        if hits.len() > 1 {
+        // Both lists of a cell are in order, so this is nearly always so already.
+        if !hits.windows(2).all(|pair| pair[0] < pair[1]) {
             hits.sort_unstable();
             hits.dedup();
         }

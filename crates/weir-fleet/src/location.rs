@@ -1,7 +1,7 @@
 //! The location handler: the four steps of spec 001 for every fix, as values.
 //!
-//! 1. update the live position, 2. check the no-fly zones, 3. push to the console, 4. store the
-//! trajectory point. [`LocationHandler::handle`] does 1 and 2 and says 3 and 4 as [`Effect`]s; nothing
+//! Step 1: update the live position. Step 2: check the no-fly zones. Step 3: push to the console.
+//! Step 4: store the trajectory point. [`LocationHandler::handle`] does 1 and 2 and says 3 and 4 as [`Effect`]s; nothing
 //! here waits, writes or reads a clock, so the same records give the same effects on every replay.
 //!
 //! **Order.** A fix is newer than the live position if its event time is later, or equal with a later

@@ -3,48 +3,191 @@
 //! ```text
 //! broker's core (under its lock)      commit thread (no lock)
 //! append, append, append
-//! begin_commit() ------------------>  CommitGroup::run(): syncs
+//! LogDir::begin_commit() ---------->  CommitGroup::run(): writes and syncs
 //! append, append (next group)
-//! finish_commit(Committed) <--------  Ok(Committed)
+//! LogDir::finish_commit() <---------  Ok(Committed)
 //! ```
 //!
-//! Today `run` syncs the segment files themselves. A commit journal can take its place without a
-//! change above: everything it needs is collected in `begin_commit`.
-use crate::error::CommitError;
+//! Many appends share one sync, and further appends go on meanwhile. At most one group is under
+//! way: a second fdatasync of the same file would only wait for the first.
+//!
+//! `run` syncs the segment files themselves, each alone if they are few, with one `syncfs` if they
+//! are many. New files count only once their directory is synced too. A commit journal can take its
+//! place without a change above: all it needs is collected in `begin_commit`.
+//!
+//! # What holds
+//! - A synced offset never exceeds what was really synced: it moves in `finish_commit` only.
+//! - After a failure nothing is retried: [`crate::CommitError`] says why.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::disk::{replace_files, Disk, DiskFile, OpenMode};
+use crate::error::{is_full, CommitError};
+use crate::log::{CheckpointDone, CheckpointWork, LogPosition};
+use crate::log_dir::LogId;
+use crate::shared::Shared;
 
 /// Everything appended since the last [`crate::LogDir::begin_commit`], to be made durable.
 ///
-/// Groups may run at the same time; they take effect in the order in which they were begun. A
-/// group that is dropped without being run takes the directory offline, as what it covers would
+/// A group that is dropped without being run takes the directory offline, as what it covers would
 /// never become durable.
 #[derive(Debug)]
 #[must_use = "what a group covers becomes durable only by run()"]
-pub struct CommitGroup {}
+pub struct CommitGroup {
+    disk: Arc<dyn Disk>,
+    shared: Arc<Shared>,
+    work: Option<Work>,
+}
+
+/// What a group does.
+#[derive(Debug, Default)]
+pub(crate) struct Work {
+    pub(crate) logs: Vec<CommittedLog>,
+    pub(crate) files: Vec<Arc<dyn DiskFile>>,
+    pub(crate) dirs: BTreeSet<PathBuf>,
+    pub(crate) size_bytes: u64,
+    pub(crate) checkpoints: Vec<(LogId, CheckpointWork)>,
+    /// The offset checkpoints of the directory, after all else.
+    pub(crate) offsets: Vec<(PathBuf, Vec<u8>)>,
+}
+
+/// How far one log is on disk.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CommittedLog {
+    pub(crate) id: LogId,
+    pub(crate) end: LogPosition,
+    pub(crate) generation: u64,
+}
 
 /// Proof that a group is on disk, for [`crate::LogDir::finish_commit`].
 #[derive(Debug)]
 #[must_use = "offsets become visible only by LogDir::finish_commit"]
-pub struct Committed {}
+pub struct Committed {
+    pub(crate) logs: Vec<CommittedLog>,
+    pub(crate) checkpoint: CheckpointOutcome,
+}
+
+/// What became of the checkpoints in a group.
+#[derive(Debug)]
+pub(crate) enum CheckpointOutcome {
+    Written(Vec<(LogId, CheckpointDone)>),
+    /// The disk is full. Nothing is lost but time at the next recovery; it is tried again.
+    Full(Vec<(LogId, CheckpointWork)>),
+}
 
 impl CommitGroup {
-    /// Does the blocking I/O. Call it on a thread of its own, without any lock.
-    ///
-    /// # Errors
-    /// When a sync or write failed. The directory is then offline: this and every later append and
-    /// commit is refused, and all parked answers must fail. Never retry.
-    pub fn run(self) -> Result<Committed, CommitError> {
-        unimplemented!()
+    pub(crate) fn new(disk: Arc<dyn Disk>, shared: Arc<Shared>, work: Work) -> Self {
+        Self { disk, shared, work: Some(work) }
     }
 
     /// How many logs have new data in it.
     #[must_use]
     pub fn log_count(&self) -> usize {
-        unimplemented!()
+        self.work.as_ref().map_or(0, |work| work.logs.len())
     }
 
     /// Bytes appended that it covers.
     #[must_use]
     pub fn size_bytes(&self) -> u64 {
-        unimplemented!()
+        self.work.as_ref().map_or(0, |work| work.size_bytes)
+    }
+
+    /// Does the blocking I/O. Call it on a thread of its own, without any lock.
+    ///
+    /// # Errors
+    /// When a sync or write failed, or had failed before. The directory is offline then: every
+    /// later append and commit is refused, and all parked answers must fail. Never retry.
+    pub fn run(mut self) -> Result<Committed, CommitError> {
+        if let Some(failure) = self.shared.failure() {
+            return Err(failure);
+        }
+        let Some(work) = self.work.take() else {
+            return Err(self.shared.fail("a commit was run twice"));
+        };
+        let dirs: Vec<PathBuf> = work.dirs.into_iter().collect();
+        self.disk
+            .sync_many(&work.files, &dirs)
+            .map_err(|error| self.shared.fail(&format!("cannot sync the log: {error}")))?;
+        let checkpoint = self.run_checkpoint(work.checkpoints, &work.offsets)?;
+        Ok(Committed { logs: work.logs, checkpoint })
+    }
+
+    fn run_checkpoint(
+        &self,
+        logs: Vec<(LogId, CheckpointWork)>,
+        offsets: &[(PathBuf, Vec<u8>)],
+    ) -> Result<CheckpointOutcome, CommitError> {
+        match self.write_checkpoint(&logs, offsets) {
+            Ok(()) => Ok(CheckpointOutcome::Written(
+                logs.into_iter().map(|(id, work)| (id, work.done)).collect(),
+            )),
+            Err(error) if is_full(&error) => Ok(CheckpointOutcome::Full(logs)),
+            Err(error) => Err(self.shared.fail(&format!("cannot write a checkpoint: {error}"))),
+        }
+    }
+
+    /// Indexes and snapshots first, then what says that they may be believed.
+    fn write_checkpoint(
+        &self,
+        logs: &[(LogId, CheckpointWork)],
+        offsets: &[(PathBuf, Vec<u8>)],
+    ) -> io::Result<()> {
+        let mut files = Vec::new();
+        let mut dirs = BTreeSet::new();
+        for (_, work) in logs {
+            for write in &work.writes {
+                if !write.bytes.is_empty() {
+                    write.file.write_at(&write.bytes, write.position)?;
+                }
+                files.push(Arc::clone(&write.file));
+            }
+            for path in &work.files {
+                match self.disk.open(path, OpenMode::Existing) {
+                    Ok(file) => files.push(file),
+                    // Its segment was deleted meanwhile.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            dirs.insert(work.dir.to_path_buf());
+        }
+        let dirs: Vec<PathBuf> = dirs.into_iter().collect();
+        self.disk.sync_many(&files, &dirs)?;
+        self.rename_written(logs)?;
+        if !offsets.is_empty() {
+            replace_files(&*self.disk, offsets)?;
+        }
+        for path in logs.iter().flat_map(|(_, work)| &work.remove) {
+            match self.disk.remove(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn rename_written(&self, logs: &[(LogId, CheckpointWork)]) -> io::Result<()> {
+        let mut dirs = Vec::new();
+        for (_, work) in logs {
+            let Some((from, to)) = &work.rename else { continue };
+            match self.disk.rename(from, to) {
+                Ok(()) => dirs.push(work.dir.to_path_buf()),
+                // The log was deleted meanwhile: its directory has another name now.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.disk.sync_many(&[], &dirs)
+    }
+}
+
+impl Drop for CommitGroup {
+    fn drop(&mut self) {
+        if self.work.is_some() {
+            self.shared.fail("a commit was begun and abandoned");
+        }
     }
 }

@@ -1,20 +1,106 @@
 //! [`Log`]: one partition, from its directory to its offsets.
-use weir_protocol::{LeaderEpoch, Offset, PartitionId, ProducerId, TimestampMs, Uuid};
+//!
+//! ```text
+//! log start        synced (high watermark)        log end
+//!    |  segment 0  |  segment 1  |   segment 2 (active)  |
+//!    +-------------+-------------+-----------+-----------+
+//!    what readers see                        | not on disk yet
+//! ```
+//!
+//! Batches are opaque: the log reads their headers, assigns base offset and leader epoch in place,
+//! which lie outside the CRC, and stores and serves the bytes as they came.
 
-use crate::config::LogConfig;
+mod read;
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use weir_protocol::batch::{self, BatchView};
+use weir_protocol::{LeaderEpoch, Offset, PartitionId, TimestampMs, Uuid};
+
+use crate::config::{LogConfig, TimestampType};
+use crate::disk::{DiskFile, OpenMode};
 use crate::error::{AppendError, LogError};
-use crate::slice::FileSlice;
+use crate::files;
+use crate::header::BatchHeader;
+use crate::index::{PendingWrite, Place};
+use crate::leader_epochs::LeaderEpochs;
+use crate::log_dir::LogId;
+use crate::producer_state::{self, EndMarker, ProducerStates, Verdict};
+use crate::recovery;
+use crate::segment::{RollLimits, Segment};
+use crate::shared::Shared;
+use crate::txn_index;
+
+pub use crate::txn_index::AbortedTxn;
+pub use read::{BatchAt, ReadResult};
 
 /// One partition on disk: segments, indexes, producer state, leader epochs.
 #[derive(Debug)]
-pub struct Log {}
+pub struct Log {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) id: LogId,
+    pub(crate) place: Place,
+    pub(crate) topic: Box<str>,
+    pub(crate) partition: PartitionId,
+    pub(crate) topic_id: Uuid,
+    pub(crate) config: LogConfig,
+    /// By base offset; the last one is active. Never empty.
+    pub(crate) segments: VecDeque<Segment>,
+    pub(crate) log_start: Offset,
+    pub(crate) end: LogPosition,
+    pub(crate) synced: LogPosition,
+    /// All below is found by recovery without looking at it.
+    pub(crate) recovery_point: Offset,
+    pub(crate) epochs: LeaderEpochs,
+    pub(crate) epochs_changed: bool,
+    pub(crate) leader_epoch: LeaderEpoch,
+    pub(crate) producers: ProducerStates,
+    /// Snapshots on file, rising.
+    pub(crate) snapshots: Vec<Offset>,
+    pub(crate) commit: CommitState,
+    /// Files that were renamed, and when they may go.
+    pub(crate) graveyard: Vec<(TimestampMs, PathBuf)>,
+    pub(crate) hints: Mutex<read::Hints>,
+}
+
+/// A place between two batches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LogPosition {
+    /// The offset of the batch that follows.
+    pub(crate) offset: Offset,
+    /// The segment.
+    pub(crate) base: Offset,
+    /// Bytes before it in the segment.
+    pub(crate) position: u64,
+}
+
+/// What the next commit, and the next checkpoint, must do for this log.
+#[derive(Debug, Default)]
+pub(crate) struct CommitState {
+    /// It stands in the list of dirty logs.
+    pub(crate) listed: bool,
+    /// The active segment has unsynced bytes.
+    active_dirty: bool,
+    /// Sealed segments that have some.
+    sealed: Vec<Arc<dyn DiskFile>>,
+    /// Bytes appended since the last commit began.
+    unsynced_bytes: u64,
+    /// Counts truncations; a commit that was begun before one says nothing about the log after it.
+    pub(crate) generation: u64,
+    /// Indexes and snapshots that are written, but not synced by a checkpoint yet.
+    sealed_files: Vec<PathBuf>,
+}
 
 /// Who appends. It decides which checks apply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AppendOrigin {
-    /// A client's Produce request: control batches are refused, sequences and producer epochs checked.
+    /// A client's Produce request: control batches are refused, producer epochs and sequences are
+    /// checked.
     Client,
-    /// The broker itself (internal topics, transaction markers): control batches are allowed.
+    /// The broker itself, for internal topics and transaction markers: control batches are allowed,
+    /// sequences are not checked.
     Coordinator,
 }
 
@@ -23,124 +109,611 @@ pub enum AppendOrigin {
 pub struct Appended {
     /// Offset of the batch's first record.
     pub base_offset: Offset,
-    /// Offset of its last record. The answer to the producer may leave once
-    /// `synced_offset() > last_offset`, if acks=all.
+    /// Offset of its last record. At acks=all the answer may leave once
+    /// [`Log::synced_offset`] is greater.
     pub last_offset: Offset,
-    /// When `message.timestamp.type` is LogAppendTime: the time that was written into the batch.
+    /// With `message.timestamp.type=LogAppendTime`: what was written into the batch.
     pub log_append_time: Option<TimestampMs>,
-    /// The batch had been appended before; the offsets are the original ones and nothing was written.
+    /// The batch had been appended before. The offsets are the original ones, nothing was written.
     pub duplicate: bool,
 }
 
-/// What a read found.
-#[derive(Debug, Clone, Default)]
-pub struct ReadResult {
-    /// Whole batches in offset order; empty when there is nothing below the bound. The first batch may begin before the offset
-    /// asked for, as a batch is never split.
-    pub slices: Vec<FileSlice>,
-    /// Sum of the slices' lengths.
-    pub size_bytes: usize,
-    /// One past the last offset in `slices`; the offset asked for if there are none.
-    pub next_offset: Offset,
+/// What a commit takes of one log.
+#[derive(Debug)]
+pub(crate) struct CommitWork {
+    pub(crate) files: Vec<Arc<dyn DiskFile>>,
+    pub(crate) end: LogPosition,
+    pub(crate) generation: u64,
+    pub(crate) bytes: u64,
 }
 
-/// A batch found by time. The record asked for is inside; the caller looks for it.
-#[derive(Debug, Clone)]
-pub struct BatchAt {
-    /// The one batch.
-    pub slice: FileSlice,
-    /// Offset of its first record.
-    pub base_offset: Offset,
-    /// Offset of its last record.
-    pub last_offset: Offset,
-    /// Its largest timestamp.
-    pub max_timestamp: TimestampMs,
-    /// The leader epoch it was written under.
-    pub leader_epoch: LeaderEpoch,
+/// What a checkpoint takes of one log: it makes everything below `end` findable without a scan.
+#[derive(Debug)]
+pub(crate) struct CheckpointWork {
+    pub(crate) dir: Arc<Path>,
+    /// Index tails, the snapshot, and the leader epochs under a temporary name.
+    pub(crate) writes: Vec<PendingWrite>,
+    /// Files to sync that are written already.
+    pub(crate) files: Vec<PathBuf>,
+    /// The temporary name and the right one.
+    pub(crate) rename: Option<(PathBuf, PathBuf)>,
+    /// Earlier snapshots that are of no more use afterwards.
+    pub(crate) remove: Vec<PathBuf>,
+    pub(crate) done: CheckpointDone,
 }
 
-/// A transaction that was aborted, for `read_committed` fetches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AbortedTxn {
-    /// The producer.
-    pub producer_id: ProducerId,
-    /// The transaction's first offset.
-    pub first_offset: Offset,
-    /// The offset of its abort marker.
-    pub last_offset: Offset,
-    /// The last stable offset when it was aborted.
-    pub last_stable_offset: Offset,
+/// What of a checkpoint is told to the log once it is on disk.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CheckpointDone {
+    pub(crate) end: LogPosition,
+    pub(crate) generation: u64,
+    pub(crate) base: Offset,
+    pub(crate) offsets_written: usize,
+    pub(crate) times_written: usize,
 }
 
 impl Log {
-    /// Appends one record batch, whose base offset and leader epoch are assigned in place.
+    /// Appends one record batch. Its base offset and leader epoch are assigned in place.
     ///
-    /// The caller has verified the CRC-32C (offset and epoch lie outside it). On return the bytes are in the file (the
-    /// page cache): they survive the process, but a power cut only after the next commit.
-    /// With `message.timestamp.type=LogAppendTime`, `now` is written into the batch.
-    pub fn append(&mut self, batch: &mut [u8], origin: AppendOrigin, now: TimestampMs) -> Result<Appended, AppendError> { let _ = (batch, origin, now); unimplemented!() }
-
-    /// Whole batches from the one that holds `offset` (or the next one, where compaction left a gap), below `up_to`, at most `bytes_max`; the first batch is returned even if larger.
+    /// The caller has verified the CRC-32C. On return the bytes are in the file (the page cache):
+    /// they survive the process, and a power cut only after the next commit. With
+    /// `message.timestamp.type=LogAppendTime`, `now` is written into the batch.
     ///
-    /// `up_to` is usually [`Log::synced_offset`] (readers see only what a power cut cannot take back) or [`Log::last_stable_offset`].
-    /// It must be a batch boundary; a batch that reaches beyond is left out.
+    /// Cost: one positioned write; no allocation, no look at the records.
     ///
     /// # Errors
-    /// [`LogError::OffsetOutOfRange`] below the log start or beyond the log end.
-    pub fn read(&self, offset: Offset, bytes_max: usize, up_to: Offset) -> Result<ReadResult, LogError> { let _ = (offset, bytes_max, up_to); unimplemented!() }
+    /// The batch breaks a rule, the disk is full (it may be tried again), or the directory is
+    /// offline. Nothing was appended.
+    pub fn append(
+        &mut self,
+        batch: &mut [u8],
+        origin: AppendOrigin,
+        now: TimestampMs,
+    ) -> Result<Appended, AppendError> {
+        self.shared.check()?;
+        let (mut header, marker) = self.validate(batch, origin)?;
+        if let Verdict::Duplicate { base_offset, last_offset } =
+            self.check_producer(&header, marker, origin)?
+        {
+            return Ok(Appended { base_offset, last_offset, log_append_time: None, duplicate: true });
+        }
+        let log_append_time = match self.config.timestamp_type {
+            TimestampType::CreateTime => None,
+            TimestampType::LogAppendTime => {
+                batch::set_append_time(batch, now)?;
+                header.max_timestamp = now;
+                Some(now)
+            }
+        };
+        header.base_offset = self.end.offset;
+        header.leader_epoch = self.leader_epoch;
+        batch::assign(batch, header.base_offset, header.leader_epoch)?;
+        self.roll_for(&header, now)?;
+        self.write(batch, &header, marker, now)?;
+        Ok(Appended {
+            base_offset: header.base_offset,
+            last_offset: header.last_offset(),
+            log_append_time,
+            duplicate: false,
+        })
+    }
 
-    /// The first batch with a record at or after `timestamp`. `None` if all are older. Not bounded by the synced offset: compare `base_offset`.
-    pub fn offset_for_timestamp(&self, timestamp: TimestampMs) -> Result<Option<BatchAt>, LogError> { let _ = timestamp; unimplemented!() }
-    /// The batch that holds the largest timestamp. `None` in an empty log.
-    pub fn max_timestamp(&self) -> Result<Option<BatchAt>, LogError> { unimplemented!() }
+    /// What the header alone shows, and what a control batch says.
+    fn validate(
+        &self,
+        batch: &[u8],
+        origin: AppendOrigin,
+    ) -> Result<(BatchHeader, Option<EndMarker>), AppendError> {
+        let view = BatchView::parse(batch)?;
+        let invalid = |what| Err(AppendError::InvalidBatch { what });
+        if view.size_bytes() != batch.len() {
+            return invalid("more than one batch in an append");
+        }
+        // The base offset is the client's business; it is assigned below.
+        let mut header = match BatchHeader::decode(batch) {
+            Ok(header) => header,
+            Err(_) => return invalid("offsets that cannot be"),
+        };
+        header.base_offset = Offset(0);
+        if i64::from(header.record_count) != i64::from(header.last_offset_delta) + 1 {
+            return invalid("the record count does not fit the last offset");
+        }
+        if header.is_control && origin == AppendOrigin::Client {
+            return invalid("clients do not write control batches");
+        }
+        if batch.len() > self.config.batch_bytes_max && origin == AppendOrigin::Client {
+            return Err(AppendError::TooLarge {
+                batch_bytes: batch.len(),
+                batch_bytes_max: self.config.batch_bytes_max,
+            });
+        }
+        if batch.len() as u64 > self.config.segment_bytes_max {
+            return Err(AppendError::LargerThanSegment {
+                batch_bytes: batch.len(),
+                segment_bytes_max: self.config.segment_bytes_max,
+            });
+        }
+        let marker = if header.is_control { recovery::end_marker(&view) } else { None };
+        Ok((header, marker))
+    }
 
-    /// Aborted transactions that overlap `[from, up_to)`.
-    pub fn aborted_txns(&self, from: Offset, up_to: Offset) -> Result<Vec<AbortedTxn>, LogError> { let _ = (from, up_to); unimplemented!() }
+    fn check_producer(
+        &self,
+        header: &BatchHeader,
+        marker: Option<EndMarker>,
+        origin: AppendOrigin,
+    ) -> Result<Verdict, AppendError> {
+        match marker {
+            Some(marker) => {
+                self.producers.check_marker(header, marker)?;
+                Ok(Verdict::Append)
+            }
+            None if header.is_control => Ok(Verdict::Append),
+            None => self.producers.check(header, origin),
+        }
+    }
 
-    /// Makes `before` the log start offset (DeleteRecords). Returns the new log start offset. Durable with the next commit.
-    pub fn delete_records(&mut self, before: Offset, now: TimestampMs) -> Result<Offset, LogError> { let _ = (before, now); unimplemented!() }
-    /// Cuts everything from `offset` on.
-    pub fn truncate(&mut self, offset: Offset) -> Result<(), LogError> { let _ = offset; unimplemented!() }
+    fn roll_for(&mut self, header: &BatchHeader, now: TimestampMs) -> Result<(), LogError> {
+        let limits = RollLimits {
+            config: &self.config,
+            segment_ms: self.config.segment_ms_of(u64::from(self.id.0)),
+            now,
+        };
+        let last_offset = header.last_offset();
+        let should_roll = self.active().should_roll(
+            header.size_bytes,
+            header.max_timestamp,
+            last_offset,
+            &limits,
+        )?;
+        if should_roll {
+            self.roll(now)?;
+        }
+        Ok(())
+    }
+
+    fn write(
+        &mut self,
+        batch: &[u8],
+        header: &BatchHeader,
+        marker: Option<EndMarker>,
+        now: TimestampMs,
+    ) -> Result<(), LogError> {
+        let interval_bytes = self.config.index_interval_bytes;
+        let shared = Arc::clone(&self.shared);
+        self.active_mut()
+            .append(batch, header, interval_bytes)
+            .map_err(|error| shared.judge(error))?;
+        self.end.offset = header.last_offset().next();
+        self.end.position += header.size_bytes;
+        self.note_producer(header, marker, now).map_err(|error| {
+            // The batch is in the file, so state and file would part.
+            self.shared.fail(&error.to_string());
+            error
+        })?;
+        self.commit.active_dirty = true;
+        self.commit.unsynced_bytes += header.size_bytes;
+        self.shared.add_appended(header.size_bytes);
+        self.list_dirty();
+        Ok(())
+    }
+
+    /// Enters an appended batch into the producer state, and an abort into the transaction index.
+    pub(crate) fn note_producer(
+        &mut self,
+        header: &BatchHeader,
+        marker: Option<EndMarker>,
+        now: TimestampMs,
+    ) -> Result<(), LogError> {
+        let Some(marker) = marker else {
+            if !header.is_control {
+                self.producers.add(header, now);
+            }
+            return Ok(());
+        };
+        let Some(ended) = self.producers.add_marker(header, marker, now) else { return Ok(()) };
+        if marker.commit {
+            return Ok(());
+        }
+        let stable = self.producers.stable_after(&ended, header.last_offset().next());
+        let aborted = AbortedTxn {
+            producer_id: ended.producer_id,
+            first_offset: ended.first_offset,
+            last_offset: ended.marker_offset,
+            last_stable_offset: stable,
+        };
+        let base = self.segment_of(ended.marker_offset).map_or(self.end.base, |found| found.base);
+        txn_index::append(&self.place, base, &aborted)?;
+        self.commit.sealed_files.push(self.place.path(base, files::TXN_INDEX));
+        let dir = self.place.dir.to_path_buf();
+        self.shared.note(|dirty| {
+            dirty.dirs.insert(dir);
+        });
+        Ok(())
+    }
+
+    fn list_dirty(&mut self) {
+        if !self.commit.listed {
+            self.commit.listed = true;
+            let id = self.id;
+            self.shared.note(|dirty| dirty.logs.push(id));
+        }
+    }
+
+    pub(crate) fn active(&self) -> &Segment {
+        self.segments.back().unwrap_or_else(|| unreachable!("a log has an active segment"))
+    }
+
+    pub(crate) fn active_mut(&mut self) -> &mut Segment {
+        self.segments.back_mut().unwrap_or_else(|| unreachable!("a log has an active segment"))
+    }
+
+    /// The segment that holds `offset`, or would.
+    pub(crate) fn segment_of(&self, offset: Offset) -> Option<&Segment> {
+        let count = self.segments.partition_point(|segment| segment.base <= offset);
+        self.segments.get(count.checked_sub(1)?)
+    }
+
+    /// Seals the active segment and begins a new one at the log end.
+    ///
+    /// On an error the old segment goes on; what was made of the new one is overwritten later.
+    pub(crate) fn roll(&mut self, now: TimestampMs) -> Result<(), LogError> {
+        let base = self.end.offset;
+        debug_assert!(self.active().base < base, "an empty segment is not rolled");
+        let shared = Arc::clone(&self.shared);
+        let next = self.prepare_roll(base, now).map_err(|error| shared.judge(error))?;
+        let sealed = self.active_mut();
+        let file = Arc::clone(sealed.active_file()?);
+        sealed.close_file();
+        let indexes = [sealed.offsets.file().path(), sealed.times.file().path()];
+        if std::mem::take(&mut self.commit.active_dirty) {
+            self.commit.sealed.push(file);
+        }
+        self.commit.sealed_files.extend(indexes);
+        self.segments.push_back(next);
+        self.end = LogPosition { offset: base, base, position: 0 };
+        let dir = self.place.dir.to_path_buf();
+        self.shared.note(|dirty| {
+            dirty.dirs.insert(dir);
+        });
+        self.list_dirty();
+        Ok(())
+    }
+
+    fn prepare_roll(&mut self, base: Offset, now: TimestampMs) -> Result<Segment, LogError> {
+        self.active_mut().seal()?;
+        self.write_snapshot()?;
+        Segment::create(&self.place, base, now)
+    }
+
+    /// Writes the producer snapshot at the log end. Not synced.
+    pub(crate) fn write_snapshot(&mut self) -> Result<(), LogError> {
+        let write = self.snapshot_write()?;
+        let path = self.place.path(self.end.offset, files::SNAPSHOT);
+        write
+            .file
+            .write_at(&write.bytes, write.position)
+            .map_err(|error| LogError::io("write", &path, error))?;
+        self.commit.sealed_files.push(path);
+        self.note_snapshot(self.end.offset);
+        Ok(())
+    }
+
+    fn snapshot_write(&self) -> Result<PendingWrite, LogError> {
+        let path = self.place.path(self.end.offset, files::SNAPSHOT);
+        let file = self.place.open(&path, OpenMode::Truncate)?;
+        Ok(PendingWrite { file, position: 0, bytes: producer_state::encode(&self.producers) })
+    }
+
+    fn note_snapshot(&mut self, offset: Offset) {
+        if self.snapshots.last() != Some(&offset) {
+            self.snapshots.push(offset);
+        }
+    }
+
+    /// Deletes all records below `before` (DeleteRecords). Returns the log start offset.
+    ///
+    /// Readers see it at once. It is durable with the next commit.
+    ///
+    /// # Errors
+    /// [`LogError::OffsetOutOfRange`] beyond the synced offset.
+    pub fn delete_records(
+        &mut self,
+        before: Offset,
+        now: TimestampMs,
+    ) -> Result<Offset, LogError> {
+        self.shared.check()?;
+        if before > self.synced.offset || before < Offset(0) {
+            return Err(self.out_of_range(before));
+        }
+        if before > self.log_start {
+            self.move_log_start(before);
+            self.delete_segments_below_start(now)?;
+        }
+        Ok(self.log_start)
+    }
+
+    pub(crate) fn move_log_start(&mut self, start: Offset) {
+        debug_assert!(start >= self.log_start && start <= self.end.offset, "log start moves on");
+        self.log_start = start;
+        self.epochs.truncate_from_start(start);
+        self.epochs_changed = true;
+        self.shared.note(|dirty| dirty.offsets = true);
+    }
+
+    /// Cuts everything from `offset` on. A batch that holds `offset` goes as a whole.
+    ///
+    /// No commit may be running that was begun before, or its offsets are not taken in.
+    ///
+    /// # Errors
+    /// If files cannot be cut; the directory is then offline.
+    pub fn truncate(&mut self, offset: Offset) -> Result<(), LogError> {
+        self.shared.check()?;
+        if offset >= self.end.offset {
+            return Ok(());
+        }
+        let shared = Arc::clone(&self.shared);
+        self.cut_from(offset.max(self.log_start)).map_err(|error| {
+            shared.fail(&error.to_string());
+            error
+        })
+    }
+
+    fn cut_from(&mut self, offset: Offset) -> Result<(), LogError> {
+        while self.segments.len() > 1 && self.active().base >= offset {
+            if let Some(segment) = self.segments.pop_back() {
+                self.remove_segment_files(segment.base)?;
+            }
+        }
+        let segment = self.active_mut();
+        let cut = segment.locate(offset)?.map(|found| (found.header.base_offset, found.position));
+        let (base, size_bytes) = (segment.base, segment.size_bytes);
+        let (next, position) = cut.unwrap_or((offset, size_bytes));
+        segment.truncate(next, position)?;
+        self.end = LogPosition { offset: next, base, position };
+        txn_index::truncate(&self.place, base, next)?;
+        self.epochs.truncate_from_end(next);
+        self.epochs.assign(self.leader_epoch, next);
+        self.epochs_changed = true;
+        if self.synced.offset > next {
+            self.synced = self.end;
+        }
+        self.recovery_point = self.recovery_point.min(next);
+        self.commit.generation += 1;
+        self.commit.active_dirty = true;
+        self.clear_hints();
+        self.list_dirty();
+        recovery::reload_producers(self)
+    }
+
+    fn remove_segment_files(&mut self, base: Offset) -> Result<(), LogError> {
+        let suffixes = [files::LOG, files::OFFSET_INDEX, files::TIME_INDEX, files::TXN_INDEX];
+        for suffix in suffixes {
+            let path = self.place.path(base, suffix);
+            match self.place.disk.remove(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(LogError::io("remove", path, error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// What a commit that begins now must sync. `None` if nothing was appended.
+    pub(crate) fn take_commit_work(&mut self) -> Result<CommitWork, LogError> {
+        self.commit.listed = false;
+        let mut files = std::mem::take(&mut self.commit.sealed);
+        if std::mem::take(&mut self.commit.active_dirty) {
+            files.push(Arc::clone(self.active().active_file()?));
+        }
+        Ok(CommitWork {
+            files,
+            end: self.end,
+            generation: self.commit.generation,
+            bytes: std::mem::take(&mut self.commit.unsynced_bytes),
+        })
+    }
+
+    /// Notes that all below `end` is on disk. Returns whether the synced offset moved.
+    pub(crate) fn set_synced(&mut self, end: LogPosition, generation: u64) -> bool {
+        if generation != self.commit.generation || end.offset <= self.synced.offset {
+            return false;
+        }
+        debug_assert!(end.offset <= self.end.offset, "synced beyond the log end");
+        self.synced = end;
+        self.producers.set_synced(end.offset);
+        true
+    }
+
+    /// Whether a checkpoint would shorten recovery.
+    pub(crate) fn needs_checkpoint(&self) -> bool {
+        self.recovery_point < self.end.offset || self.epochs_changed
+    }
+
+    /// What a checkpoint that begins now must write and sync, beside the commit of this log.
+    ///
+    /// All files are opened here, under the lock: by the time they are written another log may have
+    /// this one's name.
+    pub(crate) fn take_checkpoint_work(&mut self) -> Result<CheckpointWork, LogError> {
+        let active = self.active();
+        let done = CheckpointDone {
+            end: self.end,
+            generation: self.commit.generation,
+            base: active.base,
+            offsets_written: active.offsets.len(),
+            times_written: active.times.len(),
+        };
+        let mut writes = vec![active.offsets.pending()?, active.times.pending()?];
+        let (epochs_path, epochs) = self.epochs_file();
+        let mut rename = None;
+        if self.epochs_changed {
+            let temporary = epochs_path.with_extension("tmp");
+            let file = self.place.open(&temporary, OpenMode::Truncate)?;
+            writes.push(PendingWrite { file, position: 0, bytes: epochs });
+            rename = Some((temporary, epochs_path));
+        }
+        let mut remove = Vec::new();
+        if self.snapshots.last() != Some(&self.end.offset) {
+            writes.push(self.snapshot_write()?);
+            remove = self.stray_snapshots();
+            self.note_snapshot(self.end.offset);
+        }
+        self.epochs_changed = false;
+        let files = std::mem::take(&mut self.commit.sealed_files);
+        Ok(CheckpointWork { dir: Arc::clone(&self.place.dir), writes, files, rename, remove, done })
+    }
+
+    /// Takes a checkpoint back that found no room, so that the next one does it.
+    pub(crate) fn restore_checkpoint(&mut self, work: CheckpointWork) {
+        self.commit.sealed_files.extend(work.files);
+        self.epochs_changed |= work.rename.is_some();
+        self.snapshots.retain(|offset| *offset != work.done.end.offset);
+    }
+
+    /// Takes out of the list the snapshots that stand at no segment's base, as Kafka does.
+    fn stray_snapshots(&mut self) -> Vec<PathBuf> {
+        let segments = &self.segments;
+        let at_base = |offset: &Offset| {
+            segments.binary_search_by_key(offset, |segment| segment.base).is_ok()
+        };
+        let (kept, stray): (Vec<Offset>, Vec<Offset>) =
+            std::mem::take(&mut self.snapshots).into_iter().partition(at_base);
+        self.snapshots = kept;
+        stray.into_iter().map(|offset| self.place.path(offset, files::SNAPSHOT)).collect()
+    }
+
+    pub(crate) fn epochs_file(&self) -> (PathBuf, Vec<u8>) {
+        let path = self.place.dir.join(files::LEADER_EPOCHS);
+        (path, crate::checkpoint::encode_epochs(self.epochs.entries()))
+    }
+
+    /// Notes that a checkpoint is on disk.
+    pub(crate) fn set_checkpoint(&mut self, done: &CheckpointDone) {
+        if done.generation != self.commit.generation {
+            return;
+        }
+        self.recovery_point = self.recovery_point.max(done.end.offset);
+        let active = self.active_mut();
+        if active.base == done.base {
+            active.offsets.file().set_written(done.offsets_written);
+            active.times.file().set_written(done.times_written);
+        }
+    }
+
+    /// Builds indexes again that were found to lie while reading.
+    pub(crate) fn repair_indexes(&mut self) -> Result<usize, LogError> {
+        let interval_bytes = self.config.index_interval_bytes;
+        let mut rebuilt = 0;
+        for segment in self.segments.iter_mut().filter(|segment| segment.index_is_bad()) {
+            segment.rebuild_indexes(interval_bytes)?;
+            rebuilt += 1;
+        }
+        Ok(rebuilt)
+    }
+
+    pub(crate) fn out_of_range(&self, offset: Offset) -> LogError {
+        LogError::OffsetOutOfRange {
+            offset,
+            log_start_offset: self.log_start,
+            log_end_offset: self.end.offset,
+        }
+    }
 
     /// The topic.
     #[must_use]
-    pub fn topic(&self) -> &str { unimplemented!() }
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+
     /// The partition.
     #[must_use]
-    pub fn partition(&self) -> PartitionId { unimplemented!() }
-    /// The id of the topic; ZERO when the directory has no `partition.metadata`.
+    pub const fn partition(&self) -> PartitionId {
+        self.partition
+    }
+
+    /// The id of the topic; zero if the directory has no `partition.metadata`.
     #[must_use]
-    pub fn topic_id(&self) -> Uuid { unimplemented!() }
+    pub const fn topic_id(&self) -> Uuid {
+        self.topic_id
+    }
+
     /// The first offset that is kept.
     #[must_use]
-    pub fn log_start_offset(&self) -> Offset { unimplemented!() }
+    pub const fn log_start_offset(&self) -> Offset {
+        self.log_start
+    }
+
     /// One past the last offset.
     #[must_use]
-    pub fn log_end_offset(&self) -> Offset { unimplemented!() }
+    pub const fn log_end_offset(&self) -> Offset {
+        self.end.offset
+    }
+
     /// One past the last offset that is on disk: the high watermark of a single node.
     #[must_use]
-    pub fn synced_offset(&self) -> Offset { unimplemented!() }
-    /// The first offset that is not decided or not synced: what `read_committed` may read up to.
+    pub const fn synced_offset(&self) -> Offset {
+        self.synced.offset
+    }
+
+    /// The first offset that is not decided or not on disk: what `read_committed` reads up to.
     #[must_use]
-    pub fn last_stable_offset(&self) -> Offset { unimplemented!() }
-    /// The epoch given to new batches.
+    pub fn last_stable_offset(&self) -> Offset {
+        let unstable = self.producers.first_unstable().unwrap_or(self.synced.offset);
+        unstable.min(self.synced.offset).max(self.log_start)
+    }
+
+    /// The epoch given to new batches. It rises with each unclean start.
     #[must_use]
-    pub fn leader_epoch(&self) -> LeaderEpoch { unimplemented!() }
-    /// The epoch `offset` was written under.
+    pub const fn leader_epoch(&self) -> LeaderEpoch {
+        self.leader_epoch
+    }
+
+    /// The epoch an offset was, or would be, written under.
     #[must_use]
-    pub fn epoch_for_offset(&self, offset: Offset) -> Option<LeaderEpoch> { let _ = offset; unimplemented!() }
-    /// OffsetForLeaderEpoch: the largest epoch <= `epoch` and where it ends. `None` = undefined (-1, -1).
+    pub fn epoch_for_offset(&self, offset: Offset) -> Option<LeaderEpoch> {
+        self.epochs.epoch_of(offset)
+    }
+
+    /// The largest epoch up to `epoch`, and the offset where it ends (OffsetForLeaderEpoch). `None`
+    /// if `epoch` is later than any that is known; Kafka answers −1 and −1.
     #[must_use]
-    pub fn end_offset_for_epoch(&self, epoch: LeaderEpoch) -> Option<(LeaderEpoch, Offset)> { let _ = epoch; unimplemented!() }
+    pub fn end_offset_for_epoch(&self, epoch: LeaderEpoch) -> Option<(LeaderEpoch, Offset)> {
+        self.epochs.end_of(epoch, self.end.offset)
+    }
+
     /// Bytes in all segments.
     #[must_use]
-    pub fn size_bytes(&self) -> u64 { unimplemented!() }
-    /// Number of segments.
+    pub fn size_bytes(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.size_bytes).sum()
+    }
+
+    /// How many segments there are.
     #[must_use]
-    pub fn segment_count(&self) -> usize { unimplemented!() }
+    pub fn segment_count(&self) -> usize {
+        self.segments.len()
+    }
+
+    /// How many idempotent producers are remembered.
+    #[must_use]
+    pub fn producer_count(&self) -> usize {
+        self.producers.len()
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.place.dir
+    }
+
     /// The settings.
     #[must_use]
-    pub fn config(&self) -> &LogConfig { unimplemented!() }
-    /// Changes the settings; they hold from the next append, roll and retention check on.
-    pub fn set_config(&mut self, config: LogConfig) { let _ = config; unimplemented!() }
+    pub const fn config(&self) -> &LogConfig {
+        &self.config
+    }
+
+    /// Changes the settings. They hold from the next append, roll and retention check on.
+    pub fn set_config(&mut self, config: LogConfig) {
+        self.config = config;
+    }
 }

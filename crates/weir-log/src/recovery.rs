@@ -1,30 +1,58 @@
-//! What an unclean stop leaves, and what is done about it.
+//! Opening a log, and what is done about what an unclean stop leaves.
+//!
+//! After a clean stop nothing is scanned: sizes of files, one index entry, and the few headers behind
+//! it say where the log ends. After any other, everything from the recovery point on is read and its
+//! CRC checked:
+//!
+//! - A *torn tail*, that is bytes at the end that are no valid batch, with no valid batch behind them,
+//!   is what a crash leaves of appends that nobody was told of. It is cut.
+//! - *Damage* is a bad batch with valid ones behind it, or a hole between segments. It may be the
+//!   disk's fault, so it is reported, and all bytes from there on are kept in files beside the
+//!   segments (`<segment>.log.damaged-<position>`) before they are cut.
+//!
+//! Indexes and producer state of what was read are built again. Then the log is synced, as what a
+//! killed process left in the page cache is not on disk yet, and the leader epoch is raised, so that
+//! clients notice that offsets above the cut have been given anew (KIP-320).
+
+mod open;
+mod scan;
+
 use std::path::PathBuf;
 
+use weir_protocol::batch::BatchView;
 use weir_protocol::Offset;
+
+use crate::error::LogError;
+use crate::header::HeaderWalk;
+use crate::log::Log;
+use crate::producer_state::{self, EndMarker, ProducerStates};
+
+pub(crate) use open::{open_log, OpenRequest};
 
 /// What opening a directory found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RecoveryReport {
-    /// The last stop was clean: nothing was scanned.
+    /// The last stop was clean, so nothing had to be scanned.
     pub clean: bool,
     /// Logs in the directory.
     pub logs: usize,
     /// Logs of which something was scanned.
     pub logs_recovered: usize,
-    /// Bytes scanned.
+    /// Bytes that were scanned.
     pub bytes_scanned: u64,
-    /// Records cut off with torn tails and damage (as far as headers tell).
+    /// Records that were cut, torn tails and damage together, as far as their headers can be read.
     pub records_cut: u64,
-    /// Bytes cut off.
+    /// Bytes that were cut, torn tails and damage together.
     pub bytes_cut: u64,
-    /// Indexes rebuilt.
+    /// Segments whose indexes were missing or bad and have been built again.
     pub indexes_rebuilt: usize,
-    /// Damage that is no torn tail. Its bytes were kept aside.
+    /// What is no torn tail. Its bytes are kept.
     pub damage: Vec<Damage>,
+    /// Files beside the segments that could not be understood and were made anew.
+    pub bad_files: Vec<String>,
 }
 
-/// Bytes inside a log that are no valid batch though valid batches follow.
+/// Bytes in a log that are no valid batch, though valid ones follow.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Damage {
     /// The topic.
@@ -37,10 +65,111 @@ pub struct Damage {
     pub position: u64,
     /// The offset that should be there.
     pub offset: Offset,
-    /// Bytes from there to the end, which were cut and kept.
+    /// Bytes from there to the end of the log that were cut and kept. 0 if nothing was cut, as the
+    /// damage lies before the recovery point; reading there fails.
     pub bytes_cut: u64,
-    /// Where they are now.
+    /// Where the first of them are now.
     pub kept_in: PathBuf,
     /// What is wrong.
     pub what: String,
+}
+
+impl RecoveryReport {
+    pub(crate) fn add(&mut self, one: Self) {
+        self.logs += one.logs;
+        self.logs_recovered += one.logs_recovered;
+        self.bytes_scanned += one.bytes_scanned;
+        self.records_cut += one.records_cut;
+        self.bytes_cut += one.bytes_cut;
+        self.indexes_rebuilt += one.indexes_rebuilt;
+        self.damage.extend(one.damage);
+        self.bad_files.extend(one.bad_files);
+    }
+}
+
+/// What a control batch says: the end of a transaction, or something this version does not know.
+pub(crate) fn end_marker(batch: &BatchView<'_>) -> Option<EndMarker> {
+    // A control batch is never compressed and holds one record of a few bytes.
+    const CONTROL_BYTES_MAX: usize = 4096;
+    let record = batch.records(CONTROL_BYTES_MAX).ok()?.next()?.ok()?;
+    let key = record.key?;
+    let value = record.value?;
+    let kind = i16::from_be_bytes([*key.get(2)?, *key.get(3)?]);
+    let epoch = value.get(2..6)?.first_chunk().copied()?;
+    match kind {
+        0 | 1 => Some(EndMarker {
+            commit: kind == 1,
+            coordinator_epoch: i32::from_be_bytes(epoch),
+        }),
+        _ => None,
+    }
+}
+
+/// Makes the producer state that of the log end: the latest good snapshot, and what was appended
+/// after it. Snapshots beyond the log end are dropped.
+pub(crate) fn reload_producers(log: &mut Log) -> Result<(), LogError> {
+    let end = log.end.offset;
+    let (states, from) = load_snapshot(log, end)?;
+    log.producers = states;
+    replay(log, from, end)?;
+    log.producers.set_synced(log.synced.offset);
+    Ok(())
+}
+
+/// The latest good snapshot not beyond `up_to`, and the offset it stands for. Later ones and bad ones
+/// are removed: they say nothing about this log.
+pub(crate) fn load_snapshot(
+    log: &mut Log,
+    up_to: Offset,
+) -> Result<(ProducerStates, Offset), LogError> {
+    while let Some(offset) = log.snapshots.last().copied() {
+        let path = log.place.path(offset, crate::files::SNAPSHOT);
+        if offset <= up_to {
+            let bytes = crate::disk::read_all(&*log.place.disk, &path)
+                .map_err(|error| LogError::io("read", &path, error))?;
+            if let Ok(states) = producer_state::decode(&bytes) {
+                return Ok((states, offset));
+            }
+        }
+        log.place.disk.remove(&path).map_err(|error| LogError::io("remove", &path, error))?;
+        log.snapshots.pop();
+    }
+    let first = log.segments.front().map_or(Offset(0), |segment| segment.base);
+    Ok((ProducerStates::default(), first))
+}
+
+/// Enters the batches of `[from, to)` into the producer state, reading headers only.
+pub(crate) fn replay(log: &mut Log, from: Offset, to: Offset) -> Result<(), LogError> {
+    if from >= to {
+        return Ok(());
+    }
+    let mut producers = std::mem::take(&mut log.producers);
+    let first = log.segments.partition_point(|segment| segment.base <= from).saturating_sub(1);
+    for segment in log.segments.iter().skip(first).take_while(|segment| segment.base < to) {
+        let Some(start) = segment.locate(from)? else { continue };
+        let path = segment.path();
+        let file = segment.reader()?;
+        let mut walk = HeaderWalk::new(&*file, &path, start.position, segment.size_bytes);
+        while let Some((position, header)) = walk.next()? {
+            if header.base_offset >= to {
+                break;
+            }
+            if header.base_offset < from || header.producer_id.get() < 0 {
+                continue;
+            }
+            if !header.is_control {
+                producers.add(&header, log.opened);
+                continue;
+            }
+            let mut bytes = vec![0; usize::try_from(header.size_bytes).unwrap_or(0)];
+            crate::disk::read_exact_at(&*file, &mut bytes, position)
+                .map_err(|error| LogError::io("read", &path, error))?;
+            let marker = BatchView::parse(&bytes).ok().and_then(|batch| end_marker(&batch));
+            if let Some(marker) = marker {
+                producers.add_marker(&header, marker, log.opened);
+            }
+        }
+    }
+    log.producers = producers;
+    Ok(())
 }

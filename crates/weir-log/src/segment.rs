@@ -236,6 +236,12 @@ impl Segment {
         }
     }
 
+    /// How old its youngest record is. Without timestamps: how long this process knows it.
+    pub(crate) fn age_ms(&self, now: TimestampMs) -> Result<i64, LogError> {
+        let latest = self.latest()?.timestamp;
+        Ok(now.since(if latest >= TimestampMs(0) { latest } else { self.created }))
+    }
+
     /// Makes the indexes complete on file, with the last entry of the time index. Not synced.
     pub(crate) fn seal(&mut self) -> Result<(), LogError> {
         let latest = self.load_latest()?;
@@ -307,7 +313,12 @@ impl Segment {
         from: Offset,
     ) -> Result<Option<Located>, LogError> {
         // The entry says: up to that offset nothing is later than its time.
-        let before = self.times.lookup(timestamp.plus_ms(-1))?.map_or(self.base, |entry| entry.offset);
+        let before = match self.times.lookup(timestamp.plus_ms(-1)) {
+            Ok(entry) => entry.map_or(self.base, |entry| entry.offset),
+            // A missing or short index costs time, not data.
+            Err(LogError::Io { .. }) => self.base,
+            Err(error) => return Err(error),
+        };
         let Some(start) = self.locate(before.max(from))? else { return Ok(None) };
         let path = self.path();
         let file = self.reader()?;
@@ -402,6 +413,9 @@ impl Segment {
         let count = self.times.valid_prefix(offset).unwrap_or(0);
         self.times.file().truncate(count)?;
         self.latest = None;
+        // From here on an append needs no reads, so that nothing can fail between file and indexes.
+        self.offsets.file().load_last()?;
+        self.times.file().load_last()?;
         self.index_is_bad.store(false, Ordering::Relaxed);
         let from = self.offsets.last()?.map_or(0, |entry| entry.position);
         self.bytes_since_index_entry = position - from.min(position);
@@ -415,6 +429,7 @@ impl Segment {
             .set_len(position)
             .map_err(|error| LogError::io("truncate", path, error))?;
         self.size_bytes = position;
+        self.first_timestamp = OnceLock::new();
         self.cut_indexes(offset, position)
     }
 

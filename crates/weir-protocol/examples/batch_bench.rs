@@ -7,6 +7,7 @@
 
 use std::collections::VecDeque;
 use std::hint::black_box;
+use std::sync::mpsc::sync_channel;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -16,7 +17,6 @@ use weir_protocol::types::{LeaderEpoch, Offset, TimestampMs};
 
 const RECORDS: usize = 5_000;
 const VALUE_BYTES: usize = 200;
-const IN_FLIGHT: usize = 8;
 const ROUNDS_DEFAULT: usize = 201;
 const INFLATE_BYTES_MAX: usize = 64 << 20;
 const NOW: TimestampMs = TimestampMs(1_790_000_000_000);
@@ -86,23 +86,6 @@ fn building(rounds: usize, values: &[Vec<u8>]) {
         }
         black_box(builder.build());
     });
-    // As a producer holds batches until they are acked.
-    let mut in_flight = VecDeque::new();
-    measure("append, build, crc; 8 in flight", rounds, || {
-        in_flight.push_back(fill(&mut builder, values, &[]));
-        if in_flight.len() > IN_FLIGHT {
-            in_flight.pop_front();
-        }
-    });
-    in_flight.clear();
-    measure("the same without a pool", rounds, || {
-        let mut builder = BatchBuilder::with_pool(Codec::None, &BatchPool::new(0));
-        in_flight.push_back(fill(&mut builder, values, &[]));
-        if in_flight.len() > IN_FLIGHT {
-            in_flight.pop_front();
-        }
-    });
-    in_flight.clear();
     measure("append without build", rounds, || {
         for value in values {
             builder.append(NOW, Some(b"dev-100001234"), Some(value), &[]);
@@ -112,10 +95,61 @@ fn building(rounds: usize, values: &[Vec<u8>]) {
     });
 }
 
+/// What a pool is worth: a builder per batch, records spread over partitions, and another thread that
+/// drops the batches some time later, as answers do.
+fn pooling(codec: Codec, per_batch: usize, pool: &BatchPool) -> f64 {
+    const PARTITIONS: usize = 12;
+    const IN_FLIGHT: usize = 8;
+    const TOTAL: usize = 1_000_000;
+    let (sender, receiver) = sync_channel::<Bytes>(IN_FLIGHT);
+    let dropper = std::thread::spawn(move || {
+        let mut unanswered = VecDeque::new();
+        for batch in receiver {
+            unanswered.push_back(batch);
+            if unanswered.len() > IN_FLIGHT {
+                unanswered.pop_front();
+            }
+        }
+    });
+    let value = [b'x'; VALUE_BYTES];
+    let new_builder = || BatchBuilder::with_pool(codec, pool);
+    let mut builders: Vec<BatchBuilder> = (0..PARTITIONS).map(|_| new_builder()).collect();
+    let start = Instant::now();
+    for index in 0..TOTAL {
+        let builder = &mut builders[index % PARTITIONS];
+        builder.append(NOW, Some(b"dev-100001234"), Some(&value), &[]);
+        if builder.count() == per_batch {
+            let mut full = std::mem::replace(builder, new_builder());
+            sender.send(full.build()).unwrap();
+        }
+    }
+    let nanos = start.elapsed().as_nanos() as f64 / TOTAL as f64;
+    drop(sender);
+    dropper.join().unwrap();
+    nanos
+}
+
+/// Alternates, so that both see the same neighbours.
+fn compare_pools() {
+    for (codec, per_batch) in [(Codec::None, RECORDS), (Codec::None, 70), (Codec::Zstd, 70)] {
+        let runs = (0..5).map(|_| {
+            let with = pooling(codec, per_batch, &BatchPool::new(64 << 20));
+            (with, pooling(codec, per_batch, &BatchPool::new(0)))
+        });
+        let (mut with, mut without): (Vec<f64>, Vec<f64>) = runs.unzip();
+        with.sort_unstable_by(f64::total_cmp);
+        without.sort_unstable_by(f64::total_cmp);
+        println!(
+            "12 partitions, {codec}, {per_batch} per batch: {:.1} ns/record with a pool, {:.1} without",
+            with[2], without[2]
+        );
+    }
+}
+
 fn reading(rounds: usize, batch: &Bytes) {
     let view = BatchView::parse_shared(batch).unwrap();
     measure("verify_crc", rounds, || black_box(view).verify_crc().unwrap());
-    measure("validate_for_produce, assign", rounds, || {
+    measure("validate_for_produce", rounds, || {
         black_box(batch::validate_for_produce(black_box(batch), 9).unwrap());
     });
     measure("check_records", rounds, || {
@@ -168,6 +202,7 @@ fn main() {
         batch.len()
     );
     building(rounds, &values);
+    compare_pools();
     reading(rounds, &batch);
     compressing(rounds, &values);
 }

@@ -73,7 +73,7 @@ fn drain(manager: &mut TrafficManager<[u64; 8]>, outcomes: &[Outcome], now: Nano
 
 fn admission() {
     let mut manager = manager(TrafficConfig::default());
-    let outcomes = vec![Outcome::Delivered; 100];
+    let outcomes = [Outcome::Delivered; 100];
     let (mut chunks, mut allocations) = (Vec::new(), 0);
     let (origin, mut n) = (Instant::now(), 0);
     for _ in 0..400 {
@@ -109,7 +109,7 @@ fn admission() {
 
 fn throughput(name: &str, config: TrafficConfig, in_flight: usize) {
     let mut manager = manager(config);
-    let outcomes = vec![Outcome::Delivered; 100];
+    let outcomes = [Outcome::Delivered; 100];
     let rounds = 600_u64;
     let per_round = 9_000;
     let before = ALLOCATIONS.load(Ordering::Relaxed);

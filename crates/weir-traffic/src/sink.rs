@@ -105,12 +105,18 @@ impl ProducerSink {
         // Topics that are not to be had now. The key of an event includes its topic, so all later ones
         // of the same key fail with it.
         let mut away: Vec<(&str, String)> = Vec::new();
+        // The event that was waited for last: a topic that is ready and then is not must not be asked
+        // for in a circle.
+        let mut waited_at = None;
         while let Some(rest) = batch.get(progress.len()..).filter(|rest| !rest.is_empty()) {
             let stopped =
                 self.producer.send_batch(|appender| append(appender, rest, &away, &mut progress)).0;
             let (Some(error), Some(event)) = (stopped, batch.get(progress.len())) else { continue };
+            let again = waited_at.replace(progress.len()) == Some(progress.len());
             let waited = match error {
-                ProduceError::TopicNotReady { .. } => self.producer.ready(&event.topic).await,
+                ProduceError::TopicNotReady { .. } if !again => {
+                    self.producer.ready(&event.topic).await
+                }
                 ProduceError::BufferFull { .. } => self.producer.wait_for_room().await,
                 other => Err(other),
             };

@@ -1,1 +1,8 @@
-//! Tests of the public behaviour, one binary for the crate.
+//! Tests of the public behaviour against a small scripted broker in memory, in virtual time.
+
+mod connection;
+mod consumer;
+mod fake;
+mod lifecycle;
+mod order;
+mod producer;

@@ -77,9 +77,16 @@ impl Grid {
         builder.finish(rows)
     }
 
-    /// Calls `hit` for each polygon that holds the point, with its zone.
+    /// Calls `hit` for each polygon that holds the point and whose zone `wants` it.
+    ///
+    /// `wants` (the altitude) is asked before edges are walked: it is the cheaper of the two.
     #[inline]
-    pub(super) fn visit(&self, point: Point, mut hit: impl FnMut(u32)) {
+    pub(super) fn visit(
+        &self,
+        point: Point,
+        wants: impl Fn(u32) -> bool,
+        mut hit: impl FnMut(u32),
+    ) {
         let east = i64::from(point.x) - i64::from(self.origin.x);
         let north = i64::from(point.y) - i64::from(self.origin.y);
         // A negative distance becomes a huge column, so one comparison covers both sides.
@@ -90,16 +97,22 @@ impl Grid {
         let cell = row as usize * self.columns as usize + column as usize;
         let (from, to) = (self.cells[cell], self.cells[cell + 1]);
         for zone in &self.inside[from.inside as usize..to.inside as usize] {
-            hit(*zone);
+            if wants(*zone) {
+                hit(*zone);
+            }
         }
         let corner_x = i64::from(self.origin.x) + ((column as i64) << self.shift);
         let corner_y = i64::from(self.origin.y) + ((row as i64) << self.shift);
         for at in from.border as usize..to.border as usize {
             let (entry, next) = (self.border[at], self.border[at + 1]);
+            let zone = entry.zone & !CORNER_INSIDE;
+            if !wants(zone) {
+                continue;
+            }
             let edges = &self.edges[entry.edges as usize..next.edges as usize];
             let corner_inside = entry.zone & CORNER_INSIDE != 0;
             if walk(edges, corner_inside, corner_x, corner_y, point) {
-                hit(entry.zone & !CORNER_INSIDE);
+                hit(zone);
             }
         }
     }
@@ -237,8 +250,7 @@ impl Builder {
                 let (p, q) = (x_at(south), x_at(north));
                 (p.min(q), p.max(q))
             };
-            // `x_at` rounds down, so the true crossing may be up to one unit further east.
-            let to = to.saturating_add(1).min(east);
+            // `x_at` rounds down; cells begin at whole units, so the column is the right one all the same.
             for column in self.column(from.max(west))..=self.column(to) {
                 touched.push((row * self.columns + column, edge));
             }

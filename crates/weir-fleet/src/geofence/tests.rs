@@ -139,7 +139,7 @@ fn agree(rings: &[Vec<(i32, i32)>], points: impl IntoIterator<Item = Point>) {
     let set = ZoneSet::build(zones, polygons, 20_000);
     for point in points {
         let mut by_index = Vec::new();
-        set.grid.visit(point, |zone| by_index.push(zone));
+        set.grid.visit(point, |_| true, |zone| by_index.push(zone));
         by_index.sort_unstable();
         let by_loop: Vec<u32> = set
             .polygons

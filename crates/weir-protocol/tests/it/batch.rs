@@ -1,6 +1,8 @@
 //! Record batches: against a model, against Java's bytes, against the crate kafka-protocol, and against
 //! damage.
 
+#![allow(clippy::unwrap_used)] // In helpers of tests too, not only in the tests.
+
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::indexmap::IndexMap;
 use kafka_protocol::protocol::StrBytes;
@@ -578,7 +580,7 @@ fn damage_of_the_records_has_a_name() {
     check(&[1, 0, 0, 0, 1, 1, 0], length(-1, 6));
     check(&[10, 0, 0, 0, 1, 1, 0], RecordError::End);
     check(&[14, 0, 0, 0, 1, 1, 0, 0], RecordError::Trailing { left_bytes: 1 });
-    check(&[12, 0, 0, 0, 4, 1, 0], length(2, 2));
+    check(&[12, 0, 0, 0, 6, 1, 0], length(3, 2));
     check(&[12, 0, 0, 0, 3, 1, 0], length(-2, 2));
     check(&[12, 0, 0, 0, 1, 1, 2], length(1, 0));
     check(&[12, 0, 0, 0, 1, 1, 1], length(-1, 0));

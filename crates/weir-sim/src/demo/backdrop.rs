@@ -113,7 +113,8 @@ impl Backdrop {
             }
         }
         for (at, device) in self.sensors.iter_mut().enumerate() {
-            if (self.ticks + at as u64) % SENSOR_TICKS == 0 {
+            let slot = (self.ticks + at as u64) % SENSOR_TICKS;
+            if slot == 0 {
                 device.read(at as i64 * 12, writer);
             }
         }

@@ -248,7 +248,8 @@ impl Drone {
         let reached = self.advance(target);
         let Some(mission) = &mut self.mission else { return };
         if !reached {
-            if (self.ticks + u64::from(self.id)) % PROGRESS_TICKS == 0 {
+            let slot = (self.ticks + u64::from(self.id)) % PROGRESS_TICKS;
+            if slot == 0 {
                 self.tell_progress(writer);
             }
             return;
@@ -487,7 +488,8 @@ impl Drone {
     fn plan(&mut self) -> Mission {
         let number = self.missions;
         self.missions += 1;
-        let points = if self.id == STRAY_DRONE && number % 3 == 0 {
+        let strays = self.id == STRAY_DRONE && matches!(number % 3, 0);
+        let points = if strays {
             STRAY_ROUTE
                 .map(|(latitude, longitude)| Spot::from_degrees(latitude, longitude))
                 .to_vec()

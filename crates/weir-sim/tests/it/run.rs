@@ -32,7 +32,7 @@ impl EventSink for Sink {
         if self.batches > self.batches_max {
             return Err(SimError::SinkClosed);
         }
-        if self.batches % 5 == 0 {
+        if matches!(self.batches % 5, 0) {
             let reason = "busy".to_owned();
             return Err(SimError::SinkRefused { events: events.len(), reason });
         }

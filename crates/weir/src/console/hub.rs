@@ -623,8 +623,9 @@ impl ConsoleHub {
         let _ = tokio::time::timeout(LOOK_AGAIN, notified).await;
     }
 
-    /// Everything newer than `cursor` whose pace allows it, and moves the cursor.
-    pub(super) fn news(&self, cursor: &mut Cursor) -> Vec<Message> {
+    /// Everything newer than `cursor` whose pace allows it, and moves the cursor. Positions only
+    /// with `positions`; they are no older for having waited.
+    pub(super) fn news(&self, cursor: &mut Cursor, positions: bool) -> Vec<Message> {
         let now_ms = (self.shared.now)();
         cursor.version = self.shared.version.load(Ordering::Acquire);
         let mut news = Vec::new();
@@ -633,7 +634,9 @@ impl ConsoleHub {
             news.push(self.hello(now_ms));
         }
         self.section_news(cursor, now_ms, &mut news);
-        news.extend(self.position_news(cursor, now_ms));
+        if positions {
+            news.extend(self.position_news(cursor, now_ms));
+        }
         if first {
             // After the positions, which name the devices.
             let trails = lock(&self.shared.fleet).trails(now_ms);

@@ -74,12 +74,12 @@ fn a_new_console_gets_everything_once_and_then_only_news() {
     hub.position(at("1"));
     hub.alert(alert("a"));
     let mut cursor = Cursor::default();
-    assert_eq!(kinds(&hub.news(&mut cursor)), ["hello", "statuses", "alerts", "positions", "trails"]);
-    assert!(hub.news(&mut cursor).is_empty());
+    assert_eq!(kinds(&hub.news(&mut cursor, true)), ["hello", "statuses", "alerts", "positions", "trails"]);
+    assert!(hub.news(&mut cursor, true).is_empty());
     hub.position(at("1"));
-    assert_eq!(kinds(&hub.news(&mut cursor)), ["positions"]);
+    assert_eq!(kinds(&hub.news(&mut cursor, true)), ["positions"]);
     time.store(2_500, Ordering::Relaxed);
-    assert_eq!(kinds(&hub.news(&mut cursor)), ["beat"]);
+    assert_eq!(kinds(&hub.news(&mut cursor, true)), ["beat"]);
 }
 
 #[test]
@@ -87,12 +87,12 @@ fn a_section_that_changes_faster_than_its_pace_is_sent_late_but_last() {
     let (hub, time) = hub_at(1_000);
     hub.alert(alert("a"));
     let mut cursor = Cursor::default();
-    hub.news(&mut cursor);
+    hub.news(&mut cursor, true);
     hub.alert(alert("b"));
     hub.alert(alert("c"));
-    assert!(hub.news(&mut cursor).is_empty(), "its pace is 200 ms");
+    assert!(hub.news(&mut cursor, true).is_empty(), "its pace is 200 ms");
     time.store(1_200, Ordering::Relaxed);
-    let news = hub.news(&mut cursor);
+    let news = hub.news(&mut cursor, true);
     let Message::Text(text) = &news[0] else { panic!("{news:?}") };
     let value: Value = serde_json::from_str(text).unwrap();
     let ids: Vec<&str> =
@@ -209,7 +209,7 @@ fn a_line_has_a_point_every_five_seconds_and_its_last_is_now() {
         time.store(10_000 + second * 1_000, Ordering::Relaxed);
         hub.topics(vec![row(second as f64)]);
     }
-    let news = hub.news(&mut Cursor::default());
+    let news = hub.news(&mut Cursor::default(), true);
     let Message::Text(hello) = &news[0] else { panic!("{news:?}") };
     let hello: Value = serde_json::from_str(hello).unwrap();
     assert_eq!(hello["topic_rates"]["t"], json!([4.0, 9.0, 11.0]));
@@ -219,7 +219,7 @@ fn a_line_has_a_point_every_five_seconds_and_its_last_is_now() {
 async fn a_change_between_looking_and_waiting_is_not_missed() {
     let (hub, _) = hub_at(0);
     let mut cursor = Cursor::default();
-    hub.news(&mut cursor);
+    hub.news(&mut cursor, true);
     hub.position(at("1"));
     // Would take 250 ms, and time out here, if only later changes counted.
     tokio::time::timeout(std::time::Duration::from_millis(200), hub.changed(&cursor)).await.unwrap();

@@ -9,6 +9,26 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Outcome, UserError};
 
 const LOCK_FILE: &str = "weir.lock";
+const ID_FILE: &str = "instance.id";
+
+/// A name of this data directory that no other has and that restarts keep. As `group.instance.id`
+/// it lets the worker take its partitions again at once after a crash, instead of waiting for the
+/// session of its dead predecessor to end (KIP-345).
+pub(super) fn instance_id(dir: &Path) -> Outcome<String> {
+    let path = dir.join(ID_FILE);
+    let failed = |error: std::io::Error| {
+        UserError::new("WEIR-0813", format!("cannot use {}", path.display())).why(error)
+    };
+    match fs::read_to_string(&path) {
+        Ok(id) if !id.trim().is_empty() => Ok(id.trim().to_owned()),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(failed(error)),
+        _ => {
+            let id = format!("weir-{}", uuid::Uuid::new_v4());
+            fs::write(&path, &id).map_err(failed)?;
+            Ok(id)
+        }
+    }
+}
 
 /// What the holder of a data directory says of itself, kept in its lock file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,6 +109,14 @@ fn taken(dir: &Path, file: &mut File) -> UserError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn instance_id_is_kept_and_differs_between_directories() {
+        let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let id = instance_id(one.path()).unwrap();
+        assert_eq!(instance_id(one.path()).unwrap(), id);
+        assert_ne!(instance_id(other.path()).unwrap(), id);
+    }
 
     #[test]
     fn second_taker_is_told_pid_and_addresses_and_the_directory_is_free_after_the_first() {

@@ -28,6 +28,7 @@ use crate::console::hub::{ConsoleHub, DeviceEvent, Position};
 use crate::error::{Outcome, UserError};
 use crate::gateway::ingest::Ingest;
 use crate::gateway::outcome::EventOutcome;
+use super::instance::instance_id;
 
 /// The topic it reads.
 pub(crate) const TOPIC: &str = "drone-events";
@@ -94,6 +95,7 @@ struct Shift {
     store: TrajectoryStore,
     handler: LocationHandler,
     group: String,
+    instance_id: String,
     session_timeout_ms: u32,
     commit_interval: Duration,
     /// Where a partition starts that the store knows nothing of.
@@ -129,6 +131,7 @@ impl Shift {
             store,
             handler,
             group,
+            instance_id: instance_id(&settings.data_dir)?,
             session_timeout_ms: u32::try_from(settings.session_timeout_ms).unwrap_or(u32::MAX),
             commit_interval: Duration::from_millis(settings.commit_interval_ms),
             first: if settings.from_earliest { OffsetSpec::Earliest } else { OffsetSpec::Latest },
@@ -200,6 +203,7 @@ impl Shift {
             tracing::debug!(%error, "the group's position stays as it is");
         }
         let mut group = GroupConfig::new(self.group.as_str());
+        group.instance_id = Some(self.instance_id.clone());
         group.session_timeout_ms = self.session_timeout_ms;
         let config = ConsumerConfig {
             group: Some(group),

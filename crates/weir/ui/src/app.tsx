@@ -86,7 +86,7 @@ function Rail() {
 function Banner() {
   const link = connection.value;
   if (link.state !== "lost") return null;
-  const age = duration(Math.max(0, second.value - link.since_ms));
+  const age = duration(Math.max(1000, second.value - link.since_ms));
   return <p class="banner" role="alert"><Mark state="critical" /> {t("banner.lost", { age, n: link.attempts })}</p>;
 }
 

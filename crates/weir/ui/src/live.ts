@@ -29,6 +29,8 @@ export function connect(): void {
     else if (fleet.read(event.data)) {
       if (fleet.frames === 1) takeCensus();
       notify();
+      // Drawn with the next frame: the server may send the one after the next.
+      requestAnimationFrame(() => next.readyState === WebSocket.OPEN && next.send("drawn"));
     }
   };
   next.onclose = () => {

@@ -33,6 +33,7 @@ Object.assign(window, {
   __weir: {
     drawn: () => Math.max(0, ...[...maps].map((map) => map.shown)),
     dense: () => [...maps].some((map) => map.dense),
+    draws: () => [...maps].reduce((sum, map) => sum + map.draws, 0),
     frames: () => fleet.frames,
     positions: () => Object.fromEntries(fleet.ids.map((id, slot) => [id, [fleet.lat[slot], fleet.lon[slot]]])),
     alerts: () => openAlerts.peek().map(({ id, kind, level, device }) => ({ id, kind, level, device })),

@@ -109,7 +109,11 @@ async function dronesMove() {
 function topCanvas(page) {
   return page.evaluate(() => {
     const canvas = document.querySelector(".map canvas:nth-of-type(2)");
-    const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+    // Read from a copy, so that the map's own canvas stays as it is.
+    const copy = Object.assign(document.createElement("canvas"), { width: canvas.width, height: canvas.height });
+    const g = copy.getContext("2d", { willReadFrequently: true });
+    g.drawImage(canvas, 0, 0);
+    const { data } = g.getImageData(0, 0, canvas.width, canvas.height);
     return Array.from({ length: Math.floor(data.length / 16) }, (_, at) => data[at * 16 + 3]);
   });
 }

@@ -17,9 +17,11 @@ const COMPRESSOR_BYTES: usize = 1 << 20;
 
 /// Buffers and compressors that batch builders share.
 ///
-/// A built batch goes out as [`Bytes`]; when the last clone is dropped, its buffer comes back here
-/// with its pages still mapped. Fresh memory for a batch of 1 MB costs as much in page faults as
-/// encoding half its records. Cloning shares the pool; its lock is taken twice per batch.
+/// A built batch goes out as [`Bytes`]; when the last clone is dropped, on whatever thread, its buffer
+/// comes back here with its pages mapped and its size grown. Measured with 12 partitions and a second
+/// thread that drops (`examples/batch_bench.rs`): batches of 1 MB cost 50 ns per record with a pool and
+/// 80 without, zstd batches of 16 kB 155 and 600. Cloning shares the pool; its lock is taken twice per
+/// batch.
 #[derive(Clone)]
 pub struct BatchPool {
     shared: Arc<Shared>,

@@ -47,6 +47,7 @@ export class MapRenderer {
   /** Devices inside the picture at the last draw. */
   shown = 0;
   dense = false;
+  draws = 0;
   private readonly base: CanvasRenderingContext2D;
   private readonly top: CanvasRenderingContext2D;
   private ratio = 1;
@@ -290,6 +291,7 @@ export class MapRenderer {
       this.drawMarks(count);
     }
     this.drawChosen();
+    this.draws += 1;
     drawn();
   }
 
@@ -456,7 +458,7 @@ export class MapRenderer {
       crowd[at] = (crowd[at] as number) + 1;
       const tint = palette[fleet.state[slot] as number] as number;
       for (let row = 0, start = py * width + px; row < side; row += 1, start += width) {
-        pixels.fill(tint, start, start + side);
+        for (let column = 0; column < side; column += 1) pixels[start + column] = tint;
       }
     }
     top.putImageData(this.image, 0, 0);

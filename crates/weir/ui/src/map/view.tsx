@@ -40,12 +40,15 @@ export function MapView({ small = false }: { small?: boolean }) {
   );
 }
 
+const LONG_DRAW_MS = 8;
+
 class Controller {
   private readonly renderer: MapRenderer;
   private readonly undo: (() => void)[] = [];
   private baseDirty = true;
   private topDirty = true;
   private scheduled = 0;
+  private rests_until = 0;
   /** Until somebody moves the map it follows the fleet. */
   private following = true;
   private fitted = 0;
@@ -117,12 +120,23 @@ class Controller {
     if (!this.scheduled) this.scheduled = requestAnimationFrame(() => this.draw());
   }
 
+  /**
+   * A draw that took long is followed by as long a rest: browsers put drawing before messages, and
+   * a map that only draws would show ever older positions.
+   */
   private draw(): void {
     this.scheduled = 0;
     if (this.renderer.width === 0) return;
+    const start = performance.now();
+    if (start < this.rests_until) {
+      this.scheduled = requestAnimationFrame(() => this.draw());
+      return;
+    }
     if (this.baseDirty) this.renderer.drawBase();
     if (this.topDirty) this.renderer.drawTop();
     this.baseDirty = this.topDirty = false;
+    const end = performance.now();
+    if (end - start > LONG_DRAW_MS) this.rests_until = end + (end - start);
   }
 
   private autoFit(): void {

@@ -1,0 +1,259 @@
+#![allow(clippy::disallowed_methods)] // Deadlines of tests that wait for a real server.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use weir_broker::{BrokerConfig, BrokerServer};
+use weir_log::{Disk, MemDisk};
+use weir_protocol::api::fetch::FetchRequest;
+use weir_protocol::api::metadata::MetadataRequest;
+use weir_protocol::api::produce::ProduceRequest;
+use weir_protocol::{frame, Clock, Request, TimestampMs};
+
+use crate::harness::{batch, create_request, fetch_request, fetched, first, produce_request};
+
+#[derive(Debug)]
+struct WallClock;
+
+impl Clock for WallClock {
+    fn now(&self) -> TimestampMs {
+        TimestampMs(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64)
+    }
+}
+
+fn config() -> BrokerConfig {
+    let mut config = crate::harness::config();
+    config.listen.set_port(0);
+    config
+}
+
+async fn start_on(disk: Arc<MemDisk>, config: BrokerConfig) -> BrokerServer {
+    BrokerServer::start_on(config, disk as Arc<dyn Disk>, Arc::new(WallClock)).await.unwrap()
+}
+
+async fn start() -> BrokerServer {
+    start_on(Arc::new(MemDisk::new()), config()).await
+}
+
+async fn connect(server: &BrokerServer) -> TcpStream {
+    TcpStream::connect(server.local_addr()).await.unwrap()
+}
+
+async fn send<R: Request>(stream: &mut (impl AsyncWrite + Unpin), id: i32, version: i16, request: &R) {
+    let frame = frame::encode_request(id, Some("t"), version, request).unwrap();
+    stream.write_all(&frame).await.unwrap();
+}
+
+async fn receive<R: Request>(stream: &mut (impl AsyncRead + Unpin), version: i16) -> (i32, R::Response) {
+    let deadline = Duration::from_secs(20);
+    let len = tokio::time::timeout(deadline, stream.read_i32()).await.expect("an answer").unwrap();
+    let mut body = vec![0; len as usize];
+    stream.read_exact(&mut body).await.unwrap();
+    frame::decode_response::<R>(Bytes::from(body), version).unwrap()
+}
+
+async fn ask<R: Request>(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    version: i16,
+    request: &R,
+) -> R::Response {
+    send(stream, 1, version, request).await;
+    receive::<R>(stream, version).await.1
+}
+
+#[tokio::test]
+async fn a_record_goes_in_and_out_over_a_socket() {
+    let server = start().await;
+    let mut stream = connect(&server).await;
+    ask(&mut stream, 7, &create_request("t", 1, &[])).await;
+    let answer = ask(&mut stream, 9, &produce_request("t", 0, -1, batch(&["a"]))).await;
+    assert_eq!(first(answer).error_code, 0);
+    let answer = ask(&mut stream, 12, &fetch_request("t", 0, 0, 5_000)).await;
+    assert_eq!(fetched(&answer), ["a"]);
+    let answer = ask(&mut stream, 12, &MetadataRequest { topics: None, ..Default::default() }).await;
+    assert_eq!(answer.brokers[0].port, i32::from(server.local_addr().port()));
+    server.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_pipe_in_memory_is_served_like_a_socket() {
+    let server = Arc::new(start().await);
+    let (mut ours, theirs) = tokio::io::duplex(64 << 10);
+    let serving = tokio::spawn({
+        let server = server.clone();
+        async move { server.serve_connection(theirs).await }
+    });
+    ask(&mut ours, 7, &create_request("t", 1, &[])).await;
+    let answer = ask(&mut ours, 9, &produce_request("t", 0, 1, batch(&["a"]))).await;
+    assert_eq!(first(answer).error_code, 0);
+    // acks=1: it is seen once it is synced, which nobody else has asked for.
+    let answer = ask(&mut ours, 12, &fetch_request("t", 0, 0, 5_000)).await;
+    assert_eq!(fetched(&answer), ["a"]);
+    drop(ours);
+    assert!(matches!(serving.await.unwrap(), weir_broker::listener::ConnectionEnd::Closed));
+}
+
+#[tokio::test]
+async fn answers_leave_in_the_order_of_their_requests() {
+    let server = start().await;
+    let mut stream = connect(&server).await;
+    ask(&mut stream, 7, &create_request("t", 1, &[])).await;
+    // The long poll holds back the two behind it, which are handled all the same.
+    send(&mut stream, 10, 12, &fetch_request("t", 0, 0, 10_000)).await;
+    send(&mut stream, 11, 9, &produce_request("t", 0, -1, batch(&["a"]))).await;
+    send(&mut stream, 12, 12, &MetadataRequest::default()).await;
+    let (id, answer) = receive::<FetchRequest>(&mut stream, 12).await;
+    assert_eq!((id, fetched(&answer)), (10, vec!["a".to_owned()]));
+    assert_eq!(receive::<ProduceRequest>(&mut stream, 9).await.0, 11);
+    assert_eq!(receive::<MetadataRequest>(&mut stream, 12).await.0, 12);
+}
+
+#[tokio::test]
+async fn many_produces_in_flight_share_commits() {
+    let server = start().await;
+    let mut stream = connect(&server).await;
+    ask(&mut stream, 7, &create_request("t", 1, &[])).await;
+    for id in 0..200 {
+        send(&mut stream, id, 9, &produce_request("t", 0, -1, batch(&["x"]))).await;
+    }
+    for expect in 0..200 {
+        let (id, answer) = receive::<ProduceRequest>(&mut stream, 9).await;
+        assert_eq!((id, first(answer).base_offset), (expect, i64::from(expect)));
+    }
+    assert_eq!(server.stats().topics[0].end_offsets, [200]);
+}
+
+#[tokio::test]
+async fn a_poll_ends_at_its_deadline() {
+    let server = start().await;
+    let mut stream = connect(&server).await;
+    ask(&mut stream, 7, &create_request("t", 1, &[])).await;
+    let begin = Instant::now();
+    let answer = ask(&mut stream, 12, &fetch_request("t", 0, 0, 300)).await;
+    assert!(fetched(&answer).is_empty());
+    let elapsed = begin.elapsed();
+    assert!(elapsed >= Duration::from_millis(290) && elapsed < Duration::from_secs(5), "{elapsed:?}");
+}
+
+#[tokio::test]
+async fn what_is_no_request_closes_its_connection_alone() {
+    let server = start().await;
+    let mut good = connect(&server).await;
+    ask(&mut good, 7, &create_request("t", 1, &[])).await;
+    for bytes in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0, 0, 0, 4, 0, 3, 0, 99], &[0xff; 64], &[0, 0, 0, 0]] {
+        let mut bad = connect(&server).await;
+        bad.write_all(bytes).await.unwrap();
+        let read = tokio::time::timeout(Duration::from_secs(10), bad.read_u8()).await.expect("the end");
+        assert!(read.is_err(), "{bytes:?}");
+    }
+    let answer = ask(&mut good, 9, &produce_request("t", 0, -1, batch(&["a"]))).await;
+    assert_eq!(first(answer).error_code, 0);
+}
+
+#[tokio::test]
+async fn an_announced_size_takes_no_memory_and_a_stall_ends() {
+    let server = start_on(
+        Arc::new(MemDisk::new()),
+        BrokerConfig { request_stall_ms_max: 200, request_bytes_total_max: 100 << 20, ..config() },
+    )
+    .await;
+    let mut liars = Vec::new();
+    for _ in 0..20 {
+        let mut liar = connect(&server).await;
+        // 100 MiB are announced by each, and hardly anything comes.
+        liar.write_all(&(100_i32 << 20).to_be_bytes()).await.unwrap();
+        liar.write_all(&[0; 100]).await.unwrap();
+        liars.push(liar);
+    }
+    let mut good = connect(&server).await;
+    ask(&mut good, 7, &create_request("t", 1, &[])).await;
+    let large = batch(&["x".repeat(500_000).as_str()]);
+    let answer = ask(&mut good, 9, &produce_request("t", 0, -1, large)).await;
+    assert_eq!(first(answer).error_code, 0);
+    for liar in &mut liars {
+        let read = tokio::time::timeout(Duration::from_secs(10), liar.read_u8()).await.expect("the end");
+        assert!(read.is_err());
+    }
+}
+
+#[tokio::test]
+async fn connections_over_the_limit_are_closed() {
+    let server = start_on(Arc::new(MemDisk::new()), BrokerConfig { connections_max: 1, ..config() }).await;
+    let mut one = connect(&server).await;
+    ask(&mut one, 12, &MetadataRequest::default()).await;
+    let mut two = connect(&server).await;
+    let read = tokio::time::timeout(Duration::from_secs(10), two.read_u8()).await.expect("the end");
+    assert!(read.is_err());
+    ask(&mut one, 12, &MetadataRequest::default()).await;
+}
+
+#[tokio::test]
+async fn idle_connections_are_closed() {
+    let server = start_on(Arc::new(MemDisk::new()), BrokerConfig { connection_idle_ms_max: 100, ..config() }).await;
+    let mut stream = connect(&server).await;
+    let read = tokio::time::timeout(Duration::from_secs(10), stream.read_u8()).await.expect("the end");
+    assert!(read.is_err());
+}
+
+#[tokio::test]
+async fn a_stop_is_quick_and_clean_though_polls_are_waiting() {
+    let disk = Arc::new(MemDisk::new());
+    let server = start_on(disk.clone(), config()).await;
+    let mut stream = connect(&server).await;
+    ask(&mut stream, 7, &create_request("t", 1, &[])).await;
+    ask(&mut stream, 9, &produce_request("t", 0, 1, batch(&["a"]))).await;
+    let mut poll = connect(&server).await;
+    send(&mut poll, 1, 12, &fetch_request("t", 0, 1, 60_000)).await;
+    let begin = Instant::now();
+    server.shutdown().await.unwrap();
+    assert!(begin.elapsed() < Duration::from_millis(1_500), "{:?}", begin.elapsed());
+    let server = start_on(disk, config()).await;
+    assert!(server.stats().clean_start);
+    let mut stream = connect(&server).await;
+    let answer = ask(&mut stream, 12, &fetch_request("t", 0, 0, 5_000)).await;
+    assert_eq!(fetched(&answer), ["a"]);
+}
+
+#[tokio::test]
+async fn a_taken_address_is_named() {
+    let server = start().await;
+    let config = BrokerConfig { listen: server.local_addr(), ..config() };
+    let error = BrokerServer::start_on(config, Arc::new(MemDisk::new()), Arc::new(WallClock)).await.unwrap_err();
+    assert_eq!(error.code(), "WEIR-0301");
+    assert!(error.to_string().contains(&server.local_addr().to_string()), "{error}");
+}
+
+#[tokio::test]
+async fn an_open_address_needs_a_word() {
+    let mut open = config();
+    open.listen.set_ip("0.0.0.0".parse().unwrap());
+    let error =
+        BrokerServer::start_on(open.clone(), Arc::new(MemDisk::new()), Arc::new(WallClock)).await.unwrap_err();
+    assert_eq!(error.code(), "WEIR-0302");
+    let server = start_on(Arc::new(MemDisk::new()), BrokerConfig { insecure_listen: true, ..open }).await;
+    server.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn several_requests_in_one_packet_and_one_in_many() {
+    let server = start().await;
+    let mut stream = connect(&server).await;
+    let mut packet = BytesMut::new();
+    for id in 0..50 {
+        packet.extend_from_slice(
+            &frame::encode_request(id, None, 12, &MetadataRequest::default()).unwrap(),
+        );
+    }
+    stream.write_all(&packet).await.unwrap();
+    for expect in 0..50 {
+        assert_eq!(receive::<MetadataRequest>(&mut stream, 12).await.0, expect);
+    }
+    for byte in frame::encode_request(77, None, 12, &MetadataRequest::default()).unwrap() {
+        stream.write_all(&[byte]).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(receive::<MetadataRequest>(&mut stream, 12).await.0, 77);
+}

@@ -1,0 +1,173 @@
+//! A scripted Kafka cluster in memory: a few nodes, topics with leaders, an idempotent log.
+//!
+//! What a test can do to it: move leaders, and per produce request of a partition one [`Fault`]. The
+//! log keeps Kafka's rules for idempotent producers, strictly: an unknown producer must begin at
+//! sequence 0. So whatever a client does wrong shows as a refusal, a duplicate or a gap.
+
+mod log;
+mod serve;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use weir_client::{Client, ClientConfig, ClientError, MemTransport};
+use weir_protocol::error_code::ErrorCode;
+use weir_protocol::types::Uuid;
+
+pub(crate) use log::{Entry, PartitionLog};
+
+/// What happens to one produce of one partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    None,
+    /// Refused, not written.
+    Refuse(ErrorCode),
+    /// The leader moves to the next node; refused as not leader.
+    MoveLeader,
+    /// The connection ends, nothing written.
+    CutBefore,
+    /// Written, and the connection ends before the answer.
+    CutAfter,
+    /// Written, but answered with this code.
+    WriteAndRefuse(ErrorCode),
+    /// Handled after so long; what comes behind on the connection waits.
+    Delay(Duration),
+    /// Never answered; the connection stays open.
+    Swallow,
+}
+
+/// Chooses the fault of a produce: topic, partition, how many produces the partition has seen.
+pub(crate) type Script = Box<dyn FnMut(&str, i32, usize) -> Fault + Send>;
+
+pub(crate) struct State {
+    pub(crate) topics: BTreeMap<String, Vec<FakePartition>>,
+    pub(crate) script: Script,
+    pub(crate) node_count: i32,
+    pub(crate) next_producer_id: i64,
+    /// Produce requests by node, as (topic, partition) lists.
+    pub(crate) produces: Vec<(i32, Vec<(String, i32)>)>,
+    /// Nodes that refuse connections.
+    pub(crate) down: Vec<i32>,
+    pub(crate) connects: usize,
+    /// ApiVersions is answered with UNSUPPORTED_VERSION above this version.
+    pub(crate) api_versions_max: i16,
+    /// Raw bytes sent instead of the next answer.
+    pub(crate) garbage: Option<Vec<u8>>,
+    pub(crate) auto_create_partitions: Option<i32>,
+    pub(crate) metadata_requests: usize,
+}
+
+pub(crate) struct FakePartition {
+    pub(crate) leader: i32,
+    pub(crate) leader_epoch: i32,
+    pub(crate) log: PartitionLog,
+    pub(crate) produces: usize,
+}
+
+/// A handle on the cluster; clones are the same cluster.
+#[derive(Clone)]
+pub(crate) struct FakeCluster {
+    state: Arc<Mutex<State>>,
+}
+
+impl FakeCluster {
+    /// So many nodes, ids from 1, with no topic. Produces succeed until a script says else.
+    pub(crate) fn new(node_count: i32) -> Self {
+        let state = State {
+            topics: BTreeMap::new(),
+            script: Box::new(|_, _, _| Fault::None),
+            node_count,
+            next_producer_id: 1_000,
+            produces: Vec::new(),
+            down: Vec::new(),
+            connects: 0,
+            api_versions_max: 4,
+            garbage: None,
+            auto_create_partitions: None,
+            metadata_requests: 0,
+        };
+        FakeCluster { state: Arc::new(Mutex::new(state)) }
+    }
+
+    pub(crate) fn with_topic(self, name: &str, partitions: i32) -> Self {
+        self.state().add_topic(name, partitions);
+        self
+    }
+
+    pub(crate) fn script(&self, script: impl FnMut(&str, i32, usize) -> Fault + Send + 'static) {
+        self.state().script = Box::new(script);
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    /// What was written to a partition.
+    pub(crate) fn entries(&self, topic: &str, partition: usize) -> Vec<Entry> {
+        self.state().topics[topic][partition].log.entries().to_vec()
+    }
+
+    /// Values of a partition, as text.
+    pub(crate) fn values(&self, topic: &str, partition: usize) -> Vec<String> {
+        self.entries(topic, partition).into_iter().map(|entry| entry.value).collect()
+    }
+
+    pub(crate) fn transport(&self) -> Arc<MemTransport> {
+        let cluster = self.clone();
+        Arc::new(MemTransport::new(move |host, _port, stream| {
+            let node: i32 = host.trim_start_matches("node").parse().map_err(io::Error::other)?;
+            let mut state = cluster.state();
+            if state.down.contains(&node) {
+                return Err(io::ErrorKind::ConnectionRefused.into());
+            }
+            state.connects += 1;
+            drop(state);
+            tokio::spawn(serve::serve(cluster.clone(), node, stream));
+            Ok(())
+        }))
+    }
+
+    pub(crate) async fn client(&self) -> Arc<Client> {
+        self.client_with(|_| {}).await.unwrap()
+    }
+
+    pub(crate) async fn client_with(
+        &self,
+        edit: impl FnOnce(&mut ClientConfig),
+    ) -> Result<Arc<Client>, ClientError> {
+        let mut config = ClientConfig::new(["node1:9092"]);
+        edit(&mut config);
+        Client::connect(config, self.transport()).await
+    }
+}
+
+impl State {
+    fn add_topic(&mut self, name: &str, partitions: i32) {
+        let node_count = self.node_count;
+        let partition = |number| FakePartition {
+            leader: number % node_count + 1,
+            leader_epoch: 1,
+            log: PartitionLog::default(),
+            produces: 0,
+        };
+        self.topics.insert(name.to_owned(), (0..partitions).map(partition).collect());
+    }
+
+    pub(crate) fn topic_id(&self, name: &str) -> Uuid {
+        let place = self.topics.keys().position(|known| known == name);
+        place.map_or(Uuid::ZERO, |place| Uuid([place as u8 + 1; 16]))
+    }
+
+    pub(crate) fn topic_of_id(&self, id: Uuid) -> Option<String> {
+        self.topics.keys().find(|name| self.topic_id(name) == id).cloned()
+    }
+
+    pub(crate) fn move_leader(&mut self, topic: &str, partition: i32) {
+        let node_count = self.node_count;
+        let partition = &mut self.topics.get_mut(topic).unwrap()[partition as usize];
+        partition.leader = partition.leader % node_count + 1;
+        partition.leader_epoch += 1;
+    }
+}

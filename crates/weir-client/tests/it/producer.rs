@@ -1,0 +1,341 @@
+//! What a producer does when all is well, and when brokers are not.
+
+use std::time::Duration;
+
+use weir_client::{Acks, Header, Producer, ProducerConfig, ProduceError, Record};
+use weir_protocol::error_code::ErrorCode;
+use weir_protocol::types::{Offset, PartitionId};
+
+use crate::fake::{FakeCluster, Fault};
+
+async fn producer(cluster: &FakeCluster, config: ProducerConfig) -> Producer {
+    let producer = Producer::new(cluster.client().await, config).unwrap();
+    producer.ready("t").await.unwrap();
+    producer
+}
+
+fn to(partition: i32, value: &str) -> Record<'_> {
+    Record::new("t", value.as_bytes()).with_partition(PartitionId(partition))
+}
+
+#[tokio::test(start_paused = true)]
+async fn records_arrive_with_key_headers_and_offsets_in_order() {
+    let cluster = FakeCluster::new(1).with_topic("t", 1);
+    let producer = producer(&cluster, ProducerConfig::default()).await;
+    let headers = [Header { key: "event-type", value: Some(b"x") }];
+    let mut deliveries = Vec::new();
+    for number in 0..100 {
+        let value = number.to_string();
+        let record =
+            Record::new("t", value.as_bytes()).with_key(b"dev-1").with_headers(&headers);
+        deliveries.push(producer.send(record).unwrap());
+    }
+    for (number, delivery) in (0..).zip(deliveries) {
+        assert_eq!(delivery.await.unwrap().offset, Some(Offset(number)));
+    }
+    let entries = cluster.entries("t", 0);
+    assert_eq!(entries.len(), 100);
+    assert_eq!(entries[7].key.as_deref(), Some("dev-1"));
+    assert_eq!(entries[7].headers, [("event-type".to_owned(), "x".to_owned())]);
+    let stats = producer.stats();
+    assert_eq!((stats.records_sent, stats.records_acked, stats.buffered_bytes), (100, 100, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_producer_sends_at_once() {
+    let cluster = FakeCluster::new(1).with_topic("t", 1);
+    let config = ProducerConfig { linger_ms: 5_000, ..ProducerConfig::default() };
+    let producer = producer(&cluster, config).await;
+    producer.send(to(0, "first")).unwrap().await.unwrap();
+    let sent_at = tokio::time::Instant::now();
+    producer.send(to(0, "second")).unwrap().await.unwrap();
+    assert!(sent_at.elapsed() < Duration::from_millis(5), "{:?}", sent_at.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_choose_the_partition_java_would_choose() {
+    let cluster = FakeCluster::new(2).with_topic("t", 12);
+    let producer = producer(&cluster, ProducerConfig::default()).await;
+    let delivery = producer.send(Record::new("t", b"v").with_key(b"abc")).unwrap();
+    assert_eq!(delivery.await.unwrap().partition, PartitionId(479_470_107 % 12));
+}
+
+#[tokio::test(start_paused = true)]
+async fn null_keys_pass_over_a_partition_without_room() {
+    let cluster = FakeCluster::new(1).with_topic("t", 2);
+    cluster.script(|_, partition, _| if partition == 0 { Fault::Swallow } else { Fault::None });
+    let config = ProducerConfig {
+        batch_bytes_max: 1_000,
+        partition_buffer_bytes_max: 10_000,
+        ..ProducerConfig::default()
+    };
+    let producer = producer(&cluster, config).await;
+    let value = "x".repeat(200);
+    for _ in 0..60 {
+        producer.send_wait(Record::new("t", value.as_bytes())).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // One connection stands still with partition 0; records went to partition 1 before that.
+    let stats = producer.stats();
+    assert!(stats.records_sent == 60, "{stats:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_topic_is_created_where_the_cluster_does_that() {
+    let cluster = FakeCluster::new(1);
+    cluster.state().auto_create_partitions = Some(3);
+    let producer = Producer::new(cluster.client().await, ProducerConfig::default()).unwrap();
+    let record = Record::new("new", b"v");
+    assert_eq!(
+        producer.send(record).unwrap_err(),
+        ProduceError::TopicNotReady { topic: "new".to_owned() }
+    );
+    producer.send_wait(record).await.unwrap().await.unwrap();
+    assert_eq!(producer.partition_count("new"), Some(3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_topic_that_cannot_be_is_refused_by_name() {
+    let cluster = FakeCluster::new(1);
+    let config = ProducerConfig { max_block_ms: 500, ..ProducerConfig::default() };
+    let producer = Producer::new(cluster.client().await, config).unwrap();
+    let illegal = producer.send_wait(Record::new("a b", b"v")).await.unwrap_err();
+    assert_eq!((illegal.code(), illegal.is_retriable()), ("WEIR-0415", false));
+    let missing = producer.send_wait(Record::new("nope", b"v")).await.unwrap_err();
+    assert_eq!((missing.code(), missing.is_retriable()), ("WEIR-0414", true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cut_between_write_and_answer_makes_no_duplicate() {
+    let cluster = FakeCluster::new(1).with_topic("t", 1);
+    cluster.script(|_, _, count| if count <= 2 { Fault::CutAfter } else { Fault::None });
+    let producer = producer(&cluster, ProducerConfig::default()).await;
+    let first = producer.send(to(0, "a")).unwrap();
+    let second = producer.send(to(0, "b")).unwrap();
+    assert_eq!(first.await.unwrap().offset, Some(Offset(0)));
+    assert_eq!(second.await.unwrap().offset, Some(Offset(1)));
+    assert_eq!(cluster.values("t", 0), ["a", "b"]);
+    assert!(producer.stats().retries > 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_moved_leader_is_found_and_order_kept() {
+    let cluster = FakeCluster::new(3).with_topic("t", 1);
+    cluster.script(|_, _, count| if count == 2 { Fault::MoveLeader } else { Fault::None });
+    let producer = producer(&cluster, ProducerConfig::default()).await;
+    let mut deliveries = Vec::new();
+    for number in 0..50 {
+        deliveries.push(producer.send(to(0, &number.to_string())).unwrap());
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    for delivery in deliveries {
+        delivery.await.unwrap();
+    }
+    let expected: Vec<String> = (0..50).map(|number: i32| number.to_string()).collect();
+    assert_eq!(cluster.values("t", 0), expected);
+    let nodes: Vec<i32> = cluster.state().produces.iter().map(|(node, _)| *node).collect();
+    assert!(nodes.contains(&1) && nodes.contains(&2), "{nodes:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_broker_does_not_hold_up_the_other() {
+    let cluster = FakeCluster::new(2).with_topic("t", 2);
+    cluster.script(|_, partition, _| match partition {
+        0 => Fault::Delay(Duration::from_secs(5)),
+        _ => Fault::None,
+    });
+    let producer = producer(&cluster, ProducerConfig::default()).await;
+    let slow = producer.send(to(0, "slow")).unwrap();
+    let started = tokio::time::Instant::now();
+    for _ in 0..20 {
+        producer.send(to(1, "fast")).unwrap().await.unwrap();
+    }
+    assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+    assert_eq!(slow.try_result(), None);
+    slow.await.unwrap();
+    assert!(started.elapsed() >= Duration::from_secs(5));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stalled_partition_fills_its_own_bound_only() {
+    let cluster = FakeCluster::new(2).with_topic("t", 2);
+    cluster.script(|_, partition, _| if partition == 0 { Fault::Swallow } else { Fault::None });
+    let config = ProducerConfig {
+        batch_bytes_max: 1_000,
+        partition_buffer_bytes_max: 5_000,
+        buffer_bytes_max: 20_000,
+        ..ProducerConfig::default()
+    };
+    let producer = producer(&cluster, config).await;
+    let value = "x".repeat(300);
+    let refused = loop {
+        match producer.send(to(0, &value)) {
+            Ok(_) => tokio::task::yield_now().await,
+            Err(error) => break error,
+        }
+    };
+    let ProduceError::BufferFull { partition, limit_bytes, used_bytes } = refused else {
+        panic!("{refused}");
+    };
+    assert_eq!((partition, limit_bytes), (Some(PartitionId(0)), 5_000));
+    assert!(used_bytes <= 5_000);
+    for _ in 0..100 {
+        producer.send_wait(to(1, &value)).await.unwrap().await.unwrap();
+    }
+    assert_eq!(cluster.values("t", 1).len(), 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn send_wait_waits_for_room_and_no_longer_than_max_block() {
+    let cluster = FakeCluster::new(1).with_topic("t", 1);
+    cluster.script(|_, _, count| match count {
+        1 => Fault::Delay(Duration::from_secs(2)),
+        2 => Fault::Swallow,
+        _ => Fault::None,
+    });
+    let config = ProducerConfig {
+        batch_bytes_max: 1_000,
+        partition_buffer_bytes_max: 1_000,
+        buffer_bytes_max: 1_000,
+        max_block_ms: 3_000,
+        ..ProducerConfig::default()
+    };
+    let producer = producer(&cluster, config).await;
+    let value = "x".repeat(600);
+    producer.send(to(0, &value)).unwrap();
+    let started = tokio::time::Instant::now();
+    producer.send_wait(to(0, &value)).await.unwrap();
+    assert!(started.elapsed() >= Duration::from_secs(2));
+    let started = tokio::time::Instant::now();
+    let refused = producer.send_wait(to(0, &value)).await.unwrap_err();
+    assert!(matches!(refused, ProduceError::BufferFull { .. }), "{refused}");
+    assert_eq!(started.elapsed().as_millis() / 10, 300);
+    assert!(refused.to_string().starts_with("message buffer is full"), "{refused}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_log_end_is_met_with_a_new_identity_and_order_kept() {
+    let cluster = FakeCluster::new(1).with_topic("t", 1);
+    let producer = producer(&cluster, ProducerConfig::default()).await;
+    producer.send(to(0, "before")).unwrap().await.unwrap();
+    cluster.state().topics.get_mut("t").unwrap()[0].log.forget_producers();
+    let mut deliveries = Vec::new();
+    for number in 0..30 {
+        deliveries.push(producer.send(to(0, &number.to_string())).unwrap());
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    for delivery in deliveries {
+        delivery.await.unwrap();
+    }
+    let entries = cluster.entries("t", 0);
+    let values: Vec<&str> = entries.iter().map(|entry| entry.value.as_str()).collect();
+    let expected: Vec<String> = (0..30).map(|number: i32| number.to_string()).collect();
+    assert_eq!(values[0], "before");
+    assert_eq!(values[1..], expected);
+    assert_ne!(entries[0].producer, entries[1].producer);
+    assert_eq!(entries[1].sequence, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_batch_fails_alone() {
+    let cluster = FakeCluster::new(1).with_topic("t", 1);
+    cluster.script(|_, _, count| match count {
+        2 => Fault::Refuse(ErrorCode::InvalidRecord),
+        _ => Fault::None,
+    });
+    let producer = producer(&cluster, ProducerConfig::default()).await;
+    producer.send(to(0, "a")).unwrap().await.unwrap();
+    let refused = producer.send(to(0, "b")).unwrap().await.unwrap_err();
+    let ProduceError::Refused { code, .. } = &refused else { panic!("{refused}") };
+    assert_eq!(*code, ErrorCode::InvalidRecord);
+    assert!(!refused.is_retriable());
+    producer.send(to(0, "c")).unwrap().await.unwrap();
+    assert_eq!(cluster.values("t", 0), ["a", "c"]);
+    assert_eq!(producer.stats().records_failed, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_delivery_timeout_no_sequence_is_used_again() {
+    let cluster = FakeCluster::new(1).with_topic("t", 1);
+    cluster.script(|_, _, count| match count {
+        2..=4 => Fault::CutBefore,
+        _ => Fault::None,
+    });
+    let config = ProducerConfig {
+        retries_max: 2,
+        delivery_timeout_ms: 10_000,
+        ..ProducerConfig::default()
+    };
+    let producer = producer(&cluster, config).await;
+    producer.send(to(0, "a")).unwrap().await.unwrap();
+    let lost = producer.send(to(0, "lost")).unwrap().await.unwrap_err();
+    assert_eq!((lost.code(), lost.is_retriable()), ("WEIR-0418", true));
+    producer.send(to(0, "c")).unwrap().await.unwrap();
+    let entries = cluster.entries("t", 0);
+    let values: Vec<&str> = entries.iter().map(|entry| entry.value.as_str()).collect();
+    assert_eq!(values, ["a", "c"]);
+    assert_ne!(entries[0].producer, entries[1].producer, "a new identity after a possible hole");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_stays_away_ends_in_a_delivery_timeout() {
+    let cluster = FakeCluster::new(2).with_topic("t", 2);
+    let config = ProducerConfig { delivery_timeout_ms: 3_000, ..ProducerConfig::default() };
+    let producer = producer(&cluster, config).await;
+    cluster.state().down.push(2);
+    let started = tokio::time::Instant::now();
+    let lost = producer.send(to(1, "v")).unwrap().await.unwrap_err();
+    assert!(matches!(lost, ProduceError::DeliveryTimeout { timeout_ms: 3_000, .. }), "{lost}");
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    cluster.state().down.clear();
+    producer.send(to(1, "w")).unwrap().await.unwrap();
+    assert_eq!(cluster.values("t", 1), ["w"]);
+    assert_eq!(producer.stats().buffered_bytes, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_acks_deliveries_complete_without_offset() {
+    let cluster = FakeCluster::new(1).with_topic("t", 1);
+    // Kafka answers no produce with acks none; nor does the script.
+    cluster.script(|_, _, _| Fault::Swallow);
+    let config =
+        ProducerConfig { acks: Acks::None, idempotent: false, ..ProducerConfig::default() };
+    let producer = producer(&cluster, config).await;
+    assert_eq!(producer.send(to(0, "v")).unwrap().await.unwrap().offset, None);
+    assert_eq!(producer.stats().buffered_bytes, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn send_batch_answers_for_all_its_records() {
+    let cluster = FakeCluster::new(2).with_topic("t", 4);
+    let producer = producer(&cluster, ProducerConfig::default()).await;
+    let ((), delivery) = producer.send_batch(|appender| {
+        for number in 0..1_000 {
+            let key = format!("dev-{}", number % 50);
+            let record = Record { topic: "t", key: Some(key.as_bytes()), ..Record::default() };
+            appender
+                .append_with(&record, 16, |out| out.extend_from_slice(number.to_string().as_bytes()))
+                .unwrap();
+        }
+    });
+    assert_eq!(delivery.count(), 1_000);
+    delivery.wait().await.unwrap();
+    let written: usize = (0..4).map(|partition| cluster.values("t", partition).len()).sum();
+    assert_eq!(written, 1_000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_delivery_tells_of_a_failure_inside() {
+    let cluster = FakeCluster::new(1).with_topic("t", 2);
+    cluster.script(|_, partition, _| match partition {
+        1 => Fault::Refuse(ErrorCode::InvalidRecord),
+        _ => Fault::None,
+    });
+    let producer = producer(&cluster, ProducerConfig::default()).await;
+    let ((), delivery) = producer.send_batch(|appender| {
+        appender.append(&to(0, "a")).unwrap();
+        appender.append(&to(1, "b")).unwrap();
+    });
+    assert!(matches!(delivery.wait().await, Err(ProduceError::Refused { .. })));
+    assert_eq!(cluster.values("t", 0), ["a"]);
+}

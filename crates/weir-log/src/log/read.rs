@@ -1,0 +1,259 @@
+//! Reading: by offset, by time, and the aborted transactions in between.
+
+use std::sync::PoisonError;
+
+use weir_protocol::{LeaderEpoch, Offset, TimestampMs};
+
+use super::Log;
+use crate::error::LogError;
+use crate::segment::{Located, Segment};
+use crate::slice::FileSlice;
+use crate::txn_index::{self, AbortedTxn};
+
+/// What a read found.
+#[derive(Debug, Clone, Default)]
+pub struct ReadResult {
+    /// Whole batches in the order of their offsets; none if there is nothing below the bound. The
+    /// first may begin before the offset asked for, as a batch is not split.
+    pub slices: Vec<FileSlice>,
+    /// The sum of their lengths.
+    pub size_bytes: usize,
+    /// Where to go on: one past the last offset in `slices`, or the offset asked for.
+    pub next_offset: Offset,
+}
+
+/// A batch found by time. The record asked for is inside; the caller looks for it.
+#[derive(Debug, Clone)]
+pub struct BatchAt {
+    /// The one batch.
+    pub slice: FileSlice,
+    /// Offset of its first record.
+    pub base_offset: Offset,
+    /// Offset of its last record.
+    pub last_offset: Offset,
+    /// Its largest timestamp.
+    pub max_timestamp: TimestampMs,
+    /// The leader epoch it was written under.
+    pub leader_epoch: LeaderEpoch,
+}
+
+/// Where recent reads ended, so that one that goes on there needs no index.
+#[derive(Debug, Default)]
+pub(crate) struct Hints {
+    entries: [Option<Hint>; HINTS],
+    next: usize,
+}
+
+/// Sequential readers of one log that are served without a lookup.
+const HINTS: usize = 8;
+
+#[derive(Debug, Clone, Copy)]
+struct Hint {
+    offset: Offset,
+    base: Offset,
+    position: u64,
+}
+
+impl Log {
+    /// Whole batches from the one that holds `offset` on (or the next one, where compaction left a
+    /// gap), at most `bytes_max`; the first is returned even if it is larger.
+    ///
+    /// `up_to` is exclusive: [`Log::synced_offset`], so that readers see only what a power cut
+    /// cannot take back, or [`Log::last_stable_offset`]. A batch that reaches beyond is left out.
+    ///
+    /// # Errors
+    /// [`LogError::OffsetOutOfRange`] below the log start or beyond the log end;
+    /// [`LogError::Damaged`] if there is no batch where one must be.
+    pub fn read(
+        &self,
+        offset: Offset,
+        bytes_max: usize,
+        up_to: Offset,
+    ) -> Result<ReadResult, LogError> {
+        if offset < self.log_start || offset > self.end.offset {
+            return Err(self.out_of_range(offset));
+        }
+        let up_to = up_to.min(self.end.offset);
+        let mut result = ReadResult { next_offset: offset, ..ReadResult::default() };
+        let first = self.segments.partition_point(|segment| segment.base <= offset);
+        for (at, segment) in self.segments.iter().enumerate().skip(first.saturating_sub(1)) {
+            let left = bytes_max.saturating_sub(result.size_bytes);
+            if result.next_offset >= up_to || (left == 0 && !result.slices.is_empty()) {
+                break;
+            }
+            let end = self.end_in(at, segment, up_to)?;
+            let wanted = Wanted { left, end, is_first: result.slices.is_empty() };
+            if !Self::read_segment(self, segment, &wanted, &mut result)? {
+                break;
+            }
+        }
+        Ok(result)
+    }
+
+    /// Adds what is wanted of one segment. Returns whether the next one may follow.
+    fn read_segment(
+        &self,
+        segment: &Segment,
+        wanted: &Wanted,
+        result: &mut ReadResult,
+    ) -> Result<bool, LogError> {
+        let offset = result.next_offset;
+        let start = match self.hint(offset, segment.base) {
+            Some(position) => position,
+            None => match segment.locate(offset)? {
+                Some(found) => found.position,
+                // Compaction took the end of this segment away.
+                None => return Ok(true),
+            },
+        };
+        if start >= wanted.end.0 {
+            return Ok(false);
+        }
+        let limit = start.saturating_add(wanted.left as u64);
+        let (end, next_offset) = if wanted.end.0 <= limit {
+            wanted.end
+        } else {
+            segment.boundary(start, limit, wanted.end.0)?
+        };
+        if end > limit && !wanted.is_first {
+            return Ok(false);
+        }
+        let len_bytes = usize::try_from(end - start).unwrap_or(usize::MAX);
+        result.slices.push(FileSlice { file: segment.reader()?, position: start, len_bytes });
+        result.size_bytes = result.size_bytes.saturating_add(len_bytes);
+        result.next_offset = next_offset;
+        self.keep_hint(Hint { offset: next_offset, base: segment.base, position: end });
+        Ok(end == segment.size_bytes)
+    }
+
+    /// Where in a segment a read up to `up_to` ends, and the offset that follows.
+    fn end_in(
+        &self,
+        at: usize,
+        segment: &Segment,
+        up_to: Offset,
+    ) -> Result<(u64, Offset), LogError> {
+        for known in [self.synced, self.end] {
+            if known.offset == up_to && known.base == segment.base {
+                return Ok((known.position, up_to));
+            }
+        }
+        let next_base = self.segments.get(at + 1).map(|next| next.base);
+        match next_base {
+            Some(base) if base <= up_to => Ok((segment.size_bytes, base)),
+            _ => Ok(match segment.locate(up_to)? {
+                Some(found) => (found.position, found.header.base_offset),
+                None => (segment.size_bytes, up_to),
+            }),
+        }
+    }
+
+    fn hint(&self, offset: Offset, base: Offset) -> Option<u64> {
+        let hints = self.hints.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut entries = hints.entries.iter().flatten();
+        entries
+            .find(|hint| hint.offset == offset && hint.base == base)
+            .map(|hint| hint.position)
+    }
+
+    fn keep_hint(&self, hint: Hint) {
+        let mut hints = self.hints.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = hints.next;
+        hints.entries[next] = Some(hint);
+        hints.next = (next + 1) % HINTS;
+    }
+
+    pub(crate) fn clear_hints(&mut self) {
+        *self.hints.get_mut().unwrap_or_else(PoisonError::into_inner) = Hints::default();
+    }
+
+    /// The first batch with a record at or after `timestamp`. `None` if all are older.
+    ///
+    /// Not bounded by the synced offset: compare [`BatchAt::base_offset`].
+    ///
+    /// # Errors
+    /// If a file cannot be read.
+    pub fn offset_for_timestamp(
+        &self,
+        timestamp: TimestampMs,
+    ) -> Result<Option<BatchAt>, LogError> {
+        for segment in &self.segments {
+            if segment.latest()?.timestamp < timestamp {
+                continue;
+            }
+            if let Some(found) = segment.locate_time(timestamp, self.log_start)? {
+                return Self::batch_at(segment, &found).map(Some);
+            }
+        }
+        Ok(None)
+    }
+
+    /// The first batch that has the largest timestamp. `None` in an empty log.
+    ///
+    /// # Errors
+    /// If a file cannot be read.
+    pub fn max_timestamp(&self) -> Result<Option<BatchAt>, LogError> {
+        let mut best: Option<(TimestampMs, &Segment)> = None;
+        for segment in self.segments.iter().filter(|segment| segment.size_bytes > 0) {
+            let latest = segment.latest()?.timestamp;
+            if best.is_none_or(|(timestamp, _)| latest > timestamp) {
+                best = Some((latest, segment));
+            }
+        }
+        let Some((timestamp, segment)) = best else { return Ok(None) };
+        match segment.locate_time(timestamp, self.log_start)? {
+            Some(found) => Self::batch_at(segment, &found).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn batch_at(segment: &Segment, found: &Located) -> Result<BatchAt, LogError> {
+        let header = &found.header;
+        Ok(BatchAt {
+            slice: FileSlice {
+                file: segment.reader()?,
+                position: found.position,
+                len_bytes: usize::try_from(header.size_bytes).unwrap_or(usize::MAX),
+            },
+            base_offset: header.base_offset,
+            last_offset: header.last_offset(),
+            max_timestamp: header.max_timestamp,
+            leader_epoch: header.leader_epoch,
+        })
+    }
+
+    /// The aborted transactions that overlap `[from, up_to)`.
+    ///
+    /// # Errors
+    /// If a transaction index cannot be read.
+    pub fn aborted_txns(
+        &self,
+        from: Offset,
+        up_to: Offset,
+    ) -> Result<Vec<AbortedTxn>, LogError> {
+        let mut found = Vec::new();
+        let first = self.segments.partition_point(|segment| segment.base <= from);
+        for segment in self.segments.iter().skip(first.saturating_sub(1)) {
+            for txn in txn_index::read(&self.place, segment.base)? {
+                if txn.last_offset >= from && txn.first_offset < up_to {
+                    found.push(txn);
+                }
+                if txn.last_stable_offset >= up_to {
+                    return Ok(found);
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// What of a segment is wanted.
+#[derive(Debug)]
+struct Wanted {
+    /// Bytes that may still be taken.
+    left: usize,
+    /// Where the bound lies in this segment, and the offset there.
+    end: (u64, Offset),
+    /// Nothing was taken yet, so the first batch is taken whatever its size.
+    is_first: bool,
+}

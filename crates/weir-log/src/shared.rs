@@ -1,0 +1,90 @@
+//! [`Shared`]: what the logs of a directory and its running commits have in common.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use crate::disk::DiskFile;
+use crate::error::{CommitError, LogError};
+use crate::log_dir::LogId;
+
+/// What the next commit has to do beside the segments, and whether there may be one at all.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    /// The first failure. Set once; the directory is offline from then on.
+    failure: OnceLock<Arc<str>>,
+    has_dirty: AtomicBool,
+    dirty: Mutex<Dirty>,
+    /// Bytes appended since the last checkpoint.
+    appended_bytes: AtomicU64,
+}
+
+/// What waits for the next commit.
+#[derive(Debug, Default)]
+pub(crate) struct Dirty {
+    /// Logs with appended data.
+    pub(crate) logs: Vec<LogId>,
+    /// Directories in which files were created or renamed.
+    pub(crate) dirs: BTreeSet<PathBuf>,
+    /// New files beside the segments.
+    pub(crate) files: Vec<Arc<dyn DiskFile>>,
+    /// The offset checkpoints must be written with it: a log start moved, or a log was deleted.
+    pub(crate) offsets: bool,
+}
+
+impl Shared {
+    /// Takes the directory offline. Only the first reason is kept.
+    pub(crate) fn fail(&self, reason: &str) -> CommitError {
+        let reason = self.failure.get_or_init(|| Arc::from(reason));
+        CommitError { reason: Arc::clone(reason) }
+    }
+
+    pub(crate) fn failure(&self) -> Option<CommitError> {
+        self.failure.get().map(|reason| CommitError { reason: Arc::clone(reason) })
+    }
+
+    /// `Err` if the directory is offline.
+    pub(crate) fn check(&self) -> Result<(), LogError> {
+        match self.failure.get() {
+            None => Ok(()),
+            Some(reason) => Err(LogError::Offline { reason: Arc::clone(reason) }),
+        }
+    }
+
+    /// Takes the directory offline unless the disk is just full; gives the error back.
+    pub(crate) fn judge(&self, error: LogError) -> LogError {
+        if matches!(error, LogError::Io { .. }) {
+            self.fail(&error.to_string());
+        }
+        error
+    }
+
+    pub(crate) fn note(&self, change: impl FnOnce(&mut Dirty)) {
+        change(&mut self.lock());
+        self.has_dirty.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn has_dirty(&self) -> bool {
+        self.has_dirty.load(Ordering::Acquire)
+    }
+
+    /// Takes all that waits.
+    pub(crate) fn take(&self) -> Dirty {
+        let mut dirty = self.lock();
+        self.has_dirty.store(false, Ordering::Release);
+        std::mem::take(&mut *dirty)
+    }
+
+    pub(crate) fn add_appended(&self, bytes: u64) {
+        self.appended_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn appended_bytes(&self) -> &AtomicU64 {
+        &self.appended_bytes
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Dirty> {
+        self.dirty.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
