@@ -28,10 +28,14 @@ pub const SERVED: &[ApiKey] = &[
     ApiKey::ApiVersions,
     ApiKey::CreateTopics,
     ApiKey::DeleteTopics,
+    ApiKey::DeleteRecords,
     ApiKey::InitProducerId,
     ApiKey::OffsetForLeaderEpoch,
     ApiKey::DescribeConfigs,
+    ApiKey::DescribeLogDirs,
+    ApiKey::CreatePartitions,
     ApiKey::DeleteGroups,
+    ApiKey::IncrementalAlterConfigs,
     ApiKey::DescribeCluster,
 ];
 
@@ -107,13 +111,18 @@ mod tests {
     fn nothing_of_transactions_is_advertised() {
         let answer = api_versions(4);
         assert!(answer.api_keys.iter().all(|api| !(24..=28).contains(&api.api_key)));
-        assert!(answer.finalized_features.iter().all(|feature| feature.name != "transaction.version"));
+        assert!(answer
+            .finalized_features
+            .iter()
+            .all(|feature| feature.name != "transaction.version"));
     }
 
     /// librdkafka up to 2.8 takes a feature only if these exact versions are in range (its rdkafka_feature.c).
     #[test]
     fn old_librdkafka_finds_its_versions() {
-        let check = |key: ApiKey, version: i16| assert!(advertised(key).unwrap().contains(&version), "{key} {version}");
+        let check = |key: ApiKey, version: i16| {
+            assert!(advertised(key).unwrap().contains(&version), "{key} {version}")
+        };
         check(ApiKey::Produce, 0);
         check(ApiKey::Produce, 2);
         check(ApiKey::Produce, 7);

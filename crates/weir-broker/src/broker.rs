@@ -12,7 +12,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use weir_log::{CommitError, CommitGroup, Committed, Disk, LogConfig, LogDirOptions, LogId, RecoveryReport};
+use weir_log::{
+    CommitError, CommitGroup, Committed, Disk, LogConfig, LogDirOptions, LogId, RecoveryReport,
+};
 use weir_protocol::frame::RequestHeader;
 use weir_protocol::{ErrorCode, NodeId, PartitionId, Str, TimestampMs, Uuid};
 
@@ -26,8 +28,8 @@ use crate::files;
 use crate::ids::IdSource;
 use crate::logs::Logs;
 use crate::offsets::fail_commit;
-use crate::producer_ids::ProducerIds;
 use crate::produce::storage_failed;
+use crate::producer_ids::ProducerIds;
 use crate::purgatory::Purgatory;
 use crate::request::{Request, Response};
 use crate::stats::{BrokerStats, GroupStats, TopicStats};
@@ -112,7 +114,12 @@ impl Broker {
     ///
     /// # Errors
     /// If the configuration contradicts itself, the directory is in use or of another cluster, or a file is damaged.
-    pub fn open(config: BrokerConfig, disk: Arc<dyn Disk>, seed: u128, now: TimestampMs) -> Result<Self, BrokerError> {
+    pub fn open(
+        config: BrokerConfig,
+        disk: Arc<dyn Disk>,
+        seed: u128,
+        now: TimestampMs,
+    ) -> Result<Self, BrokerError> {
         check_config(&config)?;
         let mut ids = IdSource::new(seed);
         let catalog = files::read(&*disk, &config.data_dir, topics::FILE)?;
@@ -154,8 +161,11 @@ impl Broker {
 
     /// Gives the topics of the catalog their logs, and carries out deletions that a crash has interrupted.
     fn link_logs(&mut self, now: TimestampMs) {
-        let found: Vec<(LogId, Str, PartitionId, Uuid)> =
-            self.logs.iter().map(|(id, log)| (id, Str::copy_from(log.topic()), log.partition(), log.topic_id())).collect();
+        let found: Vec<(LogId, Str, PartitionId, Uuid)> = self
+            .logs
+            .iter()
+            .map(|(id, log)| (id, Str::copy_from(log.topic()), log.partition(), log.topic_id()))
+            .collect();
         for (id, name, partition, topic_id) in found {
             let topic = self.topics.get_mut(&name);
             let ours = topic.filter(|topic| {
@@ -191,7 +201,8 @@ impl Broker {
         for (name, (id, logs)) in found {
             let id = if id.is_zero() { self.ids.uuid() } else { id };
             let last = logs.iter().map(|(partition, _)| partition.get()).max().unwrap_or(0);
-            let mut topic = Topic::new(name, id, usize::try_from(last).unwrap_or(0) + 1, BTreeMap::new());
+            let mut topic =
+                Topic::new(name, id, usize::try_from(last).unwrap_or(0) + 1, BTreeMap::new());
             for (partition, log) in logs {
                 topic.set_log(partition, log);
             }
@@ -246,8 +257,12 @@ impl Broker {
         let meta = RequestMeta { version, client_id: header.client_id.as_ref(), now };
         match request {
             Request::Produce(produce) => self.produce(ticket, produce, now),
-            Request::Fetch(fetch) => self.fetch(connection.id, ticket, std::mem::take(&mut **fetch), version, now),
-            Request::ApiVersions => Step::Answer(Response::ApiVersions(api_table::api_versions(version))),
+            Request::Fetch(fetch) => {
+                self.fetch(connection.id, ticket, std::mem::take(&mut **fetch), version, now)
+            }
+            Request::ApiVersions => {
+                Step::Answer(Response::ApiVersions(api_table::api_versions(version)))
+            }
             Request::Metadata(metadata) => self.metadata(connection, metadata, version, now),
             Request::ListOffsets(list) => self.list_offsets(list),
             Request::OffsetForLeaderEpoch(epochs) => self.offset_for_leader_epoch(epochs),
@@ -266,7 +281,13 @@ impl Broker {
             Request::ListGroups(list) => self.list_groups(list),
             Request::DeleteGroups(delete) => self.delete_groups(ticket, delete, now),
             Request::CreateTopics(create) => self.create_topics(create, now, woken),
-            Request::DeleteTopics(delete) => self.delete_topics(ticket, delete, version, now, woken),
+            Request::DeleteTopics(delete) => {
+                self.delete_topics(ticket, delete, version, now, woken)
+            }
+            Request::CreatePartitions(create) => self.create_partitions(create, now),
+            Request::IncrementalAlterConfigs(alter) => self.incremental_alter_configs(alter),
+            Request::DeleteRecords(delete) => self.delete_records(ticket, delete, now),
+            Request::DescribeLogDirs(describe) => self.describe_log_dirs(describe),
             Request::InitProducerId(init) => self.init_producer_id(init),
             Request::DescribeConfigs(describe) => self.describe_configs(connection, describe),
             Request::DescribeCluster(describe) => self.describe_cluster(connection, describe),
@@ -336,7 +357,9 @@ impl Broker {
     pub fn finish_commit(&mut self, done: CommitDone, now: TimestampMs) -> Vec<(Ticket, Response)> {
         let mut woken = Vec::new();
         let synced = match done.result {
-            Ok(committed) => Ok(committed.map(|committed| self.logs.finish_commit(committed)).unwrap_or_default()),
+            Ok(committed) => Ok(committed
+                .map(|committed| self.logs.finish_commit(committed))
+                .unwrap_or_default()),
             Err(error) => {
                 tracing::error!(%error, "commit failed; the log directory is offline");
                 Err(error)
@@ -351,7 +374,13 @@ impl Broker {
         woken
     }
 
-    fn carry_out(&mut self, due: Due, synced: bool, now: TimestampMs, woken: &mut Vec<(Ticket, Response)>) {
+    fn carry_out(
+        &mut self,
+        due: Due,
+        synced: bool,
+        now: TimestampMs,
+        woken: &mut Vec<(Ticket, Response)>,
+    ) {
         let failed = ErrorCode::KafkaStorageError;
         match due {
             Due::Answer(ticket, response) if synced => woken.push((ticket, response)),
@@ -382,8 +411,16 @@ impl Broker {
                 internal: topic.is_internal(),
                 partitions: topic.partition_count(),
                 size_bytes: topic.logs().map(size).sum(),
-                start_offsets: topic.partitions().map(bounds).map(|bounds| bounds.start.get()).collect(),
-                end_offsets: topic.partitions().map(bounds).map(|bounds| bounds.high_watermark.get()).collect(),
+                start_offsets: topic
+                    .partitions()
+                    .map(bounds)
+                    .map(|bounds| bounds.start.get())
+                    .collect(),
+                end_offsets: topic
+                    .partitions()
+                    .map(bounds)
+                    .map(|bounds| bounds.high_watermark.get())
+                    .collect(),
             }
         });
         let groups = self.coordinator.iter().map(|(name, entry)| GroupStats {
@@ -395,7 +432,10 @@ impl Broker {
                 .offsets
                 .iter()
                 .map(|(topic, partitions)| {
-                    let offsets = partitions.iter().map(|(index, committed)| (*index, committed.offset)).collect();
+                    let offsets = partitions
+                        .iter()
+                        .map(|(index, committed)| (*index, committed.offset))
+                        .collect();
                     (topic.to_string(), offsets)
                 })
                 .collect(),
@@ -418,8 +458,8 @@ impl Broker {
     ///
     /// # Errors
     /// If that fails; the next start then recovers.
-    pub fn close(self, now: TimestampMs) -> Result<(), BrokerError> {
-        self.logs.close(now).map_err(BrokerError::from)
+    pub fn close(self) -> Result<(), BrokerError> {
+        self.logs.close().map_err(BrokerError::from)
     }
 }
 
@@ -432,7 +472,9 @@ fn fail(response: Response) -> Response {
             Response::OffsetCommit(response)
         }
         Response::DeleteGroups(mut response) => {
-            let fine = |result: &&mut weir_protocol::api::delete_groups::DeletableGroupResult| result.error_code == 0;
+            let fine = |result: &&mut weir_protocol::api::delete_groups::DeletableGroupResult| {
+                result.error_code == 0
+            };
             for result in response.results.iter_mut().filter(fine) {
                 result.error_code = ErrorCode::CoordinatorNotAvailable.code();
             }
@@ -446,7 +488,11 @@ fn fail(response: Response) -> Response {
 fn check_config(config: &BrokerConfig) -> Result<(), BrokerError> {
     if config.num_partitions < 1 {
         let value = config.num_partitions.to_string();
-        return Err(BrokerError::Config { key: "num_partitions", value, expected: "a number above 0" });
+        return Err(BrokerError::Config {
+            key: "num_partitions",
+            value,
+            expected: "a number above 0",
+        });
     }
     if config.request_bytes_total_max < config.request_bytes_max {
         let value = config.request_bytes_total_max.to_string();
@@ -461,11 +507,16 @@ fn check_config(config: &BrokerConfig) -> Result<(), BrokerError> {
     Ok(())
 }
 
-fn log_dir_options(config: &BrokerConfig, topics: Option<&Topics>, ids: &mut IdSource) -> LogDirOptions {
+fn log_dir_options(
+    config: &BrokerConfig,
+    topics: Option<&Topics>,
+    ids: &mut IdSource,
+) -> LogDirOptions {
     let mut topic_configs = HashMap::new();
     for topic in topics.into_iter().flat_map(Topics::iter) {
         // They were checked when they were set; a key that a later version dropped falls back to defaults.
-        topic_configs.insert(topic.name().to_string(), log_config(topic.configs()).unwrap_or_default());
+        topic_configs
+            .insert(topic.name().to_string(), log_config(topic.configs()).unwrap_or_default());
     }
     LogDirOptions {
         cluster_id: config.cluster_id.clone(),

@@ -8,8 +8,8 @@ use std::sync::OnceLock;
 
 use weir_protocol::api::create_topics::CreatableTopicConfigs;
 use weir_protocol::api::describe_configs::{
-    DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResourceResult, DescribeConfigsResponse,
-    DescribeConfigsResult, DescribeConfigsSynonym,
+    DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResourceResult,
+    DescribeConfigsResponse, DescribeConfigsResult, DescribeConfigsSynonym,
 };
 use weir_protocol::{ErrorCode, Str};
 
@@ -21,7 +21,7 @@ use crate::request::Response;
 /// Longest value of a topic's configuration key.
 pub const CONFIG_VALUE_BYTES_MAX: usize = 4_096;
 
-const RESOURCE_TOPIC: i8 = 2;
+pub(crate) const RESOURCE_TOPIC: i8 = 2;
 const RESOURCE_BROKER: i8 = 4;
 const RESOURCE_BROKER_LOGGER: i8 = 8;
 const RESOURCE_CLIENT_METRICS: i8 = 16;
@@ -98,7 +98,8 @@ pub fn topic_keys() -> &'static [TopicKey] {
 fn broker_keys() -> &'static [BrokerKey] {
     static KEYS: OnceLock<Vec<BrokerKey>> = OnceLock::new();
     KEYS.get_or_init(|| {
-        let lines = include_str!("broker_configs.txt").lines().filter(|line| !line.starts_with('#'));
+        let lines =
+            include_str!("broker_configs.txt").lines().filter(|line| !line.starts_with('#'));
         lines
             .filter_map(|line| {
                 let mut parts = line.split('|');
@@ -151,15 +152,22 @@ pub fn check_topic_value(name: &str, value: &str) -> Result<(), String> {
         return Err(format!("Unknown topic config name: {name}"));
     };
     if value.len() > CONFIG_VALUE_BYTES_MAX || value.chars().any(char::is_control) {
-        return Err(format!("Invalid value for configuration {name}: too long, or with control characters"));
+        return Err(format!(
+            "Invalid value for configuration {name}: too long, or with control characters"
+        ));
     }
     let number = value.trim().parse::<i64>().ok();
-    let in_range = |(min, max): (i64, i64)| number.is_some_and(|number| (min..=max).contains(&number));
+    let in_range =
+        |(min, max): (i64, i64)| number.is_some_and(|number| (min..=max).contains(&number));
     let fine = match key.kind {
-        ConfigType::Boolean => matches!(value.trim().to_ascii_lowercase().as_str(), "true" | "false"),
+        ConfigType::Boolean => {
+            matches!(value.trim().to_ascii_lowercase().as_str(), "true" | "false")
+        }
         ConfigType::Int | ConfigType::Short => in_range(range_of(name, i64::from(i32::MAX))),
         ConfigType::Long => in_range(range_of(name, i64::MAX)),
-        ConfigType::Double => value.trim().parse::<f64>().is_ok_and(|ratio| (0.0..=1.0).contains(&ratio)),
+        ConfigType::Double => {
+            value.trim().parse::<f64>().is_ok_and(|ratio| (0.0..=1.0).contains(&ratio))
+        }
         _ => match choices_of(name) {
             Some(choices) => value.split(',').all(|one| choices.contains(&one.trim())),
             None => true,
@@ -177,7 +185,9 @@ fn range_of(name: &str, max: i64) -> (i64, i64) {
         "compression.gzip.level" => (-1, 9),
         "compression.lz4.level" => (1, 17),
         "compression.zstd.level" => (-131_072, 22),
-        "flush.messages" | "max.compaction.lag.ms" | "min.insync.replicas" | "segment.ms" => (1, max),
+        "flush.messages" | "max.compaction.lag.ms" | "min.insync.replicas" | "segment.ms" => {
+            (1, max)
+        }
         "local.retention.bytes" | "local.retention.ms" => (-2, max),
         "retention.ms" => (-1, max),
         "retention.bytes" => (i64::MIN, max),
@@ -238,13 +248,20 @@ fn static_values(config: &BrokerConfig, connection: &Connection) -> BTreeMap<&'s
 }
 
 impl Broker {
-    pub(crate) fn describe_configs(&self, connection: &Connection, request: &DescribeConfigsRequest) -> Step {
+    pub(crate) fn describe_configs(
+        &self,
+        connection: &Connection,
+        request: &DescribeConfigsRequest,
+    ) -> Step {
         let results = request
             .resources
             .iter()
             .map(|resource| self.describe_resource(connection, resource, request.include_synonyms))
             .collect();
-        Step::Answer(Response::DescribeConfigs(DescribeConfigsResponse { throttle_time_ms: 0, results }))
+        Step::Answer(Response::DescribeConfigs(DescribeConfigsResponse {
+            throttle_time_ms: 0,
+            results,
+        }))
     }
 
     fn describe_resource(
@@ -261,7 +278,10 @@ impl Broker {
             RESOURCE_TOPIC => self.topic_configs(&resource.resource_name, synonyms),
             RESOURCE_BROKER => self.broker_configs(connection, &resource.resource_name, synonyms),
             RESOURCE_GROUP | RESOURCE_CLIENT_METRICS | RESOURCE_BROKER_LOGGER => Ok(Vec::new()),
-            _ => Err((ErrorCode::InvalidRequest, format!("Unsupported resource type: {}", resource.resource_type))),
+            _ => Err((
+                ErrorCode::InvalidRequest,
+                format!("Unsupported resource type: {}", resource.resource_type),
+            )),
         };
         let mut result = DescribeConfigsResult {
             error_message: None,
@@ -270,7 +290,9 @@ impl Broker {
             ..DescribeConfigsResult::default()
         };
         match configs {
-            Ok(configs) => result.configs = configs.into_iter().filter(|config| wanted(&config.name)).collect(),
+            Ok(configs) => {
+                result.configs = configs.into_iter().filter(|config| wanted(&config.name)).collect()
+            }
             Err((error, message)) => {
                 result.error_code = error.code();
                 result.error_message = Some(message.into());
@@ -300,21 +322,32 @@ impl Broker {
             return Ok(Vec::new()); // The cluster-wide dynamic default: there is none.
         }
         if name != "0" {
-            let words = format!("Unexpected broker id, expected 0 or empty string, but received {name}");
+            let words =
+                format!("Unexpected broker id, expected 0 or empty string, but received {name}");
             return Err((ErrorCode::InvalidRequest, words));
         }
         let own = static_values(&self.config, connection);
-        Ok(broker_keys().iter().map(|key| broker_config(key, own.get(key.name), synonyms)).collect())
+        Ok(broker_keys()
+            .iter()
+            .map(|key| broker_config(key, own.get(key.name), synonyms))
+            .collect())
     }
 }
 
-fn topic_config(key: &TopicKey, own: &BTreeMap<String, String>, synonyms: bool) -> DescribeConfigsResourceResult {
+fn topic_config(
+    key: &TopicKey,
+    own: &BTreeMap<String, String>,
+    synonyms: bool,
+) -> DescribeConfigsResourceResult {
     let own_value = own.get(key.name);
     let mut all = Vec::new();
     if synonyms {
         all.extend(own_value.map(|value| synonym(key.name, value, SOURCE_TOPIC)));
         // Of several (log.retention.ms, .minutes, .hours) the last is the one that has a default.
-        let fallback = key.synonyms.last().and_then(|name| broker_keys().iter().find(|broker| broker.name == *name));
+        let fallback = key
+            .synonyms
+            .last()
+            .and_then(|name| broker_keys().iter().find(|broker| broker.name == *name));
         if let Some((broker, value)) = fallback.and_then(|broker| Some((broker, broker.default?))) {
             all.push(synonym(broker.name, value, SOURCE_DEFAULT));
         }
@@ -331,7 +364,11 @@ fn topic_config(key: &TopicKey, own: &BTreeMap<String, String>, synonyms: bool) 
     }
 }
 
-fn broker_config(key: &BrokerKey, own: Option<&String>, synonyms: bool) -> DescribeConfigsResourceResult {
+fn broker_config(
+    key: &BrokerKey,
+    own: Option<&String>,
+    synonyms: bool,
+) -> DescribeConfigsResourceResult {
     let sensitive = key.kind == ConfigType::Password;
     let value = own.map(String::as_str).or(key.default).filter(|_| !sensitive);
     let mut all = Vec::new();
@@ -352,7 +389,11 @@ fn broker_config(key: &BrokerKey, own: Option<&String>, synonyms: bool) -> Descr
 }
 
 fn synonym(name: &'static str, value: &str, source: i8) -> DescribeConfigsSynonym {
-    DescribeConfigsSynonym { name: Str::from_static(name), value: Some(Str::copy_from(value)), source }
+    DescribeConfigsSynonym {
+        name: Str::from_static(name),
+        value: Some(Str::copy_from(value)),
+        source,
+    }
 }
 
 #[cfg(test)]
@@ -365,7 +406,10 @@ mod tests {
         assert_eq!(broker_keys().len(), 316);
         let retention = topic_key("retention.ms").unwrap();
         assert_eq!((retention.kind, retention.default), (ConfigType::Long, "604800000"));
-        assert_eq!(retention.synonyms, ["log.retention.ms", "log.retention.minutes", "log.retention.hours"]);
+        assert_eq!(
+            retention.synonyms,
+            ["log.retention.ms", "log.retention.minutes", "log.retention.hours"]
+        );
         let rack = broker_keys().iter().find(|key| key.name == "broker.rack").unwrap();
         assert_eq!(rack.default, None);
     }
@@ -379,7 +423,9 @@ mod tests {
 
     #[test]
     fn values_out_of_range_are_refused() {
-        let check = |name: &str, value: &str| assert!(check_topic_value(name, value).is_err(), "{name}={value}");
+        let check = |name: &str, value: &str| {
+            assert!(check_topic_value(name, value).is_err(), "{name}={value}")
+        };
         check("retention.ms", "-2");
         check("retention.ms", "soon");
         check("cleanup.policy", "compact,shred");

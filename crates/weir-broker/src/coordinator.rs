@@ -7,12 +7,16 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bytes::Bytes;
-use weir_protocol::api::delete_groups::{DeletableGroupResult, DeleteGroupsRequest, DeleteGroupsResponse};
+use weir_protocol::api::delete_groups::{
+    DeletableGroupResult, DeleteGroupsRequest, DeleteGroupsResponse,
+};
 use weir_protocol::api::describe_groups::{
     DescribeGroupsRequest, DescribeGroupsResponse, DescribedGroup, DescribedGroupMember,
 };
 use weir_protocol::api::heartbeat::{HeartbeatRequest, HeartbeatResponse};
-use weir_protocol::api::join_group::{JoinGroupRequest, JoinGroupResponse, JoinGroupResponseMember};
+use weir_protocol::api::join_group::{
+    JoinGroupRequest, JoinGroupResponse, JoinGroupResponseMember,
+};
 use weir_protocol::api::leave_group::{LeaveGroupRequest, LeaveGroupResponse, MemberResponse};
 use weir_protocol::api::list_groups::{ListGroupsRequest, ListGroupsResponse, ListedGroup};
 use weir_protocol::api::sync_group::{SyncGroupRequest, SyncGroupResponse};
@@ -21,7 +25,9 @@ use weir_protocol::{ErrorCode, Str, TimestampMs};
 use crate::broker::{Broker, Step};
 use crate::commit_queue::Due;
 use crate::effects::{Connection, Ticket};
-use crate::group::{Group, GroupEffect, GroupLimits, GroupState, Join, Joined, Protocol, Sync, Synced};
+use crate::group::{
+    Group, GroupEffect, GroupLimits, GroupState, Join, Joined, Protocol, Sync, Synced,
+};
 use crate::offset_records::{CommittedOffset, OffsetKey};
 use crate::request::Response;
 
@@ -60,7 +66,12 @@ impl Coordinator {
     }
 
     /// The group of this name, made if there is none.
-    pub fn get_or_make(&mut self, name: &str, limits: GroupLimits, now: TimestampMs) -> &mut GroupEntry {
+    pub fn get_or_make(
+        &mut self,
+        name: &str,
+        limits: GroupLimits,
+        now: TimestampMs,
+    ) -> &mut GroupEntry {
         self.groups.entry(Str::copy_from(name)).or_insert_with(|| GroupEntry {
             group: Group::new(limits, now),
             offsets: BTreeMap::new(),
@@ -154,7 +165,8 @@ impl Broker {
         if request.group_id.is_empty() {
             return refuse(ErrorCode::InvalidGroupId);
         }
-        let sessions = self.config.group_session_timeout_ms_min..=self.config.group_session_timeout_ms_max;
+        let sessions =
+            self.config.group_session_timeout_ms_min..=self.config.group_session_timeout_ms_max;
         if !sessions.contains(&request.session_timeout_ms) {
             return refuse(ErrorCode::InvalidSessionTimeout);
         }
@@ -162,7 +174,9 @@ impl Broker {
             if !request.member_id.is_empty() {
                 return refuse(ErrorCode::UnknownMemberId);
             }
-            if self.coordinator.len() >= self.config.groups_max || self.ensure_offsets_topic(now).is_err() {
+            if self.coordinator.len() >= self.config.groups_max
+                || self.ensure_offsets_topic(now).is_err()
+            {
                 return refuse(ErrorCode::CoordinatorNotAvailable);
             }
         }
@@ -170,7 +184,12 @@ impl Broker {
         let join = self.join_of(connection, request, version, client_id);
         let limits = self.group_limits();
         let mut effects = Vec::new();
-        self.coordinator.get_or_make(&group_id, limits, now).group.join(join, ticket, now, &mut effects);
+        self.coordinator.get_or_make(&group_id, limits, now).group.join(
+            join,
+            ticket,
+            now,
+            &mut effects,
+        );
         self.group_effects(&group_id, effects, now, woken);
         Step::Parked
     }
@@ -187,8 +206,11 @@ impl Broker {
         let instance_id = request.group_instance_id.as_ref().map(|id| Str::copy_from(id));
         let stem = instance_id.as_ref().unwrap_or(&client);
         let fresh_member_id = Str::from(format!("{stem}-{}", self.ids.java_uuid()));
-        let rebalance_timeout_ms =
-            if version == 0 { request.session_timeout_ms } else { request.rebalance_timeout_ms.max(0) };
+        let rebalance_timeout_ms = if version == 0 {
+            request.session_timeout_ms
+        } else {
+            request.rebalance_timeout_ms.max(0)
+        };
         Join {
             member_id: Str::copy_from(&request.member_id),
             instance_id,
@@ -218,8 +240,9 @@ impl Broker {
         now: TimestampMs,
         woken: &mut Vec<(Ticket, Response)>,
     ) -> Step {
-        let refuse =
-            |error: ErrorCode| Step::Answer(Response::SyncGroup(synced_response(Synced::failed(error))));
+        let refuse = |error: ErrorCode| {
+            Step::Answer(Response::SyncGroup(synced_response(Synced::failed(error))))
+        };
         if request.group_id.is_empty() {
             return refuse(ErrorCode::InvalidGroupId);
         }
@@ -235,7 +258,9 @@ impl Broker {
             assignments: request
                 .assignments
                 .iter()
-                .map(|one| (Str::copy_from(&one.member_id), Bytes::copy_from_slice(&one.assignment)))
+                .map(|one| {
+                    (Str::copy_from(&one.member_id), Bytes::copy_from_slice(&one.assignment))
+                })
                 .collect(),
         };
         let mut effects = Vec::new();
@@ -255,7 +280,10 @@ impl Broker {
                 now,
             ),
         };
-        Step::Answer(Response::Heartbeat(HeartbeatResponse { throttle_time_ms: 0, error_code: error.code() }))
+        Step::Answer(Response::Heartbeat(HeartbeatResponse {
+            throttle_time_ms: 0,
+            error_code: error.code(),
+        }))
     }
 
     pub(crate) fn leave_group(
@@ -268,7 +296,8 @@ impl Broker {
         let group_id = Str::copy_from(&request.group_id);
         let mut response = LeaveGroupResponse::default();
         let mut effects = Vec::new();
-        let mut leave = |id: &Str, instance: Option<&Str>| match self.coordinator.get_mut(&group_id) {
+        let mut leave = |id: &Str, instance: Option<&Str>| match self.coordinator.get_mut(&group_id)
+        {
             None => ErrorCode::UnknownMemberId,
             Some(entry) => entry.group.leave(id, instance, now, &mut effects),
         };
@@ -296,7 +325,10 @@ impl Broker {
             .iter()
             .map(|name| self.describe_group(name, version, request.include_authorized_operations))
             .collect();
-        Step::Answer(Response::DescribeGroups(DescribeGroupsResponse { throttle_time_ms: 0, groups }))
+        Step::Answer(Response::DescribeGroups(DescribeGroupsResponse {
+            throttle_time_ms: 0,
+            groups,
+        }))
     }
 
     fn describe_group(&self, name: &Str, version: i16, with_operations: bool) -> DescribedGroup {
@@ -348,17 +380,27 @@ impl Broker {
             })
             .collect();
         groups.sort_by(|a, b| a.group_id.cmp(&b.group_id));
-        Step::Answer(Response::ListGroups(ListGroupsResponse { throttle_time_ms: 0, error_code: 0, groups }))
+        Step::Answer(Response::ListGroups(ListGroupsResponse {
+            throttle_time_ms: 0,
+            error_code: 0,
+            groups,
+        }))
     }
 
     /// Deletes groups without members, with their offsets. The answer waits until the tombstones are on disk.
-    pub(crate) fn delete_groups(&mut self, ticket: Ticket, request: &DeleteGroupsRequest, now: TimestampMs) -> Step {
+    pub(crate) fn delete_groups(
+        &mut self,
+        ticket: Ticket,
+        request: &DeleteGroupsRequest,
+        now: TimestampMs,
+    ) -> Step {
         let mut results = Vec::with_capacity(request.groups_names.len());
         for name in &request.groups_names {
             let error = self.delete_group(name, now).err().unwrap_or(ErrorCode::None);
             results.push(DeletableGroupResult { group_id: name.clone(), error_code: error.code() });
         }
-        let response = Response::DeleteGroups(DeleteGroupsResponse { throttle_time_ms: 0, results });
+        let response =
+            Response::DeleteGroups(DeleteGroupsResponse { throttle_time_ms: 0, results });
         self.commit_queue.answer_when_synced(ticket, response)
     }
 
@@ -374,7 +416,11 @@ impl Broker {
         let mut tombstones: Vec<(OffsetKey, Option<Vec<u8>>)> = Vec::new();
         for (topic, partitions) in &entry.offsets {
             for partition in partitions.keys() {
-                let key = OffsetKey::Commit { group: group.clone(), topic: topic.clone(), partition: *partition };
+                let key = OffsetKey::Commit {
+                    group: group.clone(),
+                    topic: topic.clone(),
+                    partition: *partition,
+                };
                 tombstones.push((key, None));
             }
         }
@@ -425,7 +471,9 @@ impl Broker {
         more: &mut Vec<GroupEffect>,
     ) {
         match self.store_group(group_id, now) {
-            Ok(()) => self.commit_queue.push(Due::Assignment { group: group_id.clone(), generation }),
+            Ok(()) => {
+                self.commit_queue.push(Due::Assignment { group: group_id.clone(), generation })
+            }
             Err(error) => {
                 if let Some(entry) = self.coordinator.get_mut(group_id) {
                     entry.group.stored(generation, Err(error), now, more);
@@ -465,7 +513,10 @@ impl Broker {
             let mut effects = Vec::new();
             if let Some(entry) = self.coordinator.get_mut(&name) {
                 entry.group.tick(now, &mut effects);
-                debug_assert!(entry.group.next_deadline().is_none_or(|at| at > now), "a tick settles what is due");
+                debug_assert!(
+                    entry.group.next_deadline().is_none_or(|at| at > now),
+                    "a tick settles what is due"
+                );
             }
             self.group_effects(&name, effects, now, woken);
         }

@@ -10,7 +10,9 @@ use std::io;
 
 use bytes::BytesMut;
 use weir_log::{FileSlice, LogId};
-use weir_protocol::api::fetch::{FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData};
+use weir_protocol::api::fetch::{
+    FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData,
+};
 use weir_protocol::{ErrorCode, LeaderEpoch, Offset, PartitionId, Str, TimestampMs, Uuid};
 
 use crate::broker::{Broker, Step};
@@ -125,7 +127,9 @@ impl FetchAnswer {
                 at += slice.len_bytes();
             }
             let topic = self.response.responses.get_mut(part.topic);
-            if let Some(partition) = topic.and_then(|topic| topic.partitions.get_mut(part.partition)) {
+            if let Some(partition) =
+                topic.and_then(|topic| topic.partitions.get_mut(part.partition))
+            {
                 partition.records = Some(bytes.freeze());
             }
         }
@@ -154,7 +158,9 @@ impl Broker {
         now: TimestampMs,
     ) -> Step {
         if request.session_id != 0 && request.session_epoch > 0 {
-            return Step::Answer(Response::Fetch(FetchAnswer::error(ErrorCode::FetchSessionIdNotFound)));
+            return Step::Answer(Response::Fetch(FetchAnswer::error(
+                ErrorCode::FetchSessionIdNotFound,
+            )));
         }
         if request.replica_id >= 0 || request.replica_state.replica_id >= 0 {
             // Replicas read beyond the high watermark, and there are none (CVE-2018-1288).
@@ -167,7 +173,11 @@ impl Broker {
         }
         self.fetch_turn = self.fetch_turn.wrapping_add(1);
         let answer = self.evaluate(&plan);
-        if answer.failed || answer.bytes >= plan.min_bytes || wait_ms == 0 || plan.partition_count() == 0 {
+        if answer.failed
+            || answer.bytes >= plan.min_bytes
+            || wait_ms == 0
+            || plan.partition_count() == 0
+        {
             return Step::Answer(Response::Fetch(answer));
         }
         plan.logs = self.logs_of(&plan);
@@ -177,7 +187,8 @@ impl Broker {
     }
 
     fn logs_of(&self, plan: &FetchPlan) -> Vec<LogId> {
-        let partitions = plan.topics.iter().flat_map(|topic| topic.partitions.iter().map(move |p| (topic, p)));
+        let partitions =
+            plan.topics.iter().flat_map(|topic| topic.partitions.iter().map(move |p| (topic, p)));
         let mut logs: Vec<LogId> = partitions
             .filter_map(|(topic, partition)| {
                 self.fetched_topic(plan, topic).ok()?.log(PartitionId(partition.index))
@@ -253,26 +264,35 @@ impl Broker {
         answer
     }
 
-    fn evaluate_partition(&self, plan: &FetchPlan, topic: usize, partition: usize, answer: &mut FetchAnswer) {
+    fn evaluate_partition(
+        &self,
+        plan: &FetchPlan,
+        topic: usize,
+        partition: usize,
+        answer: &mut FetchAnswer,
+    ) {
         let Some(wanted_topic) = plan.topics.get(topic) else { return };
         let Some(wanted) = wanted_topic.partitions.get(partition) else { return };
         let left_bytes = plan.bytes_max.saturating_sub(answer.bytes);
-        let (data, slices) = match self.read_partition(plan, wanted_topic, wanted, left_bytes, answer.bytes == 0) {
-            Ok(read) => read,
-            Err(error) => {
-                answer.failed = true;
-                let data = PartitionData {
-                    partition_index: wanted.index,
-                    error_code: error.code(),
-                    high_watermark: -1,
-                    aborted_transactions: None,
-                    records: Some(bytes::Bytes::new()),
-                    ..PartitionData::default()
-                };
-                (data, Vec::new())
-            }
-        };
-        if let Some(place) = answer.response.responses.get_mut(topic).and_then(|t| t.partitions.get_mut(partition)) {
+        let (data, slices) =
+            match self.read_partition(plan, wanted_topic, wanted, left_bytes, answer.bytes == 0) {
+                Ok(read) => read,
+                Err(error) => {
+                    answer.failed = true;
+                    let data = PartitionData {
+                        partition_index: wanted.index,
+                        error_code: error.code(),
+                        high_watermark: -1,
+                        aborted_transactions: None,
+                        records: Some(bytes::Bytes::new()),
+                        ..PartitionData::default()
+                    };
+                    (data, Vec::new())
+                }
+            };
+        if let Some(place) =
+            answer.response.responses.get_mut(topic).and_then(|t| t.partitions.get_mut(partition))
+        {
             *place = data;
         }
         if !slices.is_empty() {
@@ -281,7 +301,11 @@ impl Broker {
         }
     }
 
-    fn fetched_topic(&self, plan: &FetchPlan, topic: &PlanTopic) -> Result<&crate::topics::Topic, ErrorCode> {
+    fn fetched_topic(
+        &self,
+        plan: &FetchPlan,
+        topic: &PlanTopic,
+    ) -> Result<&crate::topics::Topic, ErrorCode> {
         if plan.by_id {
             return self.topics.get_by_id(topic.topic_id).ok_or(ErrorCode::UnknownTopicId);
         }

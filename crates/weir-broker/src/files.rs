@@ -10,7 +10,11 @@ use weir_log::Disk;
 use crate::error::BrokerError;
 
 /// Reads a file; `None` if there is none.
-pub(crate) fn read(disk: &dyn Disk, dir: &Path, file: &'static str) -> Result<Option<String>, BrokerError> {
+pub(crate) fn read(
+    disk: &dyn Disk,
+    dir: &Path,
+    file: &'static str,
+) -> Result<Option<String>, BrokerError> {
     let failed = |source| BrokerError::File { action: "read", file, source };
     let handle = match disk.open(&dir.join(file), OpenMode::Existing) {
         Ok(handle) => handle,
@@ -27,7 +31,12 @@ pub(crate) fn read(disk: &dyn Disk, dir: &Path, file: &'static str) -> Result<Op
 
 /// Replaces a file so that a crash leaves the old or the new text, and on return the new one for good: temporary file,
 /// sync, rename, sync of the directory (ALICE, OSDI 2014).
-pub(crate) fn replace(disk: &Arc<dyn Disk>, dir: &Path, file: &'static str, text: &str) -> Result<(), BrokerError> {
+pub(crate) fn replace(
+    disk: &Arc<dyn Disk>,
+    dir: &Path,
+    file: &'static str,
+    text: &str,
+) -> Result<(), BrokerError> {
     let write = || {
         let temporary = dir.join(format!("{file}.tmp"));
         let handle = disk.open(&temporary, OpenMode::Truncate)?;

@@ -361,8 +361,16 @@ impl Group {
     }
 
     /// A client wants to be, or to stay, a member. The answer comes as [`GroupEffect::Joined`], now or later.
-    pub fn join(&mut self, join: Join, ticket: Ticket, now: TimestampMs, out: &mut Vec<GroupEffect>) {
-        let refuse = |error: ErrorCode| GroupEffect::Joined(ticket, Joined::failed(error, join.member_id.clone()));
+    pub fn join(
+        &mut self,
+        join: Join,
+        ticket: Ticket,
+        now: TimestampMs,
+        out: &mut Vec<GroupEffect>,
+    ) {
+        let refuse = |error: ErrorCode| {
+            GroupEffect::Joined(ticket, Joined::failed(error, join.member_id.clone()))
+        };
         if !self.supports(&join) {
             return out.push(refuse(ErrorCode::InconsistentGroupProtocol));
         }
@@ -391,20 +399,35 @@ impl Group {
             return true;
         }
         self.protocol_type.as_ref() == Some(&join.protocol_type)
-            && join.protocols.iter().any(|protocol| self.members.values().all(|member| member.knows(&protocol.name)))
+            && join
+                .protocols
+                .iter()
+                .any(|protocol| self.members.values().all(|member| member.knows(&protocol.name)))
     }
 
     fn has_room_for(&self, join: &Join) -> bool {
         self.members.contains_key(&join.member_id)
             || self.pending.contains_key(&join.member_id)
-            || join.instance_id.as_ref().is_some_and(|instance| self.static_members.contains_key(instance))
+            || join
+                .instance_id
+                .as_ref()
+                .is_some_and(|instance| self.static_members.contains_key(instance))
             || self.members.len() + self.pending.len() < self.limits.members_max
     }
 
-    fn join_unknown(&mut self, join: Join, ticket: Ticket, now: TimestampMs, out: &mut Vec<GroupEffect>) {
+    fn join_unknown(
+        &mut self,
+        join: Join,
+        ticket: Ticket,
+        now: TimestampMs,
+        out: &mut Vec<GroupEffect>,
+    ) {
         let id = join.fresh_member_id.clone();
         debug_assert!(!self.members.contains_key(&id), "member ids are unique");
-        let replaced = join.instance_id.as_ref().and_then(|instance| self.static_members.get(instance).cloned());
+        let replaced = join
+            .instance_id
+            .as_ref()
+            .and_then(|instance| self.static_members.get(instance).cloned());
         if let Some(old_id) = replaced {
             self.replace_static(&old_id, id, join, ticket, now, out);
         } else if join.instance_id.is_none() && join.knows_member_id_required {
@@ -416,7 +439,14 @@ impl Group {
         }
     }
 
-    fn add_member(&mut self, id: Str, join: Join, ticket: Ticket, now: TimestampMs, out: &mut Vec<GroupEffect>) {
+    fn add_member(
+        &mut self,
+        id: Str,
+        join: Join,
+        ticket: Ticket,
+        now: TimestampMs,
+        out: &mut Vec<GroupEffect>,
+    ) {
         self.pending.remove(&id);
         if self.members.is_empty() {
             self.protocol_type = Some(join.protocol_type.clone());
@@ -444,7 +474,10 @@ impl Group {
     ) {
         let Some(mut member) = self.members.remove(old_id) else { return };
         if let Some(waiter) = member.join_waiter.take() {
-            out.push(GroupEffect::Joined(waiter, Joined::failed(ErrorCode::FencedInstanceId, old_id.clone())));
+            out.push(GroupEffect::Joined(
+                waiter,
+                Joined::failed(ErrorCode::FencedInstanceId, old_id.clone()),
+            ));
         }
         if let Some(waiter) = member.sync_waiter.take() {
             out.push(GroupEffect::Synced(waiter, Synced::failed(ErrorCode::FencedInstanceId)));
@@ -506,7 +539,10 @@ impl Group {
         member.session_deadline = None;
         if let Some(before) = member.join_waiter.replace(ticket) {
             // The same member on a new connection; the old one is not listened to any more.
-            out.push(GroupEffect::Joined(before, Joined::failed(ErrorCode::UnknownMemberId, id.clone())));
+            out.push(GroupEffect::Joined(
+                before,
+                Joined::failed(ErrorCode::UnknownMemberId, id.clone()),
+            ));
         }
     }
 
@@ -521,7 +557,8 @@ impl Group {
         let timeout_ms = self.rebalance_timeout_ms();
         let delay_ms = self.limits.initial_rebalance_delay_ms.min(timeout_ms);
         if from_empty && delay_ms > 0 {
-            self.initial = Some(InitialDelay { left_ms: timeout_ms - delay_ms, member_added: false });
+            self.initial =
+                Some(InitialDelay { left_ms: timeout_ms - delay_ms, member_added: false });
             self.join_deadline = Some(now.plus_ms(delay_ms));
             return;
         }
@@ -530,7 +567,9 @@ impl Group {
     }
 
     fn rebalance_timeout_ms(&self) -> i64 {
-        i64::from(self.members.values().map(|member| member.rebalance_timeout_ms).max().unwrap_or(0))
+        i64::from(
+            self.members.values().map(|member| member.rebalance_timeout_ms).max().unwrap_or(0),
+        )
     }
 
     /// Ends what CompletingRebalance or Stable was about.
@@ -551,7 +590,8 @@ impl Group {
     }
 
     fn complete_join_if_all_are_there(&mut self, now: TimestampMs, out: &mut Vec<GroupEffect>) {
-        let all = self.pending.is_empty() && self.members.values().all(|member| member.join_waiter.is_some());
+        let all = self.pending.is_empty()
+            && self.members.values().all(|member| member.join_waiter.is_some());
         if self.state == GroupState::PreparingRebalance && self.initial.is_none() && all {
             self.complete_join(now, out);
         }
@@ -562,12 +602,17 @@ impl Group {
     fn complete_join(&mut self, now: TimestampMs, out: &mut Vec<GroupEffect>) {
         debug_assert_eq!(self.state, GroupState::PreparingRebalance);
         self.initial = None;
-        self.members.retain(|_, member| member.join_waiter.is_some() || member.instance_id.is_some());
+        self.members
+            .retain(|_, member| member.join_waiter.is_some() || member.instance_id.is_some());
         if self.members.is_empty() {
             return self.become_empty(now, out);
         }
         if !self.leader_has_joined() {
-            self.leader = self.members.values().find(|member| member.join_waiter.is_some()).map(|m| m.id.clone());
+            self.leader = self
+                .members
+                .values()
+                .find(|member| member.join_waiter.is_some())
+                .map(|m| m.id.clone());
         }
         if self.leader.is_none() {
             // Only static members, and none of them is back: wait another round.
@@ -579,7 +624,12 @@ impl Group {
         self.protocol = self.choose_protocol();
         self.set_state(GroupState::CompletingRebalance, now);
         self.sync_deadline = Some(now.plus_ms(self.rebalance_timeout_ms()));
-        self.unsynced = self.members.values().filter(|m| m.join_waiter.is_some()).map(|m| m.id.clone()).collect();
+        self.unsynced = self
+            .members
+            .values()
+            .filter(|m| m.join_waiter.is_some())
+            .map(|m| m.id.clone())
+            .collect();
         self.answer_joins(now, out);
     }
 
@@ -589,8 +639,12 @@ impl Group {
     }
 
     fn answer_joins(&mut self, now: TimestampMs, out: &mut Vec<GroupEffect>) {
-        let waiting: Vec<Str> =
-            self.members.values().filter(|m| m.join_waiter.is_some()).map(|m| m.id.clone()).collect();
+        let waiting: Vec<Str> = self
+            .members
+            .values()
+            .filter(|m| m.join_waiter.is_some())
+            .map(|m| m.id.clone())
+            .collect();
         for id in waiting {
             let answer = self.joined(&id, self.leader.as_ref() == Some(&id));
             let Some(member) = self.members.get_mut(&id) else { continue };
@@ -617,7 +671,10 @@ impl Group {
     /// The answer that puts `id` into the current generation.
     fn joined(&self, id: &Str, as_leader: bool) -> Joined {
         let members = if as_leader {
-            self.members.values().map(|m| (m.id.clone(), m.instance_id.clone(), self.metadata_of(m))).collect()
+            self.members
+                .values()
+                .map(|m| (m.id.clone(), m.instance_id.clone(), self.metadata_of(m)))
+                .collect()
         } else {
             Vec::new()
         };
@@ -647,7 +704,13 @@ impl Group {
     }
 
     /// A member asks for its assignment; the leader brings everybody's.
-    pub fn sync(&mut self, sync: Sync, ticket: Ticket, now: TimestampMs, out: &mut Vec<GroupEffect>) {
+    pub fn sync(
+        &mut self,
+        sync: Sync,
+        ticket: Ticket,
+        now: TimestampMs,
+        out: &mut Vec<GroupEffect>,
+    ) {
         if let Err(error) = self.check_sync(&sync) {
             return out.push(GroupEffect::Synced(ticket, Synced::failed(error)));
         }
@@ -678,7 +741,9 @@ impl Group {
             return Err(ErrorCode::IllegalGeneration);
         }
         let differs = |said: &Option<Str>, ours: &Option<Str>| said.is_some() && said != ours;
-        if differs(&sync.protocol_type, &self.protocol_type) || differs(&sync.protocol, &self.protocol) {
+        if differs(&sync.protocol_type, &self.protocol_type)
+            || differs(&sync.protocol, &self.protocol)
+        {
             return Err(ErrorCode::InconsistentGroupProtocol);
         }
         match self.state {
@@ -693,12 +758,22 @@ impl Group {
             error: ErrorCode::None,
             protocol_type: self.protocol_type.clone(),
             protocol: self.protocol.clone(),
-            assignment: self.members.get(id).map(|member| member.assignment.clone()).unwrap_or_default(),
+            assignment: self
+                .members
+                .get(id)
+                .map(|member| member.assignment.clone())
+                .unwrap_or_default(),
         }
     }
 
     /// The assignment of `generation` is on disk, or could not be written.
-    pub fn stored(&mut self, generation: i32, result: Result<(), ErrorCode>, now: TimestampMs, out: &mut Vec<GroupEffect>) {
+    pub fn stored(
+        &mut self,
+        generation: i32,
+        result: Result<(), ErrorCode>,
+        now: TimestampMs,
+        out: &mut Vec<GroupEffect>,
+    ) {
         if self.state != GroupState::CompletingRebalance || self.generation != generation {
             return; // A rebalance has overtaken it, and answered those who waited.
         }
@@ -720,7 +795,13 @@ impl Group {
     }
 
     /// A sign of life.
-    pub fn heartbeat(&mut self, id: &Str, instance: Option<&Str>, generation: i32, now: TimestampMs) -> ErrorCode {
+    pub fn heartbeat(
+        &mut self,
+        id: &Str,
+        instance: Option<&Str>,
+        generation: i32,
+        now: TimestampMs,
+    ) -> ErrorCode {
         if let Err(error) = self.check_member(id, instance) {
             return error;
         }
@@ -736,7 +817,13 @@ impl Group {
     }
 
     /// A member goes. A static one may be named by its instance alone (an operator removes it).
-    pub fn leave(&mut self, id: &Str, instance: Option<&Str>, now: TimestampMs, out: &mut Vec<GroupEffect>) -> ErrorCode {
+    pub fn leave(
+        &mut self,
+        id: &Str,
+        instance: Option<&Str>,
+        now: TimestampMs,
+        out: &mut Vec<GroupEffect>,
+    ) -> ErrorCode {
         let id = match instance {
             Some(instance) if id.is_empty() => match self.static_members.get(instance) {
                 Some(id) => id.clone(),
@@ -759,7 +846,13 @@ impl Group {
     ///
     /// # Errors
     /// The code to answer with.
-    pub fn check_commit(&mut self, id: &Str, instance: Option<&Str>, generation: i32, now: TimestampMs) -> Result<(), ErrorCode> {
+    pub fn check_commit(
+        &mut self,
+        id: &Str,
+        instance: Option<&Str>,
+        generation: i32,
+        now: TimestampMs,
+    ) -> Result<(), ErrorCode> {
         if generation < 0 && self.state == GroupState::Empty {
             return Ok(()); // A client that manages its partitions itself, or an operator.
         }
@@ -782,8 +875,12 @@ impl Group {
         let pending_before = self.pending.len();
         self.pending.retain(|_, deadline| *deadline > now);
         let over = |deadline: Option<TimestampMs>| deadline.is_some_and(|deadline| deadline <= now);
-        let mut gone: Vec<Str> =
-            self.members.values().filter(|m| over(m.session_deadline)).map(|m| m.id.clone()).collect();
+        let mut gone: Vec<Str> = self
+            .members
+            .values()
+            .filter(|m| over(m.session_deadline))
+            .map(|m| m.id.clone())
+            .collect();
         if over(self.sync_deadline) {
             self.sync_deadline = None;
             gone.extend(std::mem::take(&mut self.unsynced));
@@ -814,7 +911,10 @@ impl Group {
         for id in ids {
             let Some(mut member) = self.members.remove(id) else { continue };
             if let Some(ticket) = member.join_waiter.take() {
-                out.push(GroupEffect::Joined(ticket, Joined::failed(ErrorCode::UnknownMemberId, id.clone())));
+                out.push(GroupEffect::Joined(
+                    ticket,
+                    Joined::failed(ErrorCode::UnknownMemberId, id.clone()),
+                ));
             }
             if let Some(ticket) = member.sync_waiter.take() {
                 out.push(GroupEffect::Synced(ticket, Synced::failed(ErrorCode::UnknownMemberId)));

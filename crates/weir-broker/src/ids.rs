@@ -22,7 +22,8 @@ impl IdSource {
     /// tools would take for an option, as Kafka's `Uuid.randomUuid`.
     pub fn uuid(&mut self) -> Uuid {
         loop {
-            let bits = (u128::from(split_mix(&mut self.high)) << 64) | u128::from(split_mix(&mut self.low));
+            let bits = (u128::from(split_mix(&mut self.high)) << 64)
+                | u128::from(split_mix(&mut self.low));
             let bits = (bits & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62);
             let id = Uuid(bits.to_be_bytes());
             if !id.to_string().starts_with('-') {

@@ -11,7 +11,7 @@
 //! | [`broker`] | the core: dispatch, tickets, time, commits |
 //! | [`request`] | requests and answers, from and to frames |
 //! | [`produce`], [`fetch`], [`list_offsets`], [`metadata`] | the APIs of records |
-//! | [`topics`], [`topic_requests`], [`configs`] | topics and their configuration, durable in `weir-topics` |
+//! | [`topics`], [`topic_requests`], [`partitions_and_configs`], [`configs`] | topics and their configuration, durable in `weir-topics` |
 //! | [`group`] | a classic consumer group as a pure state machine |
 //! | [`coordinator`], [`offsets`], [`offset_records`] | groups and committed offsets, and their log |
 //! | [`commit_queue`], [`purgatory`] | what waits for a commit, and for data |
@@ -43,6 +43,7 @@ mod logs;
 pub mod metadata;
 pub mod offset_records;
 pub mod offsets;
+pub mod partitions_and_configs;
 pub mod produce;
 pub mod producer_ids;
 pub mod purgatory;

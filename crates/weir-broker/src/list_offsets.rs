@@ -5,8 +5,8 @@ use weir_protocol::api::list_offsets::{
     ListOffsetsTopicResponse,
 };
 use weir_protocol::api::offset_for_leader_epoch::{
-    EpochEndOffset, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse, OffsetForLeaderPartition,
-    OffsetForLeaderTopicResult,
+    EpochEndOffset, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse,
+    OffsetForLeaderPartition, OffsetForLeaderTopicResult,
 };
 use weir_protocol::{ErrorCode, LeaderEpoch, Offset, PartitionId, TimestampMs};
 
@@ -50,8 +50,10 @@ impl Broker {
         wanted: &ListOffsetsPartition,
         read_committed: bool,
     ) -> ListOffsetsPartitionResponse {
-        let mut response =
-            ListOffsetsPartitionResponse { partition_index: wanted.partition_index, ..Default::default() };
+        let mut response = ListOffsetsPartitionResponse {
+            partition_index: wanted.partition_index,
+            ..Default::default()
+        };
         match self.find_offset(topic, wanted, read_committed) {
             Ok(Some(found)) => {
                 response.timestamp = found.timestamp.get();
@@ -77,16 +79,23 @@ impl Broker {
         let bound = if read_committed { bounds.last_stable } else { bounds.high_watermark };
         let none = TimestampMs(-1);
         let at = |offset: Offset| {
-            let leader_epoch = log.map_or(bounds.leader_epoch, |log| self.logs.epoch_of(log, offset));
+            let leader_epoch =
+                log.map_or(bounds.leader_epoch, |log| self.logs.epoch_of(log, offset));
             TimedOffset { offset, timestamp: none, leader_epoch }
         };
         match wanted.timestamp {
-            LATEST => Ok(Some(TimedOffset { offset: bound, timestamp: none, leader_epoch: bounds.leader_epoch })),
+            LATEST => Ok(Some(TimedOffset {
+                offset: bound,
+                timestamp: none,
+                leader_epoch: bounds.leader_epoch,
+            })),
             EARLIEST | EARLIEST_LOCAL => Ok(Some(at(bounds.start))),
             LATEST_TIERED => Ok(None),
             MAX_TIMESTAMP => log.map_or(Ok(None), |log| self.logs.max_timestamp(log, bound)),
             time if time < 0 => Err(ErrorCode::UnsupportedVersion),
-            time => log.map_or(Ok(None), |log| self.logs.offset_for_timestamp(log, TimestampMs(time), bound)),
+            time => log.map_or(Ok(None), |log| {
+                self.logs.offset_for_timestamp(log, TimestampMs(time), bound)
+            }),
         }
     }
 
@@ -96,10 +105,17 @@ impl Broker {
             .iter()
             .map(|topic| OffsetForLeaderTopicResult {
                 topic: topic.topic.clone(),
-                partitions: topic.partitions.iter().map(|wanted| self.epoch_end(&topic.topic, wanted)).collect(),
+                partitions: topic
+                    .partitions
+                    .iter()
+                    .map(|wanted| self.epoch_end(&topic.topic, wanted))
+                    .collect(),
             })
             .collect();
-        Step::Answer(Response::OffsetForLeaderEpoch(OffsetForLeaderEpochResponse { throttle_time_ms: 0, topics }))
+        Step::Answer(Response::OffsetForLeaderEpoch(OffsetForLeaderEpochResponse {
+            throttle_time_ms: 0,
+            topics,
+        }))
     }
 
     fn epoch_end(&self, topic: &str, wanted: &OffsetForLeaderPartition) -> EpochEndOffset {

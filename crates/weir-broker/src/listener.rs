@@ -94,10 +94,14 @@ impl BrokerServer {
     }
 
     /// Serves a connection that is no socket of this listener: one end of a pipe in memory. Ends with the connection.
-    pub async fn serve_connection<S: AsyncRead + AsyncWrite + Unpin + Send>(&self, stream: S) -> ConnectionEnd {
+    pub async fn serve_connection<S: AsyncRead + AsyncWrite + Unpin + Send>(
+        &self,
+        stream: S,
+    ) -> ConnectionEnd {
         let (reader, writer) = tokio::io::split(stream);
         let connection = self.shared.connection(self.local_addr.ip(), self.local_addr);
-        connection::serve(self.shared.clone(), connection, reader, writer, self.stop.subscribe()).await
+        connection::serve(self.shared.clone(), connection, reader, writer, self.stop.subscribe())
+            .await
     }
 
     /// Stops: no new connections, answers out, a last commit, the mark of a clean stop.
@@ -126,7 +130,11 @@ fn seed() -> u128 {
     (part() << 64) | part()
 }
 
-async fn accept(listener: TcpListener, shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) -> JoinSet<()> {
+async fn accept(
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    mut stopped: watch::Receiver<bool>,
+) -> JoinSet<()> {
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -151,7 +159,12 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, mut stopped: watch::
     }
 }
 
-async fn serve_socket(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr, stopped: watch::Receiver<bool>) {
+async fn serve_socket(
+    shared: Arc<Shared>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    stopped: watch::Receiver<bool>,
+) {
     // Answers are written whole; waiting for more (Nagle) would only add its delay. Failing that, they come later.
     let _ = stream.set_nodelay(true);
     let Ok(local) = stream.local_addr() else { return };
@@ -159,7 +172,9 @@ async fn serve_socket(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr, 
     let (reader, writer) = stream.into_split();
     let end = connection::serve(shared, connection, reader, writer, stopped).await;
     match end {
-        ConnectionEnd::Closed | ConnectionEnd::Stopped | ConnectionEnd::Idle => tracing::debug!(%peer, ?end, "connection ended"),
+        ConnectionEnd::Closed | ConnectionEnd::Stopped | ConnectionEnd::Idle => {
+            tracing::debug!(%peer, ?end, "connection ended")
+        }
         _ => tracing::warn!(%peer, ?end, "connection closed"),
     }
 }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use weir_log::{
-    AppendError, AppendOrigin, BatchAt, CommitError, CommitGroup, Committed, Disk, FileSlice, Log, LogConfig, LogDir,
-    LogDirOptions, LogError, LogId, RecoveryReport,
+    AppendError, AppendOrigin, BatchAt, CommitError, CommitGroup, Committed, Disk, FileSlice, Log,
+    LogConfig, LogDir, LogDirOptions, LogError, LogId, RecoveryReport,
 };
 use weir_protocol::batch::{self, BatchView};
 use weir_protocol::{ErrorCode, LeaderEpoch, Offset, PartitionId, Str, TimestampMs, Uuid};
@@ -118,6 +118,22 @@ impl Logs {
         self.dir.delete_log(log, now)
     }
 
+    pub(crate) fn set_config(&mut self, log: LogId, config: LogConfig) {
+        if let Some(log) = self.dir.get_mut(log) {
+            log.set_config(config);
+        }
+    }
+
+    pub(crate) fn delete_records(
+        &mut self,
+        log: LogId,
+        before: Offset,
+        now: TimestampMs,
+    ) -> Result<Offset, ErrorCode> {
+        let log = self.dir.get_mut(log).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+        log.delete_records(before, now).map_err(|error| error_of(&error))
+    }
+
     pub(crate) fn find(&self, topic: &str, partition: PartitionId) -> Option<LogId> {
         self.dir.find(topic, partition)
     }
@@ -174,7 +190,11 @@ impl Logs {
         log.epoch_for_offset(offset).unwrap_or_else(|| log.leader_epoch())
     }
 
-    pub(crate) fn epoch_end(&self, log: LogId, epoch: LeaderEpoch) -> Option<(LeaderEpoch, Offset)> {
+    pub(crate) fn epoch_end(
+        &self,
+        log: LogId,
+        epoch: LeaderEpoch,
+    ) -> Option<(LeaderEpoch, Offset)> {
         self.dir.get(log)?.end_offset_for_epoch(epoch)
     }
 
@@ -191,7 +211,11 @@ impl Logs {
     }
 
     /// The first of the records with the largest timestamp.
-    pub(crate) fn max_timestamp(&self, log: LogId, bound: Offset) -> Result<Option<TimedOffset>, ErrorCode> {
+    pub(crate) fn max_timestamp(
+        &self,
+        log: LogId,
+        bound: Offset,
+    ) -> Result<Option<TimedOffset>, ErrorCode> {
         let log = self.dir.get(log).ok_or(ErrorCode::UnknownTopicOrPartition)?;
         let found = log.max_timestamp().map_err(|error| error_of(&error))?;
         self.record_in(found, bound, |timestamp, max| timestamp >= max)
@@ -274,8 +298,8 @@ impl Logs {
         Ok(())
     }
 
-    pub(crate) fn close(self, now: TimestampMs) -> Result<(), LogError> {
-        self.dir.close(now)
+    pub(crate) fn close(self) -> Result<(), LogError> {
+        self.dir.close()
     }
 }
 

@@ -1,10 +1,14 @@
 //! Metadata, DescribeCluster and FindCoordinator: who is there. It is always this one node.
 
-use weir_protocol::api::describe_cluster::{DescribeClusterBroker, DescribeClusterRequest, DescribeClusterResponse};
-use weir_protocol::api::find_coordinator::{Coordinator, FindCoordinatorRequest, FindCoordinatorResponse};
+use weir_protocol::api::describe_cluster::{
+    DescribeClusterBroker, DescribeClusterRequest, DescribeClusterResponse,
+};
+use weir_protocol::api::find_coordinator::{
+    Coordinator, FindCoordinatorRequest, FindCoordinatorResponse,
+};
 use weir_protocol::api::metadata::{
-    MetadataRequest, MetadataRequestTopic, MetadataResponse, MetadataResponseBroker, MetadataResponsePartition,
-    MetadataResponseTopic,
+    MetadataRequest, MetadataRequestTopic, MetadataResponse, MetadataResponseBroker,
+    MetadataResponsePartition, MetadataResponseTopic,
 };
 use weir_protocol::{ErrorCode, Str, TimestampMs};
 
@@ -34,15 +38,31 @@ impl Broker {
             // Version 0 has no null: there empty means all.
             Some(topics) if version > 0 || !topics.is_empty() => {
                 let create = request.allow_auto_topic_creation;
-                topics.iter().map(|wanted| self.wanted_topic(wanted, create, with_operations, now)).collect()
+                topics
+                    .iter()
+                    .map(|wanted| self.wanted_topic(wanted, create, with_operations, now))
+                    .collect()
             }
-            _ => self.topics.iter().map(|topic| self.topic_metadata(topic, with_operations)).collect(),
+            _ => self
+                .topics
+                .iter()
+                .map(|topic| self.topic_metadata(topic, with_operations))
+                .collect(),
         };
         let (host, port) = connection.advertised.clone();
-        let operations = if request.include_cluster_authorized_operations { CLUSTER_OPERATIONS } else { i32::MIN };
+        let operations = if request.include_cluster_authorized_operations {
+            CLUSTER_OPERATIONS
+        } else {
+            i32::MIN
+        };
         Step::Answer(Response::Metadata(MetadataResponse {
             throttle_time_ms: 0,
-            brokers: vec![MetadataResponseBroker { node_id: NODE_ID, host, port: i32::from(port), rack: None }],
+            brokers: vec![MetadataResponseBroker {
+                node_id: NODE_ID,
+                host,
+                port: i32::from(port),
+                rack: None,
+            }],
             cluster_id: Some(self.cluster_id().clone()),
             controller_id: NODE_ID,
             topics,
@@ -112,10 +132,19 @@ impl Broker {
         }
     }
 
-    pub(crate) fn describe_cluster(&self, connection: &Connection, request: &DescribeClusterRequest) -> Step {
+    pub(crate) fn describe_cluster(
+        &self,
+        connection: &Connection,
+        request: &DescribeClusterRequest,
+    ) -> Step {
         let (host, port) = connection.advertised.clone();
-        let broker =
-            DescribeClusterBroker { broker_id: NODE_ID, host, port: i32::from(port), rack: None, is_fenced: false };
+        let broker = DescribeClusterBroker {
+            broker_id: NODE_ID,
+            host,
+            port: i32::from(port),
+            rack: None,
+            is_fenced: false,
+        };
         let mut response = DescribeClusterResponse {
             endpoint_type: request.endpoint_type,
             cluster_id: self.cluster_id().clone(),
@@ -162,7 +191,8 @@ impl Broker {
                 error_message: Some(Str::from_static(message)),
             });
         }
-        let mut response = FindCoordinatorResponse { error_message: None, ..FindCoordinatorResponse::default() };
+        let mut response =
+            FindCoordinatorResponse { error_message: None, ..FindCoordinatorResponse::default() };
         if version >= 4 {
             response.coordinators = coordinators;
         } else if let Some(only) = coordinators.pop() {
@@ -175,12 +205,22 @@ impl Broker {
         Step::Answer(Response::FindCoordinator(response))
     }
 
-    fn coordinator_of(&mut self, key: &str, kind: i8, now: TimestampMs) -> Result<(), (ErrorCode, &'static str)> {
+    fn coordinator_of(
+        &mut self,
+        key: &str,
+        kind: i8,
+        now: TimestampMs,
+    ) -> Result<(), (ErrorCode, &'static str)> {
         match kind {
-            KEY_TYPE_GROUP if key.is_empty() => Err((ErrorCode::InvalidGroupId, "the group id is empty")),
-            KEY_TYPE_GROUP => self
-                .ensure_offsets_topic(now)
-                .map_err(|_| (ErrorCode::CoordinatorNotAvailable, "the topic of committed offsets could not be made")),
+            KEY_TYPE_GROUP if key.is_empty() => {
+                Err((ErrorCode::InvalidGroupId, "the group id is empty"))
+            }
+            KEY_TYPE_GROUP => self.ensure_offsets_topic(now).map_err(|_| {
+                (
+                    ErrorCode::CoordinatorNotAvailable,
+                    "the topic of committed offsets could not be made",
+                )
+            }),
             KEY_TYPE_TRANSACTION => {
                 Err((ErrorCode::CoordinatorNotAvailable, "this broker has no transactions yet"))
             }

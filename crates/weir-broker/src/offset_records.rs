@@ -206,7 +206,8 @@ impl GroupMetadataValue {
         };
         let count = decoder.i32()?;
         let left_bytes = decoder.remaining();
-        let fits = usize::try_from(count).is_ok_and(|count| count.saturating_mul(MEMBER_BYTES_MIN - 4) <= left_bytes);
+        let fits = usize::try_from(count)
+            .is_ok_and(|count| count.saturating_mul(MEMBER_BYTES_MIN - 4) <= left_bytes);
         if !fits {
             return Err(DecodeError::Length { length: i64::from(count), left_bytes });
         }
@@ -243,7 +244,9 @@ impl MemberRecord {
 #[must_use]
 pub fn partition_of(group: &str, partitions: i32) -> i32 {
     debug_assert!(partitions > 0, "a topic has partitions");
-    let hash = group.encode_utf16().fold(0_i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
+    let hash = group
+        .encode_utf16()
+        .fold(0_i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
     hash.checked_abs().unwrap_or(0) % partitions
 }
 
@@ -276,7 +279,10 @@ fn string(decoder: &mut Decoder) -> Result<Str, DecodeError> {
 }
 
 fn bytes(decoder: &mut Decoder) -> Result<Bytes, DecodeError> {
-    Ok(decoder.nullable_bytes(false)?.map(|bytes| Bytes::copy_from_slice(&bytes)).unwrap_or_default())
+    Ok(decoder
+        .nullable_bytes(false)?
+        .map(|bytes| Bytes::copy_from_slice(&bytes))
+        .unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -291,14 +297,22 @@ mod tests {
         ] {
             assert_eq!(OffsetKey::decode(key.encode().into()).unwrap(), key);
         }
-        assert_eq!(OffsetKey::decode(Bytes::from_static(&[0, 9, 1, 2])).unwrap(), OffsetKey::Other(9));
+        assert_eq!(
+            OffsetKey::decode(Bytes::from_static(&[0, 9, 1, 2])).unwrap(),
+            OffsetKey::Other(9)
+        );
     }
 
     #[test]
     fn offset_commit_bytes_are_those_of_kafka() {
         let key = OffsetKey::Commit { group: "g".into(), topic: "tt".into(), partition: 3 };
         assert_eq!(key.encode(), [0, 1, 0, 1, b'g', 0, 2, b't', b't', 0, 0, 0, 3]);
-        let value = CommittedOffset { offset: 5, leader_epoch: 2, metadata: "m".into(), commit_timestamp_ms: 9 };
+        let value = CommittedOffset {
+            offset: 5,
+            leader_epoch: 2,
+            metadata: "m".into(),
+            commit_timestamp_ms: 9,
+        };
         let bytes = [0, 3, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 2, 0, 1, b'm', 0, 0, 0, 0, 0, 0, 0, 9];
         assert_eq!(value.encode(), bytes);
         assert_eq!(CommittedOffset::decode(Bytes::copy_from_slice(&bytes)).unwrap(), value);

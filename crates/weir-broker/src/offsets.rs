@@ -9,12 +9,13 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use weir_log::{AppendOrigin, LogId};
 use weir_protocol::api::offset_commit::{
-    OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitResponse, OffsetCommitResponsePartition,
-    OffsetCommitResponseTopic,
+    OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitResponse,
+    OffsetCommitResponsePartition, OffsetCommitResponseTopic,
 };
 use weir_protocol::api::offset_fetch::{
-    OffsetFetchRequest, OffsetFetchResponse, OffsetFetchResponseGroup, OffsetFetchResponsePartition,
-    OffsetFetchResponsePartitions, OffsetFetchResponseTopic, OffsetFetchResponseTopics,
+    OffsetFetchRequest, OffsetFetchResponse, OffsetFetchResponseGroup,
+    OffsetFetchResponsePartition, OffsetFetchResponsePartitions, OffsetFetchResponseTopic,
+    OffsetFetchResponseTopics,
 };
 use weir_protocol::batch::BatchBuilder;
 use weir_protocol::compression::Codec;
@@ -60,8 +61,10 @@ impl Broker {
         if offsets.is_empty() {
             return Step::Answer(Response::OffsetCommit(response));
         }
-        let records: Vec<(OffsetKey, Option<Vec<u8>>)> =
-            offsets.iter().map(|offset| (commit_key(&group, offset), Some(offset.committed.encode()))).collect();
+        let records: Vec<(OffsetKey, Option<Vec<u8>>)> = offsets
+            .iter()
+            .map(|offset| (commit_key(&group, offset), Some(offset.committed.encode())))
+            .collect();
         if let Err(error) = self.write_offset_records(&group, &records, now) {
             fail_commit(&mut response, error);
             return Step::Answer(Response::OffsetCommit(response));
@@ -72,7 +75,12 @@ impl Broker {
         Step::Parked
     }
 
-    fn check_committer(&mut self, request: &OffsetCommitRequest, version: i16, now: TimestampMs) -> Result<(), ErrorCode> {
+    fn check_committer(
+        &mut self,
+        request: &OffsetCommitRequest,
+        version: i16,
+        now: TimestampMs,
+    ) -> Result<(), ErrorCode> {
         if request.group_id.is_empty() {
             return Err(ErrorCode::InvalidGroupId);
         }
@@ -91,7 +99,12 @@ impl Broker {
         }
         let limits = self.group_limits();
         let entry = self.coordinator.get_or_make(&request.group_id, limits, now);
-        entry.group.check_commit(&request.member_id, request.group_instance_id.as_ref(), generation, now)
+        entry.group.check_commit(
+            &request.member_id,
+            request.group_instance_id.as_ref(),
+            generation,
+            now,
+        )
     }
 
     fn pending_offset(
@@ -124,7 +137,11 @@ impl Broker {
         let Some(entry) = self.coordinator.get_mut(group) else { return };
         for offset in offsets {
             if self.topics.get(&offset.topic).is_some_and(|topic| topic.id() == offset.topic_id) {
-                entry.offsets.entry(offset.topic).or_default().insert(offset.partition, offset.committed);
+                entry
+                    .offsets
+                    .entry(offset.topic)
+                    .or_default()
+                    .insert(offset.partition, offset.committed);
             }
         }
     }
@@ -137,7 +154,10 @@ impl Broker {
                 .iter()
                 .map(|group| {
                     let wanted = group.topics.as_ref().map(|topics| {
-                        topics.iter().map(|topic| (&topic.name, topic.partition_indexes.as_slice())).collect()
+                        topics
+                            .iter()
+                            .map(|topic| (&topic.name, topic.partition_indexes.as_slice()))
+                            .collect()
                     });
                     OffsetFetchResponseGroup {
                         group_id: group.group_id.clone(),
@@ -151,18 +171,26 @@ impl Broker {
         let wanted = request.topics.as_ref().map(|topics| {
             topics.iter().map(|topic| (&topic.name, topic.partition_indexes.as_slice())).collect()
         });
-        response.topics = self.fetch_offsets(&request.group_id, wanted).into_iter().map(as_old_topic).collect();
+        response.topics =
+            self.fetch_offsets(&request.group_id, wanted).into_iter().map(as_old_topic).collect();
         Step::Answer(Response::OffsetFetch(response))
     }
 
     /// The offsets of a group. What was never committed, also by a group never seen, is −1 without an error.
-    fn fetch_offsets(&self, group: &str, wanted: Option<Vec<(&Str, &[i32])>>) -> Vec<OffsetFetchResponseTopics> {
+    fn fetch_offsets(
+        &self,
+        group: &str,
+        wanted: Option<Vec<(&Str, &[i32])>>,
+    ) -> Vec<OffsetFetchResponseTopics> {
         let none = BTreeMap::new();
         let offsets = self.coordinator.get(group).map_or(&none, |entry| &entry.offsets);
         let Some(wanted) = wanted else {
             let all = offsets.iter().map(|(name, partitions)| OffsetFetchResponseTopics {
                 name: name.clone(),
-                partitions: partitions.iter().map(|(index, offset)| fetched(*index, Some(offset))).collect(),
+                partitions: partitions
+                    .iter()
+                    .map(|(index, offset)| fetched(*index, Some(offset)))
+                    .collect(),
             });
             return all.collect();
         };
@@ -171,7 +199,10 @@ impl Broker {
             .map(|(name, indexes)| {
                 let partitions = offsets.get(&**name);
                 let offset = |index: &i32| fetched(*index, partitions.and_then(|of| of.get(index)));
-                OffsetFetchResponseTopics { name: name.clone(), partitions: indexes.iter().map(offset).collect() }
+                OffsetFetchResponseTopics {
+                    name: name.clone(),
+                    partitions: indexes.iter().map(offset).collect(),
+                }
             })
             .collect()
     }
@@ -200,7 +231,8 @@ impl Broker {
         self.ensure_offsets_topic(now)?;
         // 50, unless the directory came from a Kafka that was told otherwise.
         let count = self.topics.get(OFFSETS_TOPIC).map_or(0, crate::topics::Topic::partition_count);
-        let partitions = i32::try_from(count).ok().filter(|count| *count > 0).unwrap_or(OFFSETS_PARTITIONS);
+        let partitions =
+            i32::try_from(count).ok().filter(|count| *count > 0).unwrap_or(OFFSETS_PARTITIONS);
         let partition = PartitionId(partition_of(group, partitions));
         self.log_for_append(OFFSETS_TOPIC, partition, now)
     }
@@ -257,7 +289,8 @@ impl Broker {
     }
 
     fn write_expiry(&mut self, group: &Str, expired: &[(Str, i32)], over: bool, now: TimestampMs) {
-        let mut records = tombstones(group, expired.iter().map(|(topic, partition)| (&**topic, *partition)));
+        let mut records =
+            tombstones(group, expired.iter().map(|(topic, partition)| (&**topic, *partition)));
         if over {
             records.push((OffsetKey::Group { group: group.clone() }, None));
             self.coordinator.remove(group);
@@ -267,7 +300,9 @@ impl Broker {
         }
         match self.write_offset_records(group, &records, now) {
             Ok(()) => self.commit_queue.appended(false),
-            Err(error) => tracing::warn!(group = %group, %error, "expiry of offsets was not written"),
+            Err(error) => {
+                tracing::warn!(group = %group, %error, "expiry of offsets was not written")
+            }
         }
     }
 
@@ -312,7 +347,11 @@ struct Replay {
 }
 
 impl Replay {
-    fn record(&mut self, key: Option<Bytes>, value: Option<Bytes>) -> Result<(), weir_protocol::DecodeError> {
+    fn record(
+        &mut self,
+        key: Option<Bytes>,
+        value: Option<Bytes>,
+    ) -> Result<(), weir_protocol::DecodeError> {
         let Some(key) = key else { return Ok(()) };
         match (OffsetKey::decode(key)?, value) {
             (OffsetKey::Commit { group, topic, partition }, Some(value)) => {
@@ -334,7 +373,11 @@ impl Replay {
 }
 
 fn commit_key(group: &Str, offset: &PendingOffset) -> OffsetKey {
-    OffsetKey::Commit { group: group.clone(), topic: offset.topic.clone(), partition: offset.partition }
+    OffsetKey::Commit {
+        group: group.clone(),
+        topic: offset.topic.clone(),
+        partition: offset.partition,
+    }
 }
 
 fn tombstones<'a>(
@@ -343,7 +386,10 @@ fn tombstones<'a>(
 ) -> Vec<(OffsetKey, Option<Vec<u8>>)> {
     offsets
         .map(|(topic, partition)| {
-            (OffsetKey::Commit { group: group.clone(), topic: Str::copy_from(topic), partition }, None)
+            (
+                OffsetKey::Commit { group: group.clone(), topic: Str::copy_from(topic), partition },
+                None,
+            )
         })
         .collect()
 }

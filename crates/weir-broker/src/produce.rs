@@ -7,10 +7,11 @@
 use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
-use weir_protocol::api::produce::{
-    BatchIndexAndErrorMessage, PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceResponse,
-};
 use weir_log::AppendOrigin;
+use weir_protocol::api::produce::{
+    BatchIndexAndErrorMessage, PartitionProduceResponse, ProduceRequest, ProduceResponse,
+    TopicProduceResponse,
+};
 use weir_protocol::batch::{validate_for_produce, BatchError, BatchView};
 use weir_protocol::{ErrorCode, PartitionId, Str, TimestampMs, Uuid};
 
@@ -91,7 +92,11 @@ impl Produce {
                             index: partition.index,
                             batch: check_batch(partition.records.as_ref(), version).map(|len| {
                                 // The decoder slices, it never copies: the batch lies in the frame.
-                                let at = partition.records.as_ref().map_or(start, |r| r.as_ptr() as usize) - start;
+                                let at = partition
+                                    .records
+                                    .as_ref()
+                                    .map_or(start, |r| r.as_ptr() as usize)
+                                    - start;
                                 at..at + len
                             }),
                         })
@@ -126,14 +131,20 @@ fn check_batch(records: Option<&Bytes>, version: i16) -> Result<usize, Refusal> 
 }
 
 impl Broker {
-    pub(crate) fn produce(&mut self, ticket: Ticket, produce: &mut Produce, now: TimestampMs) -> Step {
+    pub(crate) fn produce(
+        &mut self,
+        ticket: Ticket,
+        produce: &mut Produce,
+        now: TimestampMs,
+    ) -> Step {
         let Produce { acks, transactional, topics, frame } = produce;
         let mut failed = false;
         let mut responses = Vec::with_capacity(topics.len());
         for topic in topics {
             let mut partition_responses = Vec::with_capacity(topic.partitions.len());
             for partition in &topic.partitions {
-                let taken = self.produce_partition(topic, partition, *acks, *transactional, frame, now);
+                let taken =
+                    self.produce_partition(topic, partition, *acks, *transactional, frame, now);
                 failed |= taken.is_err();
                 partition_responses.push(partition_response(partition.index, taken));
             }
@@ -194,12 +205,19 @@ impl Broker {
 
     fn produced_topic(&self, request: &ProduceTopic) -> Result<&Topic, Refusal> {
         let topic = if request.topic_id.is_zero() {
-            self.topics.get(&request.name).ok_or(Refusal::bare(ErrorCode::UnknownTopicOrPartition))?
+            self.topics
+                .get(&request.name)
+                .ok_or(Refusal::bare(ErrorCode::UnknownTopicOrPartition))?
         } else {
-            self.topics.get_by_id(request.topic_id).ok_or(Refusal::bare(ErrorCode::UnknownTopicId))?
+            self.topics
+                .get_by_id(request.topic_id)
+                .ok_or(Refusal::bare(ErrorCode::UnknownTopicId))?
         };
         match topic.is_internal() {
-            true => Err(Refusal::new(ErrorCode::InvalidTopicException, "internal topics are written by the broker alone")),
+            true => Err(Refusal::new(
+                ErrorCode::InvalidTopicException,
+                "internal topics are written by the broker alone",
+            )),
             false => Ok(topic),
         }
     }
@@ -207,7 +225,9 @@ impl Broker {
     /// A record without a key can never be compacted away (Kafka's `LogValidator.validateKey`).
     fn refuse_records_without_key(&self, bytes: &[u8]) -> Result<(), Refusal> {
         let view = BatchView::parse(bytes).map_err(|error| Refusal::batch(&error))?;
-        let summary = view.check_records(self.config.inflate_bytes_max).map_err(|error| Refusal::batch(&error))?;
+        let summary = view
+            .check_records(self.config.inflate_bytes_max)
+            .map_err(|error| Refusal::batch(&error))?;
         match summary.keyless_index {
             None => Ok(()),
             Some(index) => Err(Refusal {
@@ -227,13 +247,19 @@ fn check_limits(
 ) -> Result<(), Refusal> {
     let view = BatchView::parse(bytes).map_err(|_| Refusal::bare(ErrorCode::CorruptMessage))?;
     if transactional || view.is_transactional() {
-        return Err(Refusal::new(ErrorCode::InvalidTxnState, "this broker has no transactions yet"));
+        return Err(Refusal::new(
+            ErrorCode::InvalidTxnState,
+            "this broker has no transactions yet",
+        ));
     }
     if !limits.log_append_time {
         let ahead_ms = view.max_timestamp().since(now);
         let behind_ms = now.since(view.max_timestamp());
         if ahead_ms > limits.timestamp_after_max_ms || behind_ms > limits.timestamp_before_max_ms {
-            return Err(Refusal::new(ErrorCode::InvalidTimestamp, "the timestamp of a record is out of the topic's range"));
+            return Err(Refusal::new(
+                ErrorCode::InvalidTimestamp,
+                "the timestamp of a record is out of the topic's range",
+            ));
         }
     }
     Ok(())
@@ -256,7 +282,10 @@ fn partition_response(index: i32, taken: Result<Taken, Refusal>) -> PartitionPro
             record_errors: refusal
                 .records
                 .into_iter()
-                .map(|batch_index| BatchIndexAndErrorMessage { batch_index, batch_index_error_message: None })
+                .map(|batch_index| BatchIndexAndErrorMessage {
+                    batch_index,
+                    batch_index_error_message: None,
+                })
                 .collect(),
             ..PartitionProduceResponse::default()
         },
@@ -265,11 +294,13 @@ fn partition_response(index: i32, taken: Result<Taken, Refusal>) -> PartitionPro
 
 /// The answer to a produce whose commit failed: nothing of it may be taken for safe.
 pub(crate) fn storage_failed(mut response: ProduceResponse) -> ProduceResponse {
-    for partition in response.responses.iter_mut().flat_map(|topic| &mut topic.partition_responses) {
+    for partition in response.responses.iter_mut().flat_map(|topic| &mut topic.partition_responses)
+    {
         if partition.error_code == ErrorCode::None.code() {
             partition.error_code = ErrorCode::KafkaStorageError.code();
             partition.base_offset = -1;
-            partition.error_message = Some(Str::from_static("the log directory is offline after a failed sync"));
+            partition.error_message =
+                Some(Str::from_static("the log directory is offline after a failed sync"));
         }
     }
     response

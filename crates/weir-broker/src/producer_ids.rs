@@ -31,18 +31,19 @@ impl ProducerIds {
     pub(crate) fn open(disk: &dyn Disk, dir: &Path) -> Result<Self, BrokerError> {
         let next = match files::read(disk, dir, FILE)? {
             None => 0,
-            Some(text) => text
-                .trim()
-                .parse::<i64>()
-                .ok()
-                .filter(|next| *next >= 0)
-                .ok_or(BrokerError::DamagedFile { file: FILE, line: 1, reason: "it is not a producer id" })?,
+            Some(text) => text.trim().parse::<i64>().ok().filter(|next| *next >= 0).ok_or(
+                BrokerError::DamagedFile { file: FILE, line: 1, reason: "it is not a producer id" },
+            )?,
         };
         Ok(Self { next, block_end: next })
     }
 
     /// An id that nobody had before.
-    pub(crate) fn take(&mut self, disk: &Arc<dyn Disk>, dir: &Path) -> Result<ProducerId, BrokerError> {
+    pub(crate) fn take(
+        &mut self,
+        disk: &Arc<dyn Disk>,
+        dir: &Path,
+    ) -> Result<ProducerId, BrokerError> {
         if self.next >= self.block_end {
             let block_end = self.next.saturating_add(PRODUCER_ID_BLOCK);
             files::replace(disk, dir, FILE, &format!("{block_end}\n"))?;
@@ -66,7 +67,11 @@ impl Broker {
         };
         if let Some(id) = &request.transactional_id {
             // FindCoordinator has already said that there are no transactions; this is for who did not ask.
-            let error = if id.is_empty() { ErrorCode::InvalidRequest } else { ErrorCode::CoordinatorNotAvailable };
+            let error = if id.is_empty() {
+                ErrorCode::InvalidRequest
+            } else {
+                ErrorCode::CoordinatorNotAvailable
+            };
             return answer(error, ProducerId::NONE, ProducerEpoch::NONE);
         }
         if request.producer_id >= 0 && (0..i16::MAX).contains(&request.producer_epoch) {

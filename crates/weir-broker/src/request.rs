@@ -5,9 +5,11 @@
 
 use bytes::{Bytes, BytesMut};
 use weir_protocol::api::{
-    api_versions, create_topics, delete_groups, delete_topics, describe_cluster, describe_configs, describe_groups,
-    fetch, find_coordinator, heartbeat, init_producer_id, join_group, leave_group, list_groups, list_offsets, metadata,
-    offset_commit, offset_fetch, offset_for_leader_epoch, produce, sync_group,
+    api_versions, create_partitions, create_topics, delete_groups, delete_records, delete_topics,
+    describe_cluster, describe_configs, describe_groups, describe_log_dirs, fetch,
+    find_coordinator, heartbeat, incremental_alter_configs, init_producer_id, join_group,
+    leave_group, list_groups, list_offsets, metadata, offset_commit, offset_fetch,
+    offset_for_leader_epoch, produce, sync_group,
 };
 use weir_protocol::frame::{self, RequestHeader};
 use weir_protocol::{ApiKey, DecodeError, Decoder, EncodeError};
@@ -99,6 +101,10 @@ messages! {
     OffsetForLeaderEpoch: offset_for_leader_epoch::OffsetForLeaderEpochRequest => OffsetForLeaderEpochResponse;
     DescribeConfigs: describe_configs::DescribeConfigsRequest => DescribeConfigsResponse;
     DeleteGroups: delete_groups::DeleteGroupsRequest => DeleteGroupsResponse;
+    CreatePartitions: create_partitions::CreatePartitionsRequest => CreatePartitionsResponse;
+    DeleteRecords: delete_records::DeleteRecordsRequest => DeleteRecordsResponse;
+    DescribeLogDirs: describe_log_dirs::DescribeLogDirsRequest => DescribeLogDirsResponse;
+    IncrementalAlterConfigs: incremental_alter_configs::IncrementalAlterConfigsRequest => IncrementalAlterConfigsResponse;
     DescribeCluster: describe_cluster::DescribeClusterRequest => DescribeClusterResponse;
 }
 
@@ -138,7 +144,11 @@ pub fn decode(bytes: BytesMut, heap_bytes_max: usize) -> Result<RequestFrame, De
     if key == ApiKey::Produce {
         let body = frame::decode_request::<produce::ProduceRequest>(decoder, version)?;
         let header = owned(header);
-        return Ok(RequestFrame { key, header, request: Request::Produce(Produce::prepare(bytes, body, version)) });
+        return Ok(RequestFrame {
+            key,
+            header,
+            request: Request::Produce(Produce::prepare(bytes, body, version)),
+        });
     }
     let request = decode_plain(key, decoder, version)?;
     Ok(RequestFrame { key, header, request })

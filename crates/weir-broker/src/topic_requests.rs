@@ -1,6 +1,7 @@
 //! CreateTopics and DeleteTopics, and topics that come of themselves.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use weir_log::{LogConfig, LogId};
 use weir_protocol::api::create_topics::{
@@ -22,7 +23,7 @@ use crate::request::Response;
 use crate::topics::{self, check_name, Deleting, Topic, OFFSETS_TOPIC};
 
 /// Why a topic is not made or deleted: the code, and words for a person.
-type Refused = (ErrorCode, String);
+pub(crate) type Refused = (ErrorCode, String);
 
 /// A topic that may be made.
 struct Plan {
@@ -54,7 +55,10 @@ impl Broker {
             results.push(creation_result(topic, outcome));
         }
         self.wake_all_fetches(woken);
-        Step::Answer(Response::CreateTopics(CreateTopicsResponse { throttle_time_ms: 0, topics: results }))
+        Step::Answer(Response::CreateTopics(CreateTopicsResponse {
+            throttle_time_ms: 0,
+            topics: results,
+        }))
     }
 
     fn create_topic(
@@ -75,10 +79,14 @@ impl Broker {
     fn plan_topic(&self, wanted: &CreatableTopic) -> Result<Plan, Refused> {
         check_name(&wanted.name).map_err(|words| (ErrorCode::InvalidTopicException, words))?;
         if self.topics.get(&wanted.name).is_some() {
-            return Err((ErrorCode::TopicAlreadyExists, format!("Topic '{}' already exists.", wanted.name)));
+            return Err((
+                ErrorCode::TopicAlreadyExists,
+                format!("Topic '{}' already exists.", wanted.name),
+            ));
         }
         if let Some(other) = self.topics.colliding(&wanted.name) {
-            let words = format!("Topic '{}' collides with existing topic: {}", wanted.name, other.name());
+            let words =
+                format!("Topic '{}' collides with existing topic: {}", wanted.name, other.name());
             return Err((ErrorCode::InvalidTopicException, words));
         }
         let partitions = match wanted.assignments.is_empty() {
@@ -86,7 +94,8 @@ impl Broker {
             false => plan_assignments(wanted)?,
         };
         if self.topics.partition_count().saturating_add(partitions) > self.config.partitions_max {
-            let words = format!("This broker takes {} partitions at most.", self.config.partitions_max);
+            let words =
+                format!("This broker takes {} partitions at most.", self.config.partitions_max);
             return Err((ErrorCode::PolicyViolation, words));
         }
         let mut configs = BTreeMap::new();
@@ -95,7 +104,8 @@ impl Broker {
                 let words = format!("Null value not supported for topic configs: {}", config.name);
                 (ErrorCode::InvalidConfig, words)
             })?;
-            check_topic_value(&config.name, value).map_err(|words| (ErrorCode::InvalidConfig, words))?;
+            check_topic_value(&config.name, value)
+                .map_err(|words| (ErrorCode::InvalidConfig, words))?;
             configs.insert(config.name.to_string(), value.to_string());
         }
         log_config(&configs).map_err(|words| (ErrorCode::InvalidConfig, words))?;
@@ -106,7 +116,8 @@ impl Broker {
         match wanted.replication_factor {
             -1 | 1 => {}
             0 | i16::MIN..=-2 => {
-                let words = "Replication factor must be larger than 0, or -1 to use the default value.";
+                let words =
+                    "Replication factor must be larger than 0, or -1 to use the default value.";
                 return Err((ErrorCode::InvalidReplicationFactor, words.to_owned()));
             }
             wanted => {
@@ -127,7 +138,11 @@ impl Broker {
     }
 
     /// Makes a topic as an auto-created one is.
-    pub(crate) fn create_topic_with_defaults(&mut self, name: &Str, now: TimestampMs) -> Result<(), ErrorCode> {
+    pub(crate) fn create_topic_with_defaults(
+        &mut self,
+        name: &Str,
+        now: TimestampMs,
+    ) -> Result<(), ErrorCode> {
         if name == OFFSETS_TOPIC {
             return self.ensure_offsets_topic(now);
         }
@@ -138,7 +153,9 @@ impl Broker {
             ..CreatableTopic::default()
         };
         let plan = self.plan_topic(&wanted).map_err(|(error, _)| error)?;
-        self.make_topic(name, plan.partitions, plan.configs, now).map(|_| ()).map_err(|(error, _)| error)
+        self.make_topic(name, plan.partitions, plan.configs, now)
+            .map(|_| ())
+            .map_err(|(error, _)| error)
     }
 
     /// Makes `__consumer_offsets` if there is none. Its partitions get their logs when they are written to.
@@ -146,10 +163,16 @@ impl Broker {
         if self.topics.get(OFFSETS_TOPIC).is_some() {
             return Ok(());
         }
-        let configs = [("cleanup.policy", "compact"), ("compression.type", "producer"), ("segment.bytes", "104857600")];
+        let configs = [
+            ("cleanup.policy", "compact"),
+            ("compression.type", "producer"),
+            ("segment.bytes", "104857600"),
+        ];
         let configs = configs.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
         let partitions = usize::try_from(OFFSETS_PARTITIONS).unwrap_or(1);
-        self.add_topic(OFFSETS_TOPIC.into(), partitions, configs).map(|_| ()).map_err(|(error, _)| error)
+        self.add_topic(OFFSETS_TOPIC.into(), partitions, configs)
+            .map(|_| ())
+            .map_err(|(error, _)| error)
     }
 
     fn make_topic(
@@ -160,18 +183,28 @@ impl Broker {
         now: TimestampMs,
     ) -> Result<Uuid, Refused> {
         let id = self.add_topic(name.clone(), partitions, configs)?;
-        for partition in (0..).map(PartitionId).take(partitions) {
-            // The topic is there for good; a log that could not be made now is made by the first append.
-            if let Err(error) = self.log_for_append(name, partition, now) {
-                tracing::warn!(topic = %name, %partition, %error, "the log of a new partition could not be made");
-                break;
-            }
-        }
+        self.make_logs(name, 0..partitions, now);
         Ok(id)
     }
 
+    /// Makes the logs of new partitions. The topic is there for good; a log that cannot be made now is made by the first
+    /// append.
+    pub(crate) fn make_logs(&mut self, name: &str, partitions: Range<usize>, now: TimestampMs) {
+        for partition in partitions.filter_map(|index| i32::try_from(index).ok()).map(PartitionId) {
+            if let Err(error) = self.log_for_append(name, partition, now) {
+                tracing::warn!(topic = name, %partition, %error, "the log of a new partition could not be made");
+                break;
+            }
+        }
+    }
+
     /// Adds a topic to the catalog, durably.
-    fn add_topic(&mut self, name: Str, partitions: usize, configs: BTreeMap<String, String>) -> Result<Uuid, Refused> {
+    fn add_topic(
+        &mut self,
+        name: Str,
+        partitions: usize,
+        configs: BTreeMap<String, String>,
+    ) -> Result<Uuid, Refused> {
         let id = self.ids.uuid();
         self.topics.insert(Topic::new(name.clone(), id, partitions, configs));
         if let Err(error) = self.save_topics() {
@@ -183,7 +216,12 @@ impl Broker {
     }
 
     pub(crate) fn save_topics(&mut self) -> Result<(), BrokerError> {
-        files::replace(&self.disk, &self.config.data_dir, topics::FILE, &topics::print(&self.topics))
+        files::replace(
+            &self.disk,
+            &self.config.data_dir,
+            topics::FILE,
+            &topics::print(&self.topics),
+        )
     }
 
     /// The log of a partition, made if it has none.
@@ -217,7 +255,8 @@ impl Broker {
         now: TimestampMs,
         woken: &mut Vec<(Ticket, Response)>,
     ) -> Step {
-        let named = |name: &Str| DeleteTopicState { name: Some(name.clone()), topic_id: Uuid::ZERO };
+        let named =
+            |name: &Str| DeleteTopicState { name: Some(name.clone()), topic_id: Uuid::ZERO };
         let wanted: Vec<DeleteTopicState> = match version {
             6.. => request.topics.clone(),
             _ => request.topic_names.iter().map(named).collect(),
@@ -228,21 +267,33 @@ impl Broker {
             responses.push(deletion_result(state, outcome));
         }
         self.wake_all_fetches(woken);
-        let response = Response::DeleteTopics(DeleteTopicsResponse { throttle_time_ms: 0, responses });
+        let response =
+            Response::DeleteTopics(DeleteTopicsResponse { throttle_time_ms: 0, responses });
         self.commit_queue.answer_when_synced(ticket, response)
     }
 
-    fn delete_topic(&mut self, wanted: &DeleteTopicState, now: TimestampMs) -> Result<(Str, Uuid), Refused> {
+    fn delete_topic(
+        &mut self,
+        wanted: &DeleteTopicState,
+        now: TimestampMs,
+    ) -> Result<(Str, Uuid), Refused> {
         let topic = match &wanted.name {
             Some(_) if !wanted.topic_id.is_zero() => {
                 let words = "Both topic name and topic id were given.".to_owned();
                 return Err((ErrorCode::InvalidRequest, words));
             }
-            Some(name) => self.topics.get(name).ok_or_else(|| unknown(ErrorCode::UnknownTopicOrPartition))?,
-            None => self.topics.get_by_id(wanted.topic_id).ok_or_else(|| unknown(ErrorCode::UnknownTopicId))?,
+            Some(name) => {
+                self.topics.get(name).ok_or_else(|| unknown(ErrorCode::UnknownTopicOrPartition))?
+            }
+            None => self
+                .topics
+                .get_by_id(wanted.topic_id)
+                .ok_or_else(|| unknown(ErrorCode::UnknownTopicId))?,
         };
         let (name, id) = (topic.name().clone(), topic.id());
-        let Some(topic) = self.topics.remove(&name) else { return Err(unknown(ErrorCode::UnknownTopicOrPartition)) };
+        let Some(topic) = self.topics.remove(&name) else {
+            return Err(unknown(ErrorCode::UnknownTopicOrPartition));
+        };
         self.topics.deleting.push(Deleting { name: name.clone(), id });
         if let Err(error) = self.save_topics() {
             self.topics.deleting.pop();
@@ -293,9 +344,11 @@ fn plan_assignments(wanted: &CreatableTopic) -> Result<usize, Refused> {
         let words = "Both numPartitions or replicationFactor and replicasAssignments were set.";
         return Err((ErrorCode::InvalidRequest, words.to_owned()));
     }
-    let partitions: BTreeSet<i32> = wanted.assignments.iter().map(|one| one.partition_index).collect();
+    let partitions: BTreeSet<i32> =
+        wanted.assignments.iter().map(|one| one.partition_index).collect();
     let expected: BTreeSet<i32> = (0..).take(wanted.assignments.len()).collect();
-    let fine = partitions == expected && wanted.assignments.iter().all(|one| one.broker_ids == [crate::broker::NODE_ID]);
+    let fine = partitions == expected
+        && wanted.assignments.iter().all(|one| one.broker_ids == [crate::broker::NODE_ID]);
     match fine {
         true => Ok(partitions.len()),
         false => {
@@ -305,7 +358,10 @@ fn plan_assignments(wanted: &CreatableTopic) -> Result<usize, Refused> {
     }
 }
 
-fn creation_result(topic: &CreatableTopic, outcome: Result<(Uuid, Plan), Refused>) -> CreatableTopicResult {
+fn creation_result(
+    topic: &CreatableTopic,
+    outcome: Result<(Uuid, Plan), Refused>,
+) -> CreatableTopicResult {
     match outcome {
         Ok((topic_id, plan)) => CreatableTopicResult {
             name: topic.name.clone(),
@@ -325,7 +381,10 @@ fn creation_result(topic: &CreatableTopic, outcome: Result<(Uuid, Plan), Refused
     }
 }
 
-fn deletion_result(wanted: DeleteTopicState, outcome: Result<(Str, Uuid), Refused>) -> DeletableTopicResult {
+fn deletion_result(
+    wanted: DeleteTopicState,
+    outcome: Result<(Str, Uuid), Refused>,
+) -> DeletableTopicResult {
     match outcome {
         Ok((name, topic_id)) => {
             DeletableTopicResult { name: Some(name), topic_id, error_code: 0, error_message: None }

@@ -49,7 +49,9 @@ pub struct TopicLimits {
 
 impl TopicLimits {
     fn new(configs: &BTreeMap<String, String>) -> Self {
-        let number = |key: &str, default: i64| topic_value(configs, key).trim().parse::<i64>().unwrap_or(default);
+        let number = |key: &str, default: i64| {
+            topic_value(configs, key).trim().parse::<i64>().unwrap_or(default)
+        };
         Self {
             compacted: topic_value(configs, "cleanup.policy").contains("compact"),
             log_append_time: topic_value(configs, "message.timestamp.type") == "LogAppendTime",
@@ -121,13 +123,17 @@ impl Topic {
     /// # Errors
     /// If there is no such partition.
     pub fn existing_log(&self, partition: PartitionId) -> Result<Option<LogId>, ErrorCode> {
-        let index = usize::try_from(partition.get()).map_err(|_| ErrorCode::UnknownTopicOrPartition)?;
+        let index =
+            usize::try_from(partition.get()).map_err(|_| ErrorCode::UnknownTopicOrPartition)?;
         self.logs.get(index).copied().ok_or(ErrorCode::UnknownTopicOrPartition)
     }
 
     /// The logs there are, with their partitions.
     pub fn logs(&self) -> impl Iterator<Item = (PartitionId, LogId)> + '_ {
-        (0..).map(PartitionId).zip(&self.logs).filter_map(|(partition, log)| Some((partition, (*log)?)))
+        (0..)
+            .map(PartitionId)
+            .zip(&self.logs)
+            .filter_map(|(partition, log)| Some((partition, (*log)?)))
     }
 
     /// All partitions, with the logs of those that have one.
@@ -135,8 +141,19 @@ impl Topic {
         (0..).map(PartitionId).zip(self.logs.iter().copied())
     }
 
+    pub(crate) fn set_configs(&mut self, configs: BTreeMap<String, String>) {
+        self.limits = TopicLimits::new(&configs);
+        self.configs = configs;
+    }
+
+    /// Grows the topic; shrinks it only to take back a growth that could not be stored.
+    pub(crate) fn set_partition_count(&mut self, count: usize) {
+        self.logs.resize(count, None);
+    }
+
     pub(crate) fn set_log(&mut self, partition: PartitionId, log: LogId) {
-        let place = usize::try_from(partition.get()).ok().and_then(|index| self.logs.get_mut(index));
+        let place =
+            usize::try_from(partition.get()).ok().and_then(|index| self.logs.get_mut(index));
         if let Some(place) = place {
             *place = Some(log);
         }
@@ -203,7 +220,9 @@ impl Topics {
             return None;
         }
         let plain = name.replace('.', "_");
-        self.by_name.values().find(|topic| *topic.name != *name && topic.name.replace('.', "_") == plain)
+        self.by_name
+            .values()
+            .find(|topic| *topic.name != *name && topic.name.replace('.', "_") == plain)
     }
 }
 
@@ -229,7 +248,8 @@ pub fn check_name(name: &str) -> Result<(), String> {
             "Topic name is invalid: the length of '{name}' is longer than the max allowed length {TOPIC_NAME_BYTES_MAX}"
         ));
     }
-    if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-')) {
+    if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
+    {
         return Err(format!(
             "Topic name is invalid: '{name}' contains one or more characters other than ASCII alphanumerics, '.', '_' and '-'"
         ));

@@ -58,7 +58,11 @@ async fn run() -> Result<(), Box<dyn Error>> {
         let records = consumer.poll(Duration::from_secs(1)).await?;
         idle = if records.is_empty() { idle + 1 } else { 0 };
         seen += records.len() as u64;
-        bytes += records.iter().filter_map(|record| record.value.as_ref()).map(|v| v.len()).sum::<usize>();
+        bytes += records
+            .iter()
+            .filter_map(|record| record.value.as_ref())
+            .map(|v| v.len())
+            .sum::<usize>();
     }
     let (elapsed, cpu) = (started.elapsed().as_secs_f64(), cpu_seconds() - cpu);
     consumer.close().await?;

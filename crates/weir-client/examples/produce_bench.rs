@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use weir_client::admin::NewTopic;
 use weir_client::{
-    Acks, Admin, Client, ClientConfig, Codec, Producer, ProducerConfig, ProduceError, Record,
+    Acks, Admin, Client, ClientConfig, Codec, ProduceError, Producer, ProducerConfig, Record,
 };
 use weir_protocol::types::TimestampMs;
 
@@ -117,7 +117,10 @@ fn main() -> Result<(), Box<dyn Error>> {
 async fn run() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = std::env::args().collect();
     let [_, address, topic, partitions, messages, batch, mode @ ..] = args.as_slice() else {
-        return Err("usage: produce_bench HOST:PORT TOPIC PARTITIONS MESSAGES BATCH [single|latency]".into());
+        return Err(
+            "usage: produce_bench HOST:PORT TOPIC PARTITIONS MESSAGES BATCH [single|latency]"
+                .into(),
+        );
     };
     let (messages, batch): (u64, u64) = (messages.parse()?, batch.parse()?);
     let client = Client::connect_tcp(ClientConfig::new([address.as_str()])).await?;
@@ -168,12 +171,8 @@ async fn batched(
             for _ in 0..batch.min(messages - sent) {
                 let device = (rng.next() % 10_000) as u32;
                 let key = Key::of(device);
-                let record = Record {
-                    topic,
-                    key: Some(&key.0),
-                    timestamp: Some(at),
-                    ..Record::default()
-                };
+                let record =
+                    Record { topic, key: Some(&key.0), timestamp: Some(at), ..Record::default() };
                 appender.append_with(&record, 256, |out| {
                     reading(out, device, sent, &mut rng, at);
                 })?;
@@ -223,6 +222,12 @@ async fn latency(producer: &Producer, topic: &str, messages: u64) -> Result<(), 
     }
     micros.sort_unstable();
     let at = |percent: usize| micros.get(micros.len() * percent / 100).copied().unwrap_or(0);
-    println!("latency µs: p50 {} p90 {} p99 {} max {}", at(50), at(90), at(99), micros.last().unwrap_or(&0));
+    println!(
+        "latency µs: p50 {} p90 {} p99 {} max {}",
+        at(50),
+        at(90),
+        at(99),
+        micros.last().unwrap_or(&0)
+    );
     Ok(())
 }

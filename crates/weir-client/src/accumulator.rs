@@ -265,6 +265,7 @@ struct Partition {
     bytes: usize,
     identity: Identity,
     next_sequence: Sequence,
+    batches_sent: u64,
     /// A sequence may be missing on the broker: go on under a new identity.
     needs_identity: bool,
     /// In its leader's list of partitions with something to send.
@@ -293,6 +294,8 @@ struct SealedBatch {
 #[derive(Debug)]
 struct SentBatch {
     batch: u64,
+    /// Its number in its partition.
+    ordinal: u64,
     completion: Arc<Completion>,
     opened_at: MonoMs,
     bytes: usize,
@@ -458,8 +461,12 @@ impl Accumulator {
         let by_name = |(topic, partitioner): &(String, Partitioner)| {
             (topic.as_str() == &*name).then_some(*partitioner)
         };
-        let partitioner =
-            self.config.topic_partitioners.iter().find_map(by_name).unwrap_or(self.config.partitioner);
+        let partitioner = self
+            .config
+            .topic_partitioners
+            .iter()
+            .find_map(by_name)
+            .unwrap_or(self.config.partitioner);
         let index = self.topics.len();
         self.topic_by_name.insert(name.clone(), index);
         self.topics.push(Topic { name, id: Uuid::ZERO, partitioner, slots: Vec::new(), sticky: 0 });
@@ -485,6 +492,7 @@ impl Accumulator {
             bytes: 0,
             identity: Identity::NONE,
             next_sequence: Sequence(0),
+            batches_sent: 0,
             needs_identity: false,
             listed: false,
         });
@@ -573,9 +581,7 @@ impl Partition {
     }
 
     fn has_work(&self) -> bool {
-        self.open.is_some()
-            || !self.sealed.is_empty()
-            || self.has_retry()
+        self.open.is_some() || !self.sealed.is_empty() || self.has_retry()
     }
 
     fn has_retry(&self) -> bool {
@@ -588,6 +594,14 @@ impl Partition {
         let elsewhere = self.outstanding > 0 && self.outstanding_to != Some(to);
         let cannot_adopt = self.outstanding > 0 || current == Some(self.identity);
         elsewhere || self.recovering || (self.needs_identity && cannot_adopt)
+    }
+
+    /// How many batches were sent from the oldest that is not answered on, answered ones included.
+    ///
+    /// The broker knows the last five of a producer again. Were more sent past one that has to go
+    /// again, it would be refused as out of order instead of known as a duplicate.
+    fn sent_since_oldest(&self) -> u64 {
+        self.in_flight.front().map_or(0, |oldest| self.batches_sent - oldest.ordinal)
     }
 
     fn opened_at(&self) -> Option<MonoMs> {
@@ -915,8 +929,8 @@ impl Accumulator {
             let Some(slot) = self.brokers[broker_index.0].ready.pop_front() else { break };
             self.partitions[slot.0].listed = false;
             let batch_bytes = self.next_batch_bytes(slot);
-            let fits = request_bytes == 0
-                || request_bytes + batch_bytes <= self.config.request_bytes_max;
+            let fits =
+                request_bytes == 0 || request_bytes + batch_bytes <= self.config.request_bytes_max;
             if fits {
                 if let Some(batch) = self.take_batch(slot, broker_index, now) {
                     request_bytes += batch_bytes;
@@ -951,7 +965,7 @@ impl Accumulator {
         if partition.has_retry() {
             return self.take_retry(slot, to);
         }
-        if partition.in_flight.len() >= self.config.in_flight_max {
+        if partition.sent_since_oldest() >= self.config.in_flight_max as u64 {
             return None;
         }
         if partition.in_flight.is_empty() && partition.identity != current {
@@ -984,6 +998,7 @@ impl Accumulator {
         partition.next_sequence = partition.next_sequence.plus(sealed.count);
         partition.in_flight.push_back(SentBatch {
             batch: batch_number,
+            ordinal: partition.batches_sent,
             completion: sealed.completion,
             opened_at: sealed.opened_at.unwrap_or(now),
             bytes: sealed.bytes,
@@ -994,6 +1009,7 @@ impl Accumulator {
             last_error: String::new(),
             timed_out: false,
         });
+        partition.batches_sent += 1;
         partition.outstanding += 1;
         partition.outstanding_to = Some(to);
         self.counters.bytes += sealed.bytes as u64;
@@ -1036,9 +1052,9 @@ impl Accumulator {
 
     fn next_retry(&self, broker: BrokerIndex, now: MonoMs) -> Option<MonoMs> {
         let ready = self.brokers[broker.0].ready.iter();
-        let timed = ready
-            .map(|slot| &self.partitions[slot.0])
-            .filter(|partition| !partition.awaits_event(broker, self.identity) && partition.retry_at > now);
+        let timed = ready.map(|slot| &self.partitions[slot.0]).filter(|partition| {
+            !partition.awaits_event(broker, self.identity) && partition.retry_at > now
+        });
         timed.map(|partition| partition.retry_at).min()
     }
 }
@@ -1128,10 +1144,9 @@ impl Accumulator {
             Answer::Lost { reason } => return Verdict::Retry { reason, refresh: true },
             Answer::Refused { code, message } => (code, message),
         };
-        let reason = message.as_deref().map_or_else(
-            || code.name().to_owned(),
-            |text| format!("{}: {text}", code.name()),
-        );
+        let reason = message
+            .as_deref()
+            .map_or_else(|| code.name().to_owned(), |text| format!("{}: {text}", code.name()));
         match code {
             // In the log already, too long ago for the broker to remember where.
             ErrorCode::DuplicateSequenceNumber => {
@@ -1364,7 +1379,8 @@ impl Accumulator {
         }
         for partition in &mut self.partitions {
             // What was abandoned may or may not be in the log.
-            partition.needs_identity = self.config.idempotent && partition.identity != Identity::NONE;
+            partition.needs_identity =
+                self.config.idempotent && partition.identity != Identity::NONE;
             partition.recovering = false;
             partition.outstanding_to = None;
         }

@@ -20,8 +20,8 @@ use weir_protocol::api::list_offsets::{
 };
 use weir_protocol::api::offset_commit::OffsetCommitRequest;
 use weir_protocol::api::offset_fetch::{
-    OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopic,
-    OffsetFetchRequestTopics, OffsetFetchResponse,
+    OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
+    OffsetFetchResponse,
 };
 use weir_protocol::error_code::ErrorCode;
 use weir_protocol::types::{NodeId, Offset, PartitionId, Str, TimestampMs, Uuid};
@@ -261,8 +261,10 @@ impl Admin {
         &self,
         topics: &[&str],
     ) -> Result<Vec<Result<(), ClientError>>, ClientError> {
-        let by_name =
-            |name: &&str| DeleteTopicState { name: Some(Str::copy_from(name)), ..Default::default() };
+        let by_name = |name: &&str| DeleteTopicState {
+            name: Some(Str::copy_from(name)),
+            ..Default::default()
+        };
         let request = DeleteTopicsRequest {
             topics: topics.iter().map(by_name).collect(),
             topic_names: topics.iter().map(|name| Str::copy_from(name)).collect(),
@@ -328,7 +330,9 @@ impl Admin {
         let unknown = || ClientError::UnknownTopic { topic: topic.to_owned() };
         let found = response.topics.into_iter().next().ok_or_else(unknown)?;
         match ErrorCode::from_code(found.error_code) {
-            ErrorCode::None | ErrorCode::LeaderNotAvailable => Ok(describe(name, topic_view(found))),
+            ErrorCode::None | ErrorCode::LeaderNotAvailable => {
+                Ok(describe(name, topic_view(found)))
+            }
             ErrorCode::UnknownTopicOrPartition => Err(unknown()),
             code => Err(ClientError::Broker { api: "Metadata", code, message: None }),
         }
@@ -377,10 +381,8 @@ impl Admin {
     ) -> Result<Vec<GroupDescription>, ClientError> {
         let mut described = Vec::with_capacity(groups.len());
         for group in groups {
-            let one = self
-                .client
-                .with_retries("describe group", || self.describe_group(group))
-                .await?;
+            let one =
+                self.client.with_retries("describe group", || self.describe_group(group)).await?;
             described.push(one);
         }
         Ok(described)
@@ -504,10 +506,8 @@ impl Admin {
             }],
             ..DescribeConfigsRequest::default()
         };
-        let response = self
-            .client
-            .with_retries("describe configs", || self.client.ask_any(&request))
-            .await?;
+        let response =
+            self.client.with_retries("describe configs", || self.client.ask_any(&request)).await?;
         let result = response.results.into_iter().next().unwrap_or_default();
         match ErrorCode::from_code(result.error_code) {
             ErrorCode::None => {}
@@ -620,10 +620,7 @@ pub(crate) async fn list_offsets(
         let known = view.topics.get(topic).and_then(|topic| topic.partition(*partition));
         let Some(leader) = known.and_then(|partition| partition.leader) else {
             client.refresh_soon();
-            return Err(ClientError::NoLeader {
-                topic: topic.to_string(),
-                partition: *partition,
-            });
+            return Err(ClientError::NoLeader { topic: topic.to_string(), partition: *partition });
         };
         by_leader.entry(leader).or_default().push(entry);
     }
@@ -662,10 +659,8 @@ fn list_offsets_topics(entries: &[&(TopicPartition, OffsetSpec)]) -> Vec<ListOff
         };
         match topics.iter_mut().find(|topic| topic.name == place.topic) {
             Some(topic) => topic.partitions.push(partition),
-            None => topics.push(ListOffsetsTopic {
-                name: place.topic.clone(),
-                partitions: vec![partition],
-            }),
+            None => topics
+                .push(ListOffsetsTopic { name: place.topic.clone(), partitions: vec![partition] }),
         }
     }
     topics

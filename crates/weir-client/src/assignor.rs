@@ -118,10 +118,8 @@ fn round_robin(
             // Somebody wants the topic, so the turn comes to a taker.
             let taker = turn.find(|index| members[*index].topics.contains(topic));
             if let Some(taker) = taker {
-                assigned[taker].push(TopicPartition {
-                    topic: topic.clone(),
-                    partition: PartitionId(number),
-                });
+                assigned[taker]
+                    .push(TopicPartition { topic: topic.clone(), partition: PartitionId(number) });
             }
         }
     }
@@ -185,7 +183,12 @@ mod tests {
         }
     }
 
-    fn check(assignor: Assignor, members: &[Member], counts: &[(&'static str, i32)], expect: &[&str]) {
+    fn check(
+        assignor: Assignor,
+        members: &[Member],
+        counts: &[(&'static str, i32)],
+        expect: &[&str],
+    ) {
         let counts = counts.iter().map(|(topic, count)| (Str::from(*topic), *count)).collect();
         let shown: Vec<String> = assignor
             .assign(members, &counts)

@@ -372,7 +372,8 @@ impl ConnectionSlot {
         match Connection::open(self.endpoint.clone(), transport, config).await {
             Ok(connection) => {
                 let connection = Arc::new(connection);
-                *state = SlotState { connection: Some(Arc::clone(&connection)), ..SlotState::default() };
+                *state =
+                    SlotState { connection: Some(Arc::clone(&connection)), ..SlotState::default() };
                 Ok(connection)
             }
             Err(error) => {
@@ -431,7 +432,9 @@ fn coordinator(
     response: FindCoordinatorResponse,
 ) -> (ErrorCode, Option<String>, NodeId, Option<Endpoint>) {
     let (code, message, node, host, port) = match response.coordinators.into_iter().next() {
-        Some(found) => (found.error_code, found.error_message, found.node_id, found.host, found.port),
+        Some(found) => {
+            (found.error_code, found.error_message, found.node_id, found.host, found.port)
+        }
         None => (
             response.error_code,
             response.error_message,

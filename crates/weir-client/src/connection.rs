@@ -328,7 +328,8 @@ impl Connection {
         let mut response = self.ask_versions(newest, timeout_ms).await?;
         if response.error_code == ErrorCode::UnsupportedVersion.code() {
             // KIP-511: an older broker answers in version 0 and names its range.
-            let offered = response.api_keys.iter().find(|api| api.api_key == ApiKey::ApiVersions.get());
+            let offered =
+                response.api_keys.iter().find(|api| api.api_key == ApiKey::ApiVersions.get());
             let version = offered.map_or(0, |api| api.max_version.min(newest)).max(0);
             response = self.ask_versions(version, timeout_ms).await?;
         }

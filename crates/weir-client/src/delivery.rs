@@ -187,9 +187,8 @@ mod tests {
     #[tokio::test]
     async fn one_task_registers_once_for_many_records() {
         let completion = Completion::new(PartitionId(0));
-        let mut waiting: Vec<_> = (0..100)
-            .map(|index| Box::pin(Delivery::new(Arc::clone(&completion), index)))
-            .collect();
+        let mut waiting: Vec<_> =
+            (0..100).map(|index| Box::pin(Delivery::new(Arc::clone(&completion), index))).collect();
         std::future::poll_fn(|cx| {
             for delivery in &mut waiting {
                 assert!(delivery.as_mut().poll(cx).is_pending());

@@ -111,7 +111,9 @@ pub enum ClientError {
         partition: PartitionId,
     },
     /// The position lies outside the partition, and `auto_offset_reset` is `None`.
-    #[error("offset {offset} of {topic}-{partition} does not exist, and auto_offset_reset is none")]
+    #[error(
+        "offset {offset} of {topic}-{partition} does not exist, and auto_offset_reset is none"
+    )]
     OffsetOutOfRange {
         /// Its topic.
         topic: String,

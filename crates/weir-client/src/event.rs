@@ -110,7 +110,8 @@ impl<'a> Event<'a> {
         let fields = parser.deserialize_map(EnvelopeVisitor).map_err(malformed)?;
         parser.end().map_err(malformed)?;
         let fields = fields?;
-        let required = |index: usize| fields[index].ok_or(EventError::MissingField { field: FIELDS[index] });
+        let required =
+            |index: usize| fields[index].ok_or(EventError::MissingField { field: FIELDS[index] });
         let (event_type, source, data) = (required(1)?, required(2)?, required(4)?);
         if !data.get().starts_with('{') {
             return Err(EventError::InvalidField {

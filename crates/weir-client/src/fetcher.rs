@@ -100,7 +100,11 @@ pub(crate) struct Fetching {
 /// What a fetch loop does now.
 #[derive(Debug)]
 pub(crate) enum Plan {
-    Fetch { request: FetchRequest, ids_known: bool, partitions: Vec<Fetching> },
+    Fetch {
+        request: FetchRequest,
+        ids_known: bool,
+        partitions: Vec<Fetching>,
+    },
     /// Nothing before this time, or before something changes.
     WaitUntil(MonoMs),
     Wait,
@@ -249,7 +253,6 @@ impl FetchState {
         }
     }
 
-
     pub(crate) fn take_error(&mut self) -> Option<ClientError> {
         self.errors.pop_front()
     }
@@ -277,9 +280,8 @@ impl Partition {
 impl FetchState {
     /// Partitions whose position is to be found.
     pub(crate) fn unresolved(&self) -> Vec<(TopicPartition, u64, Start)> {
-        let needs = |(_, state): &(&TopicPartition, &Partition)| {
-            state.position.is_none() && !state.failed
-        };
+        let needs =
+            |(_, state): &(&TopicPartition, &Partition)| state.position.is_none() && !state.failed;
         let of = |(partition, state): (&TopicPartition, &Partition)| {
             (partition.clone(), state.epoch, state.start)
         };
@@ -438,8 +440,7 @@ impl FetchState {
         for topic in response.responses {
             for data in topic.partitions {
                 let is_meant = |fetching: &&Fetching| {
-                    let by_id =
-                        topic.topic_id != Uuid::ZERO && fetching.topic_id == topic.topic_id;
+                    let by_id = topic.topic_id != Uuid::ZERO && fetching.topic_id == topic.topic_id;
                     fetching.partition.partition.get() == data.partition_index
                         && (by_id || fetching.partition.topic == topic.topic)
                 };
@@ -550,9 +551,8 @@ impl FetchState {
     /// The oldest chunk of a partition that is not paused.
     pub(crate) fn take_chunk(&mut self) -> Option<Chunk> {
         let partitions = &self.partitions;
-        let is_paused = |chunk: &Chunk| {
-            partitions.get(&chunk.partition).is_some_and(|state| state.paused)
-        };
+        let is_paused =
+            |chunk: &Chunk| partitions.get(&chunk.partition).is_some_and(|state| state.paused);
         let index = self.chunks.iter().position(|chunk| !is_paused(chunk))?;
         self.chunks.remove(index)
     }

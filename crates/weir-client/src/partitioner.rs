@@ -118,12 +118,9 @@ mod tests {
     /// Vectors of the FNV reference (isthe.com/chongo/src/fnv/test_fnv.c).
     #[test]
     fn fnv1a_equals_the_reference() {
-        for (key, hash) in [
-            ("", 0x811c_9dc5_u32),
-            ("a", 0xe40c_292c),
-            ("b", 0xe70c_2de5),
-            ("foobar", 0xbf9c_f968),
-        ] {
+        for (key, hash) in
+            [("", 0x811c_9dc5_u32), ("a", 0xe40c_292c), ("b", 0xe70c_2de5), ("foobar", 0xbf9c_f968)]
+        {
             assert_eq!(fnv1a(key.as_bytes()), hash, "{key}");
         }
     }

@@ -138,10 +138,7 @@ impl Producer {
     /// comes back with one delivery for all records taken.
     ///
     /// While `append` runs no other call of this producer gets on, so it should only make records.
-    pub fn send_batch<R>(
-        &self,
-        append: impl FnOnce(&mut Appender<'_>) -> R,
-    ) -> (R, BatchDelivery) {
+    pub fn send_batch<R>(&self, append: impl FnOnce(&mut Appender<'_>) -> R) -> (R, BatchDelivery) {
         let mut appender = self.appender();
         appender.stamp = self.next_stamp.fetch_add(1, Ordering::Relaxed);
         let result = append(&mut appender);

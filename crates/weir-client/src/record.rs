@@ -25,7 +25,14 @@ pub struct Record<'a> {
 impl<'a> Record<'a> {
     /// A record with a value and neither key nor headers.
     pub const fn new(topic: &'a str, value: &'a [u8]) -> Self {
-        Record { topic, partition: None, key: None, value: Some(value), headers: &[], timestamp: None }
+        Record {
+            topic,
+            partition: None,
+            key: None,
+            value: Some(value),
+            headers: &[],
+            timestamp: None,
+        }
     }
 
     /// With this key.

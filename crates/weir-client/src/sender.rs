@@ -69,8 +69,7 @@ struct SentBatch {
 
 impl Shared {
     pub(crate) fn new(client: Arc<Client>, config: ProducerConfig) -> Arc<Self> {
-        let (first, max) =
-            (client.config().retry_backoff_ms, client.config().retry_backoff_max_ms);
+        let (first, max) = (client.config().retry_backoff_ms, client.config().retry_backoff_max_ms);
         Arc::new(Shared {
             core: Mutex::new(Accumulator::new(config.clone(), first, max)),
             lane: client.new_lane(),
@@ -132,7 +131,8 @@ impl Shared {
         let mut core = self.core();
         names.extend(core.topic_names().cloned());
         for name in &names {
-            if let Some(topic) = view.topics.get(name).filter(|topic| !topic.partitions.is_empty()) {
+            if let Some(topic) = view.topics.get(name).filter(|topic| !topic.partitions.is_empty())
+            {
                 core.update_topic(name, topic.id, &topic.leaders());
             }
         }
@@ -245,7 +245,8 @@ async fn send(
     batches: Vec<SentBatch>,
 ) {
     // An answer later than the delivery timeout is of no use to anybody.
-    let timeout_ms = shared.client.config().request_timeout_ms.min(shared.config.delivery_timeout_ms);
+    let timeout_ms =
+        shared.client.config().request_timeout_ms.min(shared.config.delivery_timeout_ms);
     let ids_known = batches.iter().all(|batch| batch.topic_id != Uuid::ZERO);
     let version_max = if ids_known { i16::MAX } else { PRODUCE_VERSION_BY_NAME_MAX };
     let request = produce_request(shared.config.acks, timeout_ms, &batches);
@@ -269,8 +270,7 @@ async fn send(
     }
     let (keep, answering) = (Arc::clone(shared), Arc::clone(&connection));
     let on_reply = move |reply: Reply| {
-        let response =
-            reply.and_then(|bytes| answering.decode::<ProduceRequest>(bytes, version));
+        let response = reply.and_then(|bytes| answering.decode::<ProduceRequest>(bytes, version));
         match response {
             Ok(response) => {
                 keep.take_answers(broker, incarnation, match_answers(response, batches));
@@ -520,7 +520,10 @@ mod tests {
             }
         };
         let response = ProduceResponse {
-            responses: vec![topic("b", vec![said(0, 30)]), topic("a", vec![said(1, 20), said(0, 10)])],
+            responses: vec![
+                topic("b", vec![said(0, 30)]),
+                topic("a", vec![said(1, 20), said(0, 10)]),
+            ],
             ..ProduceResponse::default()
         };
         let sent = vec![batch("a", 0, 0), batch("a", 1, 1), batch("b", 0, 2), batch("b", 1, 3)];

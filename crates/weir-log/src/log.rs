@@ -63,6 +63,8 @@ pub struct Log {
     /// Files that were renamed, and when they may go.
     pub(crate) graveyard: Vec<(TimestampMs, PathBuf)>,
     pub(crate) hints: Mutex<read::Hints>,
+    /// When it was opened: recovery dates what it finds by that.
+    pub(crate) opened: TimestampMs,
 }
 
 /// A place between two batches.
@@ -500,7 +502,24 @@ impl Log {
         Ok(())
     }
 
-    /// What a commit that begins now must sync. `None` if nothing was appended.
+    /// Counts the segments from `first` on as not synced, with all their files.
+    pub(crate) fn mark_unsynced(&mut self, first: usize) -> Result<(), LogError> {
+        let last = self.segments.len() - 1;
+        for (at, segment) in self.segments.iter_mut().enumerate().skip(first) {
+            if at < last {
+                segment.close_file();
+                self.commit.sealed.push(segment.reader()?);
+                let indexes = [segment.offsets.file().path(), segment.times.file().path()];
+                self.commit.sealed_files.extend(indexes);
+            }
+            self.commit.sealed_files.push(self.place.path(segment.base, files::TXN_INDEX));
+        }
+        self.commit.active_dirty = true;
+        self.list_dirty();
+        Ok(())
+    }
+
+    /// What a commit that begins now must sync.
     pub(crate) fn take_commit_work(&mut self) -> Result<CommitWork, LogError> {
         self.commit.listed = false;
         let mut files = std::mem::take(&mut self.commit.sealed);

@@ -67,7 +67,7 @@ impl Segment {
     }
 
     /// A segment whose `.log` file has `size_bytes`, with empty indexes; see
-    /// [`Segment::with_index_sizes`].
+    /// [`Segment::set_index_sizes`].
     pub(crate) fn existing(
         place: &Place,
         base: Offset,
@@ -89,22 +89,24 @@ impl Segment {
         }
     }
 
-    /// Takes the index files as they are, if their sizes are possible. Returns whether they are.
-    pub(crate) fn with_index_sizes(
+    /// Takes the index files as they are. One that is missing, or whose size cannot be, makes the
+    /// index bad.
+    pub(crate) fn set_index_sizes(
         &mut self,
         offset_index_bytes: Option<u64>,
         time_index_bytes: Option<u64>,
-    ) -> bool {
+    ) {
         let entries = |bytes: Option<u64>, entry_bytes: usize| {
             let bytes = usize::try_from(bytes?).ok()?;
             bytes.is_multiple_of(entry_bytes).then_some(bytes / entry_bytes)
         };
         let offsets = entries(offset_index_bytes, offset_index::ENTRY_BYTES);
         let times = entries(time_index_bytes, time_index::ENTRY_BYTES);
-        let (Some(offsets), Some(times)) = (offsets, times) else { return false };
-        self.offsets = OffsetIndex::new(self.place.clone(), self.base, offsets);
-        self.times = TimeIndex::new(self.place.clone(), self.base, times);
-        true
+        let is_bad = offsets.is_none() || times.is_none();
+        let (place, base) = (&self.place, self.base);
+        self.offsets = OffsetIndex::new(place.clone(), base, offsets.unwrap_or(0));
+        self.times = TimeIndex::new(place.clone(), base, times.unwrap_or(0));
+        self.index_is_bad.store(is_bad, Ordering::Relaxed);
     }
 
     pub(crate) fn path(&self) -> PathBuf {
@@ -248,6 +250,12 @@ impl Segment {
         self.times.maybe_append(latest)?;
         self.offsets.file().flush()?;
         self.times.file().flush()
+    }
+
+    /// Cuts off what the index files hold beyond their entries, before a clean stop.
+    pub(crate) fn trim_indexes(&mut self) -> Result<(), LogError> {
+        self.offsets.file().trim()?;
+        self.times.file().trim()
     }
 
     /// The first batch whose last offset is at least `offset`. `None` if all end before.

@@ -7,7 +7,9 @@ use clap::{Args, Parser, Subcommand};
 /// The event backbone for device fleets on Apache Kafka.
 #[derive(Debug, Parser)]
 #[command(name = "weir", version, about, long_about = None, disable_help_subcommand = true)]
-#[command(after_help = "Examples:\n  weir up --demo\n  weir tail drone-events\n  weir ingest events.ndjson --rate 1000")]
+#[command(
+    after_help = "Examples:\n  weir up --demo\n  weir tail drone-events\n  weir ingest events.ndjson --rate 1000"
+)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,

@@ -15,7 +15,8 @@ use crate::error::{Outcome, UserError};
 pub(crate) fn start(values: &Values) -> Outcome {
     let level = values.get("logging.level").unwrap_or("info");
     let filter = EnvFilter::try_new(level).map_err(|error| {
-        UserError::new("WEIR-0803", format!("logging.level: \"{level}\" is not a filter")).why(error)
+        UserError::new("WEIR-0803", format!("logging.level: \"{level}\" is not a filter"))
+            .why(error)
     })?;
     let target = match values.get("logging.file") {
         Some(path) => Target::File(Arc::new(Mutex::new(RotatingFile::open(path, values)?))),

@@ -75,7 +75,7 @@ pub(crate) fn grouped(n: u64) -> String {
     let digits = n.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i) % 3 == 0 {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
@@ -109,7 +109,10 @@ mod tests {
         let mut table = Table::new(&[("TOPIC", Align::Left), ("RECORDS", Align::Right)]);
         table.row(vec!["无人机".into(), "7".into()]);
         table.row(vec!["a".into(), grouped(1_234_567)]);
-        assert_eq!(table.render(false), "TOPIC     RECORDS\n无人机          7\na       1,234,567\n");
+        assert_eq!(
+            table.render(false),
+            "TOPIC     RECORDS\n无人机          7\na       1,234,567\n"
+        );
     }
 
     #[test]

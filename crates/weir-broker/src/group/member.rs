@@ -92,7 +92,10 @@ impl Member {
     }
 
     pub(super) fn metadata(&self, protocol: &Str) -> Option<Bytes> {
-        self.protocols.iter().find(|known| known.name == *protocol).map(|known| known.metadata.clone())
+        self.protocols
+            .iter()
+            .find(|known| known.name == *protocol)
+            .map(|known| known.metadata.clone())
     }
 
     pub(super) fn restart_session(&mut self, now: TimestampMs) {

@@ -266,7 +266,8 @@ fn a_client_that_knows_kip_394_is_told_its_id_first() {
 
 #[test]
 fn a_static_member_comes_back_without_a_rebalance() {
-    let with_instance = |id: &str, fresh: &str| Join { instance_id: Some("i".into()), ..join(id, fresh) };
+    let with_instance =
+        |id: &str, fresh: &str| Join { instance_id: Some("i".into()), ..join(id, fresh) };
     let mut f = Fixture::new(LIMITS);
     f.join(with_instance("", "i-1"), 1, 0);
     f.sync(Sync { instance_id: Some("i".into()), ..sync_of("i-1", 1, &[("i-1", "A")]) }, 2, 0);
@@ -295,13 +296,21 @@ fn the_last_one_to_leave_empties_the_group() {
 #[test]
 fn protocols_must_have_one_in_common() {
     let mut f = Fixture::new(LIMITS);
-    f.join(Join { protocols: vec![protocol("x", b""), protocol("range", b"")], ..join("", "a") }, 1, 0);
+    f.join(
+        Join { protocols: vec![protocol("x", b""), protocol("range", b"")], ..join("", "a") },
+        1,
+        0,
+    );
     f.join(Join { protocols: vec![protocol("y", b"")], ..join("", "b") }, 2, 0);
     assert_eq!(f.joined[&2].error, ErrorCode::InconsistentGroupProtocol);
     f.join(Join { protocol_type: "connect".into(), ..join("", "b") }, 3, 0);
     assert_eq!(f.joined[&3].error, ErrorCode::InconsistentGroupProtocol);
     f.join(join("", "b"), 4, 0);
-    f.join(Join { protocols: vec![protocol("x", b""), protocol("range", b"")], ..join("a", "") }, 5, 0);
+    f.join(
+        Join { protocols: vec![protocol("x", b""), protocol("range", b"")], ..join("a", "") },
+        5,
+        0,
+    );
     assert_eq!(f.joined[&5].protocol, Some("range".into()));
 }
 
@@ -329,7 +338,9 @@ fn the_first_rebalance_can_wait_for_more_members() {
 #[test]
 fn offsets_are_taken_while_preparing_and_refused_while_completing() {
     let mut f = Fixture::stable_pair();
-    let check = |f: &mut Fixture, id: &str, generation| f.group.check_commit(&Str::copy_from(id), None, generation, at(1));
+    let check = |f: &mut Fixture, id: &str, generation| {
+        f.group.check_commit(&Str::copy_from(id), None, generation, at(1))
+    };
     assert_eq!(check(&mut f, "a", 2), Ok(()));
     assert_eq!(check(&mut f, "a", 1), Err(ErrorCode::IllegalGeneration));
     assert_eq!(check(&mut f, "", -1), Err(ErrorCode::UnknownMemberId));
@@ -345,7 +356,10 @@ fn offsets_are_taken_while_preparing_and_refused_while_completing() {
 fn a_stored_group_comes_back() {
     let mut f = Fixture::stable_pair();
     let mut restored = Group::restore(LIMITS, f.group.record(), at(50));
-    assert_eq!((restored.state(), restored.generation(), restored.member_count()), (GroupState::Stable, 2, 2));
+    assert_eq!(
+        (restored.state(), restored.generation(), restored.member_count()),
+        (GroupState::Stable, 2, 2)
+    );
     assert_eq!(restored.heartbeat(&"b".into(), None, 2, at(51)), ErrorCode::None);
     f.group = restored;
     f.sync(sync_of("b", 2, &[]), 100, 52);
@@ -419,8 +433,14 @@ impl Model {
                     client.generation = joined.generation;
                     client.leads = joined.members.iter().map(|(id, _, _)| id.to_string()).collect();
                     if !joined.members.is_empty() {
-                        assert!(client.leads.contains(&client.member_id), "a leader is one of its members");
-                        let leader = self.leaders.entry(joined.generation).or_insert_with(|| client.member_id.clone());
+                        assert!(
+                            client.leads.contains(&client.member_id),
+                            "a leader is one of its members"
+                        );
+                        let leader = self
+                            .leaders
+                            .entry(joined.generation)
+                            .or_insert_with(|| client.member_id.clone());
                         assert_eq!(*leader, client.member_id, "one leader per generation");
                     }
                 }
@@ -432,7 +452,11 @@ impl Model {
             let (who, member_id, generation) = &self.tickets[&ticket];
             if synced.error == ErrorCode::None {
                 let share = String::from_utf8(synced.assignment.to_vec()).unwrap();
-                assert_eq!(share, format!("{generation}/{member_id}"), "the share of its generation");
+                assert_eq!(
+                    share,
+                    format!("{generation}/{member_id}"),
+                    "the share of its generation"
+                );
             }
             let client = &mut self.clients[*who];
             if client.waits == Some(ticket) {
@@ -472,7 +496,11 @@ impl Model {
         }
         for member in group.members() {
             let parked = member.join_waiter.is_some() || member.sync_waiter.is_some();
-            assert_eq!(parked, member.session_deadline.is_none(), "a session rests exactly while it is parked");
+            assert_eq!(
+                parked,
+                member.session_deadline.is_none(),
+                "a session rests exactly while it is parked"
+            );
         }
     }
 }
@@ -488,7 +516,11 @@ fn run(actions: &[Action], two_step: bool) {
                 fresh += 1;
                 model.asks(*who, ticket);
                 let id = model.clients[*who].member_id.clone();
-                f.join(Join { knows_member_id_required: two_step, ..join(&id, &format!("m{fresh}")) }, ticket, now);
+                f.join(
+                    Join { knows_member_id_required: two_step, ..join(&id, &format!("m{fresh}")) },
+                    ticket,
+                    now,
+                );
             }
             Action::Sync(who) => {
                 if model.clients[*who].member_id.is_empty() {
@@ -497,9 +529,13 @@ fn run(actions: &[Action], two_step: bool) {
                 model.asks(*who, ticket);
                 let client = &model.clients[*who];
                 let generation = client.generation;
-                let shares: Vec<(String, String)> =
-                    client.leads.iter().map(|id| (id.clone(), format!("{generation}/{id}"))).collect();
-                let shares: Vec<(&str, &str)> = shares.iter().map(|(id, share)| (&**id, &**share)).collect();
+                let shares: Vec<(String, String)> = client
+                    .leads
+                    .iter()
+                    .map(|id| (id.clone(), format!("{generation}/{id}")))
+                    .collect();
+                let shares: Vec<(&str, &str)> =
+                    shares.iter().map(|(id, share)| (&**id, &**share)).collect();
                 f.sync(sync_of(&client.member_id.clone(), generation, &shares), ticket, now);
             }
             Action::Heartbeat(who) => {
@@ -515,7 +551,10 @@ fn run(actions: &[Action], two_step: bool) {
             Action::Pass(ms) => {
                 now += ms;
                 f.tick(now);
-                assert!(f.group.next_deadline().is_none_or(|deadline| deadline > at(now)), "a tick left something due");
+                assert!(
+                    f.group.next_deadline().is_none_or(|deadline| deadline > at(now)),
+                    "a tick left something due"
+                );
             }
         }
         model.learn(&mut f);

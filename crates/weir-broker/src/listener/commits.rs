@@ -25,8 +25,10 @@ impl CommitThread {
                 commit(&shared);
             }
         };
-        let thread =
-            std::thread::Builder::new().name("weir-commit".to_owned()).spawn(run).map_err(BrokerError::CommitThread)?;
+        let thread = std::thread::Builder::new()
+            .name("weir-commit".to_owned())
+            .spawn(run)
+            .map_err(BrokerError::CommitThread)?;
         Ok(Self { shared, thread })
     }
 

@@ -207,11 +207,14 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         pieces: &mut VecDeque<Bytes>,
     ) -> Result<usize, ConnectionEnd> {
         if let Response::Fetch(answer) = &mut response {
-            answer.read(&mut self.buffer).map_err(|error| ConnectionEnd::BadAnswer(error.to_string()))?;
+            answer
+                .read(&mut self.buffer)
+                .map_err(|error| ConnectionEnd::BadAnswer(error.to_string()))?;
         }
-        let encoded = response
-            .encode(head.key, head.version, head.correlation_id)
-            .map_err(|error| ConnectionEnd::BadAnswer(format!("{} v{}: {error}", head.key, head.version)))?;
+        let encoded =
+            response.encode(head.key, head.version, head.correlation_id).map_err(|error| {
+                ConnectionEnd::BadAnswer(format!("{} v{}: {error}", head.key, head.version))
+            })?;
         let bytes = encoded.iter().map(Bytes::len).sum();
         pieces.extend(encoded);
         Ok(bytes)
@@ -219,7 +222,8 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
 
     async fn write(&mut self, pieces: &mut VecDeque<Bytes>) -> Result<(), ConnectionEnd> {
         while !pieces.is_empty() {
-            let slices: Vec<IoSlice<'_>> = pieces.iter().take(PIECES_MAX).map(|piece| IoSlice::new(piece)).collect();
+            let slices: Vec<IoSlice<'_>> =
+                pieces.iter().take(PIECES_MAX).map(|piece| IoSlice::new(piece)).collect();
             let written = match timeout(self.stall, self.writer.write_vectored(&slices)).await {
                 Err(_) => return Err(ConnectionEnd::Stalled),
                 Ok(Err(error)) => return Err(broken(error)),

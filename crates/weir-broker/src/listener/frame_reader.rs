@@ -129,7 +129,11 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     }
 
     /// Charges the memory of a large frame. A small one is covered by the number of connections.
-    async fn charge(&self, memory: &mut Option<OwnedSemaphorePermit>, bytes: usize) -> Result<(), ReadEnd> {
+    async fn charge(
+        &self,
+        memory: &mut Option<OwnedSemaphorePermit>,
+        bytes: usize,
+    ) -> Result<(), ReadEnd> {
         let held = memory.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
         let wanted = bytes / PERMIT_BYTES;
         if bytes <= FIRST_BYTES || wanted <= held {

@@ -64,7 +64,8 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(broker: Broker, config: BrokerConfig, clock: Arc<dyn Clock>) -> Self {
-        let permits = (config.request_bytes_total_max / PERMIT_BYTES).clamp(1, Semaphore::MAX_PERMITS);
+        let permits =
+            (config.request_bytes_total_max / PERMIT_BYTES).clamp(1, Semaphore::MAX_PERMITS);
         let need = broker.commit_need();
         Self {
             core: Mutex::new(Core { broker: Some(broker), waiting: HashMap::new() }),
@@ -157,7 +158,7 @@ impl Shared {
         let mut core = self.lock();
         core.waiting.clear();
         match core.broker.take() {
-            Some(broker) => broker.close(self.clock.now()),
+            Some(broker) => broker.close(),
             None => Ok(()),
         }
     }
@@ -181,8 +182,10 @@ impl Shared {
     /// Waits until a commit must begin; false once the commit thread is to end.
     pub(super) fn wait_for_commit(&self) -> bool {
         let idle = |signal: &mut CommitSignal| signal.need == CommitNeed::None && !signal.stop;
-        let mut signal =
-            self.commit_wanted.wait_while(self.signal(), idle).unwrap_or_else(PoisonError::into_inner);
+        let mut signal = self
+            .commit_wanted
+            .wait_while(self.signal(), idle)
+            .unwrap_or_else(PoisonError::into_inner);
         if signal.need == CommitNeed::Soon && !signal.stop {
             // More may come in the time that readers can wait.
             let lag = Duration::from_millis(self.config.sync_lag_ms_max);
@@ -219,7 +222,10 @@ impl Shared {
 }
 
 impl Core {
-    fn senders(&mut self, woken: Vec<(Ticket, Response)>) -> Vec<(oneshot::Sender<Response>, Response)> {
+    fn senders(
+        &mut self,
+        woken: Vec<(Ticket, Response)>,
+    ) -> Vec<(oneshot::Sender<Response>, Response)> {
         woken
             .into_iter()
             .filter_map(|(ticket, response)| Some((self.waiting.remove(&ticket)?, response)))

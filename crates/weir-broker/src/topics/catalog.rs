@@ -49,7 +49,8 @@ pub fn print(topics: &Topics) -> String {
 pub fn parse(text: &str) -> Result<Topics, BrokerError> {
     let mut topics = Topics::default();
     let mut open: Option<(Str, Uuid, usize, BTreeMap<String, String>)> = None;
-    let close = |open: &mut Option<(Str, Uuid, usize, BTreeMap<String, String>)>, topics: &mut Topics| {
+    let close = |open: &mut Option<(Str, Uuid, usize, BTreeMap<String, String>)>,
+                 topics: &mut Topics| {
         if let Some((name, id, partitions, configs)) = open.take() {
             topics.insert(Topic::new(name, id, partitions, configs));
         }
@@ -65,7 +66,9 @@ pub fn parse(text: &str) -> Result<Topics, BrokerError> {
                 open = Some(topic_line(rest).map_err(damaged)?);
             }
             "config" => {
-                let Some((name, _, _, configs)) = &mut open else { return Err(damaged("no topic before it")) };
+                let Some((name, _, _, configs)) = &mut open else {
+                    return Err(damaged("no topic before it"));
+                };
                 let (key, value) = config_line(rest, name).map_err(damaged)?;
                 configs.insert(key, value);
             }
@@ -85,7 +88,8 @@ fn topic_line(rest: &str) -> Result<(Str, Uuid, usize, BTreeMap<String, String>)
     let mut words = rest.split(' ');
     let name = words.next().filter(|name| check_name(name).is_ok()).ok_or("the name is none")?;
     let id = words.next().and_then(|id| id.parse().ok()).ok_or("the id is none")?;
-    let partitions = words.next().and_then(|count| count.parse::<usize>().ok()).ok_or("no partition count")?;
+    let partitions =
+        words.next().and_then(|count| count.parse::<usize>().ok()).ok_or("no partition count")?;
     if partitions == 0 || partitions > TOPIC_PARTITIONS_MAX {
         return Err("the partition count is out of range");
     }

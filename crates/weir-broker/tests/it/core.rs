@@ -12,7 +12,9 @@ use weir_protocol::api::describe_configs::{DescribeConfigsRequest, DescribeConfi
 use weir_protocol::api::fetch::{FetchPartition, FetchRequest};
 use weir_protocol::api::find_coordinator::FindCoordinatorRequest;
 use weir_protocol::api::init_producer_id::InitProducerIdRequest;
-use weir_protocol::api::list_offsets::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic};
+use weir_protocol::api::list_offsets::{
+    ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic,
+};
 use weir_protocol::api::metadata::{MetadataRequest, MetadataRequestTopic, MetadataResponse};
 use weir_protocol::api::produce::ProduceRequest;
 use weir_protocol::{ErrorCode, Str, Uuid};
@@ -146,12 +148,16 @@ fn no_partition_starves_under_max_bytes() {
     }
     let mut request = fetch_request("t", 0, 0, 0);
     let one = request.topics[0].partitions[0].clone();
-    request.topics[0].partitions = (0..3).map(|partition| FetchPartition { partition, ..one.clone() }).collect();
+    request.topics[0].partitions =
+        (0..3).map(|partition| FetchPartition { partition, ..one.clone() }).collect();
     request.max_bytes = 1;
     let mut served = std::collections::BTreeSet::new();
     for _ in 0..3 {
         let answer = h.ask(12, &request);
-        let with_data = answer.responses[0].partitions.iter().filter(|data| !data.records.as_ref().unwrap().is_empty());
+        let with_data = answer.responses[0]
+            .partitions
+            .iter()
+            .filter(|data| !data.records.as_ref().unwrap().is_empty());
         let indexes: Vec<i32> = with_data.map(|data| data.partition_index).collect();
         assert_eq!(indexes.len(), 1);
         served.extend(indexes);
@@ -193,7 +199,10 @@ fn deleting_a_topic_wakes_its_fetches() {
     };
     assert_eq!(h.ask(6, &delete).responses[0].error_code, 0);
     let answer = h.answer::<FetchRequest>(fetch).unwrap();
-    assert_eq!(answer.responses[0].partitions[0].error_code, ErrorCode::UnknownTopicOrPartition.code());
+    assert_eq!(
+        answer.responses[0].partitions[0].error_code,
+        ErrorCode::UnknownTopicOrPartition.code()
+    );
 }
 
 #[test]
@@ -210,7 +219,9 @@ fn a_lost_connection_takes_its_fetches_along() {
 fn a_repeated_batch_gets_its_first_offset_and_is_not_written_again() {
     let mut h = Harness::new();
     h.create("t", 1, &[]);
-    let id = h.ask(4, &InitProducerIdRequest { transactional_id: None, ..Default::default() }).producer_id;
+    let id = h
+        .ask(4, &InitProducerIdRequest { transactional_id: None, ..Default::default() })
+        .producer_id;
     assert_eq!(h.produce("t", 0, idempotent(id, 0, 0, &["a", "b"])).base_offset, 0);
     assert_eq!(h.produce("t", 0, idempotent(id, 0, 2, &["c"])).base_offset, 2);
     let again = h.produce("t", 0, idempotent(id, 0, 0, &["a", "b"]));
@@ -262,7 +273,10 @@ fn bad_batches_are_refused_by_name() {
     check(&mut h, "two", batch(&["x"]).clone(), ErrorCode::NotEnoughReplicas);
     let acks = first(h.call(9, &produce_request("t", 0, 2, batch(&["x"]))).answer());
     assert_eq!(acks.error_code, ErrorCode::InvalidRequiredAcks.code());
-    assert_eq!(h.produce("t", 5, batch(&["x"])).error_code, ErrorCode::UnknownTopicOrPartition.code());
+    assert_eq!(
+        h.produce("t", 5, batch(&["x"])).error_code,
+        ErrorCode::UnknownTopicOrPartition.code()
+    );
     h.ask(3, &FindCoordinatorRequest { key: "g".into(), ..Default::default() });
     check(&mut h, "__consumer_offsets", batch(&["x"]), ErrorCode::InvalidTopicException);
 }
@@ -280,12 +294,21 @@ fn log_append_time_is_written_and_answered() {
 #[test]
 fn metadata_makes_legal_topics_and_only_when_it_may() {
     let mut h = Harness::new();
-    assert_eq!(metadata_of(&mut h, "t", false).topics[0].error_code, ErrorCode::UnknownTopicOrPartition.code());
+    assert_eq!(
+        metadata_of(&mut h, "t", false).topics[0].error_code,
+        ErrorCode::UnknownTopicOrPartition.code()
+    );
     let made = metadata_of(&mut h, "t", true);
     assert_eq!((made.topics[0].error_code, made.topics[0].partitions.len()), (0, 4));
-    assert_eq!((made.brokers[0].node_id, &*made.brokers[0].host, made.brokers[0].port), (0, "localhost", 9092));
+    assert_eq!(
+        (made.brokers[0].node_id, &*made.brokers[0].host, made.brokers[0].port),
+        (0, "localhost", 9092)
+    );
     assert_eq!(made.topics[0].topic_authorized_operations, i32::MIN);
-    assert_eq!(metadata_of(&mut h, "a/b", true).topics[0].error_code, ErrorCode::InvalidTopicException.code());
+    assert_eq!(
+        metadata_of(&mut h, "a/b", true).topics[0].error_code,
+        ErrorCode::InvalidTopicException.code()
+    );
     let all = h.ask(12, &MetadataRequest { topics: None, ..Default::default() });
     assert_eq!(all.topics.len(), 1);
     let none = h.ask(12, &MetadataRequest { topics: Some(Vec::new()), ..Default::default() });
@@ -303,7 +326,16 @@ fn every_advertised_version_of_what_needs_no_group_answers() {
     h.create("t", 1, &[]);
     let cluster_id = h.broker.cluster_id().clone();
     for version in 0..=13 {
-        let answer = h.ask(version, &MetadataRequest { topics: Some(vec![MetadataRequestTopic { name: Some("t".into()), topic_id: Uuid::ZERO }]), ..Default::default() });
+        let answer = h.ask(
+            version,
+            &MetadataRequest {
+                topics: Some(vec![MetadataRequestTopic {
+                    name: Some("t".into()),
+                    topic_id: Uuid::ZERO,
+                }]),
+                ..Default::default()
+            },
+        );
         assert_eq!(answer.topics[0].error_code, 0, "Metadata v{version}");
     }
     for version in 3..=12 {
@@ -315,7 +347,11 @@ fn every_advertised_version_of_what_needs_no_group_answers() {
         assert_eq!(answer.responses[0].partitions[0].error_code, 0, "Fetch v{version}");
     }
     for version in 0..=6 {
-        let request = FindCoordinatorRequest { key: "g".into(), coordinator_keys: vec!["g".into()], ..Default::default() };
+        let request = FindCoordinatorRequest {
+            key: "g".into(),
+            coordinator_keys: vec!["g".into()],
+            ..Default::default()
+        };
         let answer = h.ask(version, &request);
         let node = if version >= 4 { answer.coordinators[0].node_id } else { answer.node_id };
         assert_eq!(node, 0, "FindCoordinator v{version}");
@@ -367,8 +403,10 @@ fn an_unknown_version_of_api_versions_is_answered_as_version_0() {
     let effects = h.broker.handle(&connection, &decoded.header, &mut decoded.request, h.now);
     let weir_broker::Reply::Now(response) = effects.reply else { panic!("no answer") };
     let bytes = response.encode(weir_protocol::ApiKey::ApiVersions, 55, 7).unwrap().concat();
-    let (_, answer): (i32, ApiVersionsResponse) =
-        weir_protocol::frame::decode_response::<ApiVersionsRequest>(Bytes::from(bytes).slice(4..), 0).unwrap();
+    let (_, answer): (i32, ApiVersionsResponse) = weir_protocol::frame::decode_response::<
+        ApiVersionsRequest,
+    >(Bytes::from(bytes).slice(4..), 0)
+    .unwrap();
     assert_eq!(answer.error_code, ErrorCode::UnsupportedVersion.code());
     assert_eq!((answer.api_keys[0].api_key, answer.api_keys[0].max_version), (18, 4));
 }
@@ -411,7 +449,8 @@ fn topics_are_refused_by_name_and_number() {
     replicated.topics[0].replication_factor = 2;
     check(&mut h, replicated, ErrorCode::InvalidReplicationFactor);
     let mut both = create_request("x", 1, &[]);
-    both.topics[0].assignments = vec![CreatableReplicaAssignment { partition_index: 0, broker_ids: vec![0] }];
+    both.topics[0].assignments =
+        vec![CreatableReplicaAssignment { partition_index: 0, broker_ids: vec![0] }];
     check(&mut h, both, ErrorCode::InvalidRequest);
     let mut twice = create_request("x", 1, &[]);
     twice.topics.push(twice.topics[0].clone());
@@ -425,10 +464,14 @@ fn a_topic_is_only_validated_when_asked_so() {
     request.validate_only = true;
     let topic = h.ask(7, &request).topics.remove(0);
     assert_eq!((topic.error_code, topic.num_partitions, topic.topic_id), (0, 4, Uuid::ZERO));
-    let configs = topic.configs.expect("never null without an error, or Java's client falls over it");
+    let configs =
+        topic.configs.expect("never null without an error, or Java's client falls over it");
     let retention = configs.iter().find(|config| config.name == "retention.ms").unwrap();
     assert_eq!((retention.value.as_deref(), retention.config_source), (Some("1000"), 1));
-    assert_eq!(metadata_of(&mut h, "t", false).topics[0].error_code, ErrorCode::UnknownTopicOrPartition.code());
+    assert_eq!(
+        metadata_of(&mut h, "t", false).topics[0].error_code,
+        ErrorCode::UnknownTopicOrPartition.code()
+    );
 }
 
 #[test]
@@ -470,7 +513,8 @@ fn offsets_are_listed_by_time_and_by_name() {
     let mut h = Harness::new();
     h.create("t", 1, &[]);
     assert_eq!(list(&mut h, START_MS).1, -1);
-    let mut builder = weir_protocol::batch::BatchBuilder::new(weir_protocol::compression::Codec::None);
+    let mut builder =
+        weir_protocol::batch::BatchBuilder::new(weir_protocol::compression::Codec::None);
     for ms in [10, 30, 20] {
         builder.append(weir_protocol::TimestampMs(START_MS + ms), None, Some(b"x"), &[]);
     }
@@ -484,7 +528,11 @@ fn offsets_are_listed_by_time_and_by_name() {
     assert_eq!(list(&mut h, -4).1, 0);
     assert_eq!(list(&mut h, -5).1, -1);
     assert_eq!(list(&mut h, START_MS), (0, 0, START_MS + 10, epoch));
-    assert_eq!(list(&mut h, START_MS + 11), (0, 1, START_MS + 30, epoch), "the first record at or after");
+    assert_eq!(
+        list(&mut h, START_MS + 11),
+        (0, 1, START_MS + 30, epoch),
+        "the first record at or after"
+    );
     assert_eq!(list(&mut h, START_MS + 31).1, -1);
     // What is not synced is not listed.
     let _ = h.call(9, &produce_request("t", 0, -1, batch_at(START_MS + 90, &["z"]))).ticket();
@@ -501,19 +549,30 @@ fn configs_are_described_with_their_sources() {
             resource_name: Str::copy_from(name),
             configuration_keys: None,
         };
-        let request = DescribeConfigsRequest { resources: vec![resource], include_synonyms: synonyms, ..Default::default() };
+        let request = DescribeConfigsRequest {
+            resources: vec![resource],
+            include_synonyms: synonyms,
+            ..Default::default()
+        };
         h.ask(4, &request).results.remove(0)
     };
     let topic = ask(&mut h, 2, "t", true);
     let find = |name: &str| topic.configs.iter().find(|config| config.name == name).unwrap();
     let retention = find("retention.ms");
-    assert_eq!((retention.value.as_deref(), retention.config_source, retention.config_type), (Some("1000"), 1, 5));
+    assert_eq!(
+        (retention.value.as_deref(), retention.config_source, retention.config_type),
+        (Some("1000"), 1, 5)
+    );
     assert_eq!(retention.synonyms.len(), 2);
     let bytes = find("retention.bytes");
-    assert_eq!((bytes.value.as_deref(), bytes.config_source, bytes.config_type), (Some("-1"), 5, 5));
+    assert_eq!(
+        (bytes.value.as_deref(), bytes.config_source, bytes.config_type),
+        (Some("-1"), 5, 5)
+    );
     assert!(ask(&mut h, 2, "t", false).configs.iter().all(|config| config.synonyms.is_empty()));
     let broker = ask(&mut h, 4, "0", false);
-    let listeners = broker.configs.iter().find(|config| config.name == "advertised.listeners").unwrap();
+    let listeners =
+        broker.configs.iter().find(|config| config.name == "advertised.listeners").unwrap();
     assert_eq!(listeners.value.as_deref(), Some("PLAINTEXT://localhost:9092"));
     assert_eq!((listeners.config_source, listeners.read_only), (4, true));
     assert_eq!(ask(&mut h, 2, "nope", false).error_code, ErrorCode::UnknownTopicOrPartition.code());
@@ -532,7 +591,10 @@ fn topics_ids_configs_and_cluster_survive_a_restart() {
     for topic in after.0.topics.iter_mut().chain(before.0.topics.clone().iter_mut()) {
         topic.partitions.iter_mut().for_each(|partition| partition.leader_epoch = 0);
     }
-    assert_eq!((after.0.topics[0].topic_id, after.0.topics[0].partitions.len()), (before.0.topics[0].topic_id, 3));
+    assert_eq!(
+        (after.0.topics[0].topic_id, after.0.topics[0].partitions.len()),
+        (before.0.topics[0].topic_id, 3)
+    );
     assert_eq!(after.1, before.1);
     assert_eq!(h.read("t", 2, 0), ["a"]);
     assert_eq!(h.produce("t", 0, batch(&["x"; 100])).error_code, ErrorCode::MessageTooLarge.code());
@@ -543,7 +605,9 @@ fn a_power_cut_keeps_what_was_acked() {
     for seed in 0..20 {
         let mut h = Harness::new();
         h.create("t", 2, &[]);
-        let id = h.ask(4, &InitProducerIdRequest { transactional_id: None, ..Default::default() }).producer_id;
+        let id = h
+            .ask(4, &InitProducerIdRequest { transactional_id: None, ..Default::default() })
+            .producer_id;
         assert_eq!(h.produce("t", 0, idempotent(id, 0, 0, &["a"])).error_code, 0);
         assert_eq!(h.produce("t", 1, batch(&["b"])).error_code, 0);
         let _ = h.call(9, &produce_request("t", 0, -1, idempotent(id, 0, 1, &["not acked"])));
@@ -552,7 +616,9 @@ fn a_power_cut_keeps_what_was_acked() {
         assert_eq!(h.read("t", 1, 0), ["b"], "seed {seed}");
         // The repeat of an acked batch is still known as one.
         assert_eq!(h.produce("t", 0, idempotent(id, 0, 0, &["a"])).base_offset, 0, "seed {seed}");
-        let next = h.ask(4, &InitProducerIdRequest { transactional_id: None, ..Default::default() }).producer_id;
+        let next = h
+            .ask(4, &InitProducerIdRequest { transactional_id: None, ..Default::default() })
+            .producer_id;
         assert!(next > id, "seed {seed}");
     }
 }
@@ -591,10 +657,15 @@ fn producer_ids_go_on_after_a_restart() {
     };
     assert_eq!(ask(&mut h, -1, -1), (0, 0));
     assert_eq!(ask(&mut h, -1, -1), (1, 0));
-    assert_eq!(ask(&mut h, 1, 0), (1, 1), "a producer that lost its sequence gets the next epoch (KIP-360)");
+    assert_eq!(
+        ask(&mut h, 1, 0),
+        (1, 1),
+        "a producer that lost its sequence gets the next epoch (KIP-360)"
+    );
     let mut h = h.reopened();
     assert_eq!(ask(&mut h, -1, -1), (1_000, 0));
-    let request = InitProducerIdRequest { transactional_id: Some("tx".into()), ..Default::default() };
+    let request =
+        InitProducerIdRequest { transactional_id: Some("tx".into()), ..Default::default() };
     assert_ne!(h.ask(4, &request).error_code, 0);
 }
 
@@ -610,7 +681,7 @@ fn a_damaged_catalog_stops_the_start() {
     let mut h = Harness::new();
     h.create("t", 1, &[]);
     let disk = h.disk.clone();
-    h.broker.close(h.now).unwrap();
+    h.broker.close().unwrap();
     disk.damage(&config().data_dir.join("weir-topics"), |bytes| bytes[2] = b'?').unwrap();
     let opened = weir_broker::Broker::open(config(), disk as Arc<dyn Disk>, 2, h.now);
     let error = opened.expect_err("a topic less is a topic lost");
@@ -624,7 +695,7 @@ fn a_directory_without_catalog_keeps_its_topics() {
     h.produce("t", 1, batch(&["a"]));
     let id = metadata_of(&mut h, "t", false).topics[0].topic_id;
     let disk = h.disk.clone();
-    h.broker.close(h.now).unwrap();
+    h.broker.close().unwrap();
     disk.remove(&config().data_dir.join("weir-topics")).unwrap();
     let mut h = Harness::on(disk, config());
     let topic = metadata_of(&mut h, "t", false).topics.remove(0);
@@ -636,8 +707,87 @@ fn a_directory_without_catalog_keeps_its_topics() {
 fn a_configuration_that_contradicts_itself_is_refused() {
     let open = |config: BrokerConfig| {
         let disk: Arc<dyn Disk> = Arc::new(MemDisk::new());
-        weir_broker::Broker::open(config, disk, 1, weir_protocol::TimestampMs(0)).map(|_| ()).map_err(|e| e.code())
+        weir_broker::Broker::open(config, disk, 1, weir_protocol::TimestampMs(0))
+            .map(|_| ())
+            .map_err(|e| e.code())
     };
     assert_eq!(open(BrokerConfig { num_partitions: 0, ..config() }), Err("WEIR-0305"));
     assert_eq!(open(BrokerConfig { request_bytes_total_max: 1, ..config() }), Err("WEIR-0305"));
+}
+
+#[test]
+fn topics_grow_and_change_while_they_are_used() {
+    use weir_protocol::api::create_partitions::{CreatePartitionsRequest, CreatePartitionsTopic};
+    use weir_protocol::api::incremental_alter_configs::{
+        AlterConfigsResource, AlterableConfig, IncrementalAlterConfigsRequest,
+    };
+    let mut h = Harness::new();
+    h.create("t", 1, &[]);
+    let grow = |h: &mut Harness, count: i32| {
+        let topic = CreatePartitionsTopic { name: "t".into(), count, assignments: None };
+        h.ask(3, &CreatePartitionsRequest { topics: vec![topic], ..Default::default() }).results[0]
+            .error_code
+    };
+    assert_eq!(grow(&mut h, 1), ErrorCode::InvalidPartitions.code());
+    assert_eq!(grow(&mut h, 3), 0);
+    assert_eq!(h.produce("t", 2, batch(&["a"])).error_code, 0);
+    let alter = |h: &mut Harness, name: &str, operation: i8, value: &str| {
+        let change = AlterableConfig {
+            name: Str::copy_from(name),
+            config_operation: operation,
+            value: Some(Str::copy_from(value)),
+        };
+        let resource = AlterConfigsResource {
+            resource_type: 2,
+            resource_name: "t".into(),
+            configs: vec![change],
+        };
+        let request =
+            IncrementalAlterConfigsRequest { resources: vec![resource], validate_only: false };
+        h.ask(1, &request).responses[0].error_code
+    };
+    assert_eq!(alter(&mut h, "max.message.bytes", 0, "80"), 0);
+    assert_eq!(alter(&mut h, "cleanup.policy", 2, "compact"), 0);
+    assert_eq!(alter(&mut h, "retention.ms", 2, "5"), ErrorCode::InvalidConfig.code());
+    assert_eq!(
+        h.produce("t", 0, batch(&["more than 80 bytes"])).error_code,
+        ErrorCode::MessageTooLarge.code()
+    );
+    let mut h = h.after_power_cut(1);
+    assert_eq!(
+        h.produce("t", 0, batch(&["more than 80 bytes"])).error_code,
+        ErrorCode::MessageTooLarge.code()
+    );
+    assert_eq!(h.read("t", 2, 0), ["a"]);
+    assert_eq!(alter(&mut h, "max.message.bytes", 1, ""), 0);
+    assert_eq!(h.produce("t", 0, batch(&["more than 80 bytes"])).error_code, 0);
+}
+
+#[test]
+fn deleted_records_are_gone_after_a_power_cut_too() {
+    use weir_protocol::api::delete_records::{
+        DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic,
+    };
+    let mut h = Harness::new();
+    h.create("t", 1, &[]);
+    for value in ["a", "b", "c"] {
+        h.produce("t", 0, batch(&[value]));
+    }
+    let delete = |h: &mut Harness, offset: i64| {
+        let partitions = vec![DeleteRecordsPartition { partition_index: 0, offset }];
+        let topics = vec![DeleteRecordsTopic { name: "t".into(), partitions }];
+        let result = h
+            .ask(2, &DeleteRecordsRequest { topics, ..Default::default() })
+            .topics
+            .remove(0)
+            .partitions
+            .remove(0);
+        (result.error_code, result.low_watermark)
+    };
+    assert_eq!(delete(&mut h, 9), (ErrorCode::OffsetOutOfRange.code(), -1));
+    assert_eq!(delete(&mut h, 2), (0, 2));
+    assert_eq!(list(&mut h, -2).1, 2);
+    let mut h = h.after_power_cut(2);
+    assert_eq!(list(&mut h, -2).1, 2);
+    assert_eq!(h.read("t", 0, 2), ["c"]);
 }

@@ -4,7 +4,9 @@ use weir_protocol::api::delete_groups::DeleteGroupsRequest;
 use weir_protocol::api::delete_topics::{DeleteTopicState, DeleteTopicsRequest};
 use weir_protocol::api::describe_groups::DescribeGroupsRequest;
 use weir_protocol::api::heartbeat::HeartbeatRequest;
-use weir_protocol::api::join_group::{JoinGroupRequest, JoinGroupRequestProtocol, JoinGroupResponse};
+use weir_protocol::api::join_group::{
+    JoinGroupRequest, JoinGroupRequestProtocol, JoinGroupResponse,
+};
 use weir_protocol::api::leave_group::{LeaveGroupRequest, MemberIdentity};
 use weir_protocol::api::list_groups::ListGroupsRequest;
 use weir_protocol::api::offset_commit::{
@@ -13,7 +15,9 @@ use weir_protocol::api::offset_commit::{
 use weir_protocol::api::offset_fetch::{
     OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
 };
-use weir_protocol::api::sync_group::{SyncGroupRequest, SyncGroupRequestAssignment, SyncGroupResponse};
+use weir_protocol::api::sync_group::{
+    SyncGroupRequest, SyncGroupRequestAssignment, SyncGroupResponse,
+};
 use weir_protocol::{ErrorCode, Str, Uuid};
 
 use crate::harness::*;
@@ -25,7 +29,10 @@ fn join(member: &str) -> JoinGroupRequest {
         rebalance_timeout_ms: 30_000,
         member_id: Str::copy_from(member),
         protocol_type: "consumer".into(),
-        protocols: vec![JoinGroupRequestProtocol { name: "range".into(), metadata: Bytes::from_static(b"sub") }],
+        protocols: vec![JoinGroupRequestProtocol {
+            name: "range".into(),
+            metadata: Bytes::from_static(b"sub"),
+        }],
         ..JoinGroupRequest::default()
     }
 }
@@ -46,7 +53,13 @@ fn sync(member: &str, generation: i32, shares: &[(&str, &'static str)]) -> SyncG
     }
 }
 
-fn commit(group: &str, member: &str, generation: i32, topic: &str, offset: i64) -> OffsetCommitRequest {
+fn commit(
+    group: &str,
+    member: &str,
+    generation: i32,
+    topic: &str,
+    offset: i64,
+) -> OffsetCommitRequest {
     OffsetCommitRequest {
         group_id: Str::copy_from(group),
         generation_id_or_member_epoch: generation,
@@ -68,7 +81,10 @@ fn committed(h: &mut Harness, group: &str, topic: &str) -> (i64, i32, String) {
     let request = OffsetFetchRequest {
         groups: vec![OffsetFetchRequestGroup {
             group_id: Str::copy_from(group),
-            topics: Some(vec![OffsetFetchRequestTopics { name: Str::copy_from(topic), partition_indexes: vec![0] }]),
+            topics: Some(vec![OffsetFetchRequestTopics {
+                name: Str::copy_from(topic),
+                partition_indexes: vec![0],
+            }]),
             ..OffsetFetchRequestGroup::default()
         }],
         ..OffsetFetchRequest::default()
@@ -76,7 +92,11 @@ fn committed(h: &mut Harness, group: &str, topic: &str) -> (i64, i32, String) {
     let group = h.ask(9, &request).groups.remove(0);
     assert_eq!(group.error_code, 0);
     let partition = &group.topics[0].partitions[0];
-    (partition.committed_offset, partition.committed_leader_epoch, partition.metadata.clone().unwrap().to_string())
+    (
+        partition.committed_offset,
+        partition.committed_leader_epoch,
+        partition.metadata.clone().unwrap().to_string(),
+    )
 }
 
 /// One member of group g, Stable in generation 1. Returns its id.
@@ -132,12 +152,18 @@ fn two_members_rebalance_and_one_leaves() {
     assert_eq!(h.answer::<SyncGroupRequest>(waits).unwrap().assignment, "B");
     let leave = LeaveGroupRequest {
         group_id: "g".into(),
-        members: vec![MemberIdentity { member_id: b.member_id.clone(), ..MemberIdentity::default() }],
+        members: vec![MemberIdentity {
+            member_id: b.member_id.clone(),
+            ..MemberIdentity::default()
+        }],
         ..LeaveGroupRequest::default()
     };
     assert_eq!(h.ask(5, &leave).members[0].error_code, 0);
     assert_eq!(h.ask(5, &leave).members[0].error_code, ErrorCode::UnknownMemberId.code());
-    assert_eq!(h.call(4, &heartbeat(&a, 2)).answer().error_code, ErrorCode::RebalanceInProgress.code());
+    assert_eq!(
+        h.call(4, &heartbeat(&a, 2)).answer().error_code,
+        ErrorCode::RebalanceInProgress.code()
+    );
 }
 
 #[test]
@@ -198,7 +224,10 @@ fn only_partitions_of_the_offsets_topic_that_are_written_have_directories() {
     // "g".hashCode() is 103.
     assert_eq!(dirs, ["__consumer_offsets-3"]);
     let topic = h.broker.stats().topics.remove(0);
-    assert_eq!((topic.name.as_str(), topic.partitions, topic.internal), ("__consumer_offsets", 50, true));
+    assert_eq!(
+        (topic.name.as_str(), topic.partitions, topic.internal),
+        ("__consumer_offsets", 50, true)
+    );
 }
 
 #[test]
@@ -229,7 +258,10 @@ fn a_group_never_seen_has_no_offsets_and_no_error() {
     for version in 1..=7 {
         let request = OffsetFetchRequest {
             group_id: "never".into(),
-            topics: Some(vec![OffsetFetchRequestTopic { name: "t".into(), partition_indexes: vec![0] }]),
+            topics: Some(vec![OffsetFetchRequestTopic {
+                name: "t".into(),
+                partition_indexes: vec![0],
+            }]),
             ..OffsetFetchRequest::default()
         };
         let answer = h.ask(version, &request);
@@ -244,8 +276,10 @@ fn all_offsets_of_a_group_come_when_no_topic_is_named() {
     h.create("u", 1, &[]);
     h.ask(9, &commit("s", "", -1, "t", 1));
     h.ask(9, &commit("s", "", -1, "u", 2));
-    let request = OffsetFetchRequest { group_id: "s".into(), topics: None, ..OffsetFetchRequest::default() };
-    let names: Vec<String> = h.ask(5, &request).topics.iter().map(|topic| topic.name.to_string()).collect();
+    let request =
+        OffsetFetchRequest { group_id: "s".into(), topics: None, ..OffsetFetchRequest::default() };
+    let names: Vec<String> =
+        h.ask(5, &request).topics.iter().map(|topic| topic.name.to_string()).collect();
     assert_eq!(names, ["t", "u"]);
 }
 
@@ -271,18 +305,34 @@ fn groups_are_listed_described_and_deleted() {
     h.create("t", 1, &[]);
     let id = member(&mut h);
     h.ask(9, &commit("s", "", -1, "t", 9));
-    let listed = h.ask(5, &ListGroupsRequest { states_filter: vec!["stable".into()], ..Default::default() });
+    let listed =
+        h.ask(5, &ListGroupsRequest { states_filter: vec!["stable".into()], ..Default::default() });
     assert_eq!(listed.groups.len(), 1);
     assert_eq!((&*listed.groups[0].group_id, &*listed.groups[0].group_type), ("g", "classic"));
-    assert_eq!(h.ask(5, &ListGroupsRequest { types_filter: vec!["consumer".into()], ..Default::default() }).groups, []);
-    let request = DescribeGroupsRequest { groups: vec!["g".into(), "nope".into()], ..Default::default() };
+    assert_eq!(
+        h.ask(
+            5,
+            &ListGroupsRequest { types_filter: vec!["consumer".into()], ..Default::default() }
+        )
+        .groups,
+        []
+    );
+    let request =
+        DescribeGroupsRequest { groups: vec!["g".into(), "nope".into()], ..Default::default() };
     let described = h.ask(6, &request).groups;
     assert_eq!((&*described[0].group_state, &*described[0].protocol_data), ("Stable", "range"));
-    assert_eq!((&*described[0].members[0].member_id, &described[0].members[0].member_assignment[..]), (&*id, &b"share"[..]));
-    assert_eq!((described[1].error_code, &*described[1].group_state), (ErrorCode::GroupIdNotFound.code(), "Dead"));
+    assert_eq!(
+        (&*described[0].members[0].member_id, &described[0].members[0].member_assignment[..]),
+        (&*id, &b"share"[..])
+    );
+    assert_eq!(
+        (described[1].error_code, &*described[1].group_state),
+        (ErrorCode::GroupIdNotFound.code(), "Dead")
+    );
     assert_eq!(h.ask(5, &request).groups[1].error_code, 0);
     let delete = DeleteGroupsRequest { groups_names: vec!["g".into(), "s".into(), "nope".into()] };
-    let codes: Vec<i16> = h.ask(2, &delete).results.iter().map(|result| result.error_code).collect();
+    let codes: Vec<i16> =
+        h.ask(2, &delete).results.iter().map(|result| result.error_code).collect();
     assert_eq!(codes, [ErrorCode::NonEmptyGroup.code(), 0, ErrorCode::GroupIdNotFound.code()]);
     let mut h = h.after_power_cut(1);
     assert_eq!(committed(&mut h, "s", "t").0, -1);
@@ -311,7 +361,15 @@ fn bad_joins_are_refused_by_name() {
         assert_eq!(h.call(5, &request).answer().error_code, error.code());
     };
     check(&mut h, JoinGroupRequest { group_id: "".into(), ..join("") }, ErrorCode::InvalidGroupId);
-    check(&mut h, JoinGroupRequest { session_timeout_ms: 1, ..join("") }, ErrorCode::InvalidSessionTimeout);
+    check(
+        &mut h,
+        JoinGroupRequest { session_timeout_ms: 1, ..join("") },
+        ErrorCode::InvalidSessionTimeout,
+    );
     check(&mut h, join("nobody"), ErrorCode::UnknownMemberId);
-    check(&mut h, JoinGroupRequest { protocols: Vec::new(), ..join("") }, ErrorCode::InconsistentGroupProtocol);
+    check(
+        &mut h,
+        JoinGroupRequest { protocols: Vec::new(), ..join("") },
+        ErrorCode::InconsistentGroupProtocol,
+    );
 }

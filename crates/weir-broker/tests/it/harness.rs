@@ -8,10 +8,13 @@ use bytes::{Buf, Bytes, BytesMut};
 use weir_broker::request::{self, Response};
 use weir_broker::{Broker, BrokerConfig, CommitNeed, ConnId, Connection, Reply, Ticket};
 use weir_log::{Disk, MemDisk};
-use weir_protocol::api::create_topics::{CreatableTopic, CreatableTopicConfig, CreateTopicsRequest};
+use weir_protocol::api::create_topics::{
+    CreatableTopic, CreatableTopicConfig, CreateTopicsRequest,
+};
 use weir_protocol::api::fetch::{FetchPartition, FetchRequest, FetchResponse, FetchTopic};
 use weir_protocol::api::produce::{
-    PartitionProduceData, PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceData,
+    PartitionProduceData, PartitionProduceResponse, ProduceRequest, ProduceResponse,
+    TopicProduceData,
 };
 use weir_protocol::batch::{batches, BatchBuilder};
 use weir_protocol::compression::Codec;
@@ -68,7 +71,15 @@ impl Harness {
     pub fn on(disk: Arc<MemDisk>, config: BrokerConfig) -> Self {
         let now = TimestampMs(START_MS);
         let broker = Broker::open(config.clone(), disk.clone() as Arc<dyn Disk>, 1, now).unwrap();
-        Self { broker, disk, config, now, versions: HashMap::new(), answers: HashMap::new(), seed: 1 }
+        Self {
+            broker,
+            disk,
+            config,
+            now,
+            versions: HashMap::new(),
+            answers: HashMap::new(),
+            seed: 1,
+        }
     }
 
     /// A power cut, and a new start on what it left.
@@ -76,17 +87,39 @@ impl Harness {
         let disk = Arc::new(self.disk.crash(seed));
         drop(self.broker);
         let now = self.now.plus_ms(1_000);
-        let broker = Broker::open(self.config.clone(), disk.clone() as Arc<dyn Disk>, self.seed + 1, now).unwrap();
-        Self { broker, disk, now, seed: self.seed + 1, versions: HashMap::new(), answers: HashMap::new(), ..self }
+        let broker =
+            Broker::open(self.config.clone(), disk.clone() as Arc<dyn Disk>, self.seed + 1, now)
+                .unwrap();
+        Self {
+            broker,
+            disk,
+            now,
+            seed: self.seed + 1,
+            versions: HashMap::new(),
+            answers: HashMap::new(),
+            ..self
+        }
     }
 
     /// A clean stop, and a new start.
     pub fn reopened(self) -> Self {
         let now = self.now.plus_ms(1_000);
-        self.broker.close(now).unwrap();
-        let broker =
-            Broker::open(self.config.clone(), self.disk.clone() as Arc<dyn Disk>, self.seed + 1, now).unwrap();
-        Self { broker, now, seed: self.seed + 1, versions: HashMap::new(), answers: HashMap::new(), ..self }
+        self.broker.close().unwrap();
+        let broker = Broker::open(
+            self.config.clone(),
+            self.disk.clone() as Arc<dyn Disk>,
+            self.seed + 1,
+            now,
+        )
+        .unwrap();
+        Self {
+            broker,
+            now,
+            seed: self.seed + 1,
+            versions: HashMap::new(),
+            answers: HashMap::new(),
+            ..self
+        }
     }
 
     pub fn call<R: Request>(&mut self, version: i16, request: &R) -> Called<R::Response>
@@ -96,7 +129,12 @@ impl Harness {
         self.call_on(1, version, request)
     }
 
-    pub fn call_on<R: Request>(&mut self, conn: u64, version: i16, request: &R) -> Called<R::Response> {
+    pub fn call_on<R: Request>(
+        &mut self,
+        conn: u64,
+        version: i16,
+        request: &R,
+    ) -> Called<R::Response> {
         let mut frame = frame::encode_request(7, Some("tester"), version, request).unwrap();
         frame.advance(4);
         let mut decoded = request::decode(frame, 1 << 20).unwrap();
@@ -105,7 +143,8 @@ impl Harness {
             client_host: "/127.0.0.1".into(),
             advertised: (Str::from("localhost"), 9092),
         };
-        let effects = self.broker.handle(&connection, &decoded.header, &mut decoded.request, self.now);
+        let effects =
+            self.broker.handle(&connection, &decoded.header, &mut decoded.request, self.now);
         self.take(effects.woken);
         match effects.reply {
             Reply::Now(response) => {
@@ -175,7 +214,12 @@ impl Harness {
         assert_eq!(answer.topics[0].error_code, 0, "{:?}", answer.topics[0].error_message);
     }
 
-    pub fn produce(&mut self, topic: &str, partition: i32, batch: Bytes) -> PartitionProduceResponse {
+    pub fn produce(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        batch: Bytes,
+    ) -> PartitionProduceResponse {
         first(self.ask(9, &produce_request(topic, partition, -1, batch)))
     }
 
@@ -192,7 +236,11 @@ pub fn first(response: ProduceResponse) -> PartitionProduceResponse {
     response.responses[0].partition_responses[0].clone()
 }
 
-pub fn create_request(name: &str, partitions: i32, configs: &[(&str, &str)]) -> CreateTopicsRequest {
+pub fn create_request(
+    name: &str,
+    partitions: i32,
+    configs: &[(&str, &str)],
+) -> CreateTopicsRequest {
     let config = |(name, value): &(&str, &str)| CreatableTopicConfig {
         name: Str::copy_from(name),
         value: Some(Str::copy_from(value)),

@@ -42,12 +42,20 @@ async fn connect(server: &BrokerServer) -> TcpStream {
     TcpStream::connect(server.local_addr()).await.unwrap()
 }
 
-async fn send<R: Request>(stream: &mut (impl AsyncWrite + Unpin), id: i32, version: i16, request: &R) {
+async fn send<R: Request>(
+    stream: &mut (impl AsyncWrite + Unpin),
+    id: i32,
+    version: i16,
+    request: &R,
+) {
     let frame = frame::encode_request(id, Some("t"), version, request).unwrap();
     stream.write_all(&frame).await.unwrap();
 }
 
-async fn receive<R: Request>(stream: &mut (impl AsyncRead + Unpin), version: i16) -> (i32, R::Response) {
+async fn receive<R: Request>(
+    stream: &mut (impl AsyncRead + Unpin),
+    version: i16,
+) -> (i32, R::Response) {
     let deadline = Duration::from_secs(20);
     let len = tokio::time::timeout(deadline, stream.read_i32()).await.expect("an answer").unwrap();
     let mut body = vec![0; len as usize];
@@ -73,7 +81,8 @@ async fn a_record_goes_in_and_out_over_a_socket() {
     assert_eq!(first(answer).error_code, 0);
     let answer = ask(&mut stream, 12, &fetch_request("t", 0, 0, 5_000)).await;
     assert_eq!(fetched(&answer), ["a"]);
-    let answer = ask(&mut stream, 12, &MetadataRequest { topics: None, ..Default::default() }).await;
+    let answer =
+        ask(&mut stream, 12, &MetadataRequest { topics: None, ..Default::default() }).await;
     assert_eq!(answer.brokers[0].port, i32::from(server.local_addr().port()));
     server.shutdown().await.unwrap();
 }
@@ -135,7 +144,10 @@ async fn a_poll_ends_at_its_deadline() {
     let answer = ask(&mut stream, 12, &fetch_request("t", 0, 0, 300)).await;
     assert!(fetched(&answer).is_empty());
     let elapsed = begin.elapsed();
-    assert!(elapsed >= Duration::from_millis(290) && elapsed < Duration::from_secs(5), "{elapsed:?}");
+    assert!(
+        elapsed >= Duration::from_millis(290) && elapsed < Duration::from_secs(5),
+        "{elapsed:?}"
+    );
 }
 
 #[tokio::test]
@@ -143,10 +155,13 @@ async fn what_is_no_request_closes_its_connection_alone() {
     let server = start().await;
     let mut good = connect(&server).await;
     ask(&mut good, 7, &create_request("t", 1, &[])).await;
-    for bytes in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0, 0, 0, 4, 0, 3, 0, 99], &[0xff; 64], &[0, 0, 0, 0]] {
+    for bytes in
+        [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0, 0, 0, 4, 0, 3, 0, 99], &[0xff; 64], &[0, 0, 0, 0]]
+    {
         let mut bad = connect(&server).await;
         bad.write_all(bytes).await.unwrap();
-        let read = tokio::time::timeout(Duration::from_secs(10), bad.read_u8()).await.expect("the end");
+        let read =
+            tokio::time::timeout(Duration::from_secs(10), bad.read_u8()).await.expect("the end");
         assert!(read.is_err(), "{bytes:?}");
     }
     let answer = ask(&mut good, 9, &produce_request("t", 0, -1, batch(&["a"]))).await;
@@ -174,14 +189,16 @@ async fn an_announced_size_takes_no_memory_and_a_stall_ends() {
     let answer = ask(&mut good, 9, &produce_request("t", 0, -1, large)).await;
     assert_eq!(first(answer).error_code, 0);
     for liar in &mut liars {
-        let read = tokio::time::timeout(Duration::from_secs(10), liar.read_u8()).await.expect("the end");
+        let read =
+            tokio::time::timeout(Duration::from_secs(10), liar.read_u8()).await.expect("the end");
         assert!(read.is_err());
     }
 }
 
 #[tokio::test]
 async fn connections_over_the_limit_are_closed() {
-    let server = start_on(Arc::new(MemDisk::new()), BrokerConfig { connections_max: 1, ..config() }).await;
+    let server =
+        start_on(Arc::new(MemDisk::new()), BrokerConfig { connections_max: 1, ..config() }).await;
     let mut one = connect(&server).await;
     ask(&mut one, 12, &MetadataRequest::default()).await;
     let mut two = connect(&server).await;
@@ -192,9 +209,14 @@ async fn connections_over_the_limit_are_closed() {
 
 #[tokio::test]
 async fn idle_connections_are_closed() {
-    let server = start_on(Arc::new(MemDisk::new()), BrokerConfig { connection_idle_ms_max: 100, ..config() }).await;
+    let server = start_on(
+        Arc::new(MemDisk::new()),
+        BrokerConfig { connection_idle_ms_max: 100, ..config() },
+    )
+    .await;
     let mut stream = connect(&server).await;
-    let read = tokio::time::timeout(Duration::from_secs(10), stream.read_u8()).await.expect("the end");
+    let read =
+        tokio::time::timeout(Duration::from_secs(10), stream.read_u8()).await.expect("the end");
     assert!(read.is_err());
 }
 
@@ -221,7 +243,9 @@ async fn a_stop_is_quick_and_clean_though_polls_are_waiting() {
 async fn a_taken_address_is_named() {
     let server = start().await;
     let config = BrokerConfig { listen: server.local_addr(), ..config() };
-    let error = BrokerServer::start_on(config, Arc::new(MemDisk::new()), Arc::new(WallClock)).await.unwrap_err();
+    let error = BrokerServer::start_on(config, Arc::new(MemDisk::new()), Arc::new(WallClock))
+        .await
+        .unwrap_err();
     assert_eq!(error.code(), "WEIR-0301");
     assert!(error.to_string().contains(&server.local_addr().to_string()), "{error}");
 }
@@ -230,10 +254,12 @@ async fn a_taken_address_is_named() {
 async fn an_open_address_needs_a_word() {
     let mut open = config();
     open.listen.set_ip("0.0.0.0".parse().unwrap());
-    let error =
-        BrokerServer::start_on(open.clone(), Arc::new(MemDisk::new()), Arc::new(WallClock)).await.unwrap_err();
+    let error = BrokerServer::start_on(open.clone(), Arc::new(MemDisk::new()), Arc::new(WallClock))
+        .await
+        .unwrap_err();
     assert_eq!(error.code(), "WEIR-0302");
-    let server = start_on(Arc::new(MemDisk::new()), BrokerConfig { insecure_listen: true, ..open }).await;
+    let server =
+        start_on(Arc::new(MemDisk::new()), BrokerConfig { insecure_listen: true, ..open }).await;
     server.shutdown().await.unwrap();
 }
 

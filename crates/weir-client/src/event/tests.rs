@@ -70,9 +70,21 @@ fn wrong_envelopes_are_refused_in_words() {
     check_error("7", "WEIR-0430", "event object");
     check_error(r#"{"type":"a""#, "WEIR-0430", "EOF");
     check_error(r#"{"type":"a","source":"b","data":{}} x"#, "WEIR-0430", "trailing");
-    check_error(r#"{"type":"a","source":"b","data":{},"dta":1}"#, "WEIR-0431", r#"did you mean "data""#);
-    check_error(r#"{"type":"a","source":"b","data":{},"Tpye":1}"#, "WEIR-0431", r#"did you mean "type""#);
-    check_error(r#"{"type":"a","source":"b","data":{},"zzz":1}"#, "WEIR-0431", r#"unknown field "zzz""#);
+    check_error(
+        r#"{"type":"a","source":"b","data":{},"dta":1}"#,
+        "WEIR-0431",
+        r#"did you mean "data""#,
+    );
+    check_error(
+        r#"{"type":"a","source":"b","data":{},"Tpye":1}"#,
+        "WEIR-0431",
+        r#"did you mean "type""#,
+    );
+    check_error(
+        r#"{"type":"a","source":"b","data":{},"zzz":1}"#,
+        "WEIR-0431",
+        r#"unknown field "zzz""#,
+    );
     check_error(r#"{"source":"b","data":{}}"#, "WEIR-0432", r#""type" is missing"#);
     check_error(r#"{"type":"a","data":{}}"#, "WEIR-0432", r#""source" is missing"#);
     check_error(r#"{"type":"a","source":"b"}"#, "WEIR-0432", r#""data" is missing"#);
@@ -81,7 +93,11 @@ fn wrong_envelopes_are_refused_in_words() {
     check_error(r#"{"type":"","source":"b","data":{}}"#, "WEIR-0433", "must not be empty");
     check_error(r#"{"type":"a","source":"b","data":[1]}"#, "WEIR-0433", "must be an object");
     check_error(r#"{"type":"a","source":"b","data":{},"priority":"asap"}"#, "WEIR-0433", "asap");
-    check_error(r#"{"type":"a","source":"b","data":{},"timestamp":"noon"}"#, "WEIR-0433", "RFC 3339");
+    check_error(
+        r#"{"type":"a","source":"b","data":{},"timestamp":"noon"}"#,
+        "WEIR-0433",
+        "RFC 3339",
+    );
     check_error(r#"{"type":"a","type":"b","source":"b","data":{}}"#, "WEIR-0433", "twice");
     let not_utf8 = b"{\"type\":\"a\xff\",\"source\":\"b\",\"data\":{}}";
     assert_eq!(Event::parse(not_utf8).unwrap_err().code(), "WEIR-0430");
@@ -112,7 +128,10 @@ fn the_first_key_field_there_is_becomes_the_key() {
     check_key(r#"{"user_id":-5.50}"#, "-5.50");
     check_key(r#"{"drone_id":12345678901234567890123}"#, "12345678901234567890123");
     check_key(r#"{"device_id":"a\u0062\""}"#, "ab\"");
-    check_key(r#"{"device_id":null,"drone_id":"","order_id":{"a":1},"task_id":true,"user_id":9}"#, "9");
+    check_key(
+        r#"{"device_id":null,"drone_id":"","order_id":{"a":1},"task_id":true,"user_id":9}"#,
+        "9",
+    );
     check_key(r#"{"nested":{"device_id":"inner"}}"#, "from");
     check_key("{}", "from");
 }

@@ -206,8 +206,7 @@ async fn aborted_records_and_markers_are_hidden() {
         let text = |record: ConsumedRecord| String::from_utf8(record.value.unwrap().to_vec());
         records.into_iter().map(|record| text(record).unwrap()).collect()
     };
-    let committed =
-        ConsumerConfig { isolation: IsolationLevel::ReadCommitted, ..earliest() };
+    let committed = ConsumerConfig { isolation: IsolationLevel::ReadCommitted, ..earliest() };
     let strict = consumer(&cluster, committed, 1).await;
     assert_eq!(values(read(&strict, 2).await), ["committed", "second try"]);
     assert_eq!(strict.position(&partition(0)), Some(Offset(6)), "past the markers");
@@ -236,8 +235,7 @@ async fn a_dropped_poll_loses_nothing() {
     let consumer = consumer(&cluster, config, 1).await;
     let mut seen = Vec::new();
     while seen.len() < 100 {
-        let cut_short =
-            tokio::time::timeout(Duration::from_micros(1), consumer.poll(WAIT)).await;
+        let cut_short = tokio::time::timeout(Duration::from_micros(1), consumer.poll(WAIT)).await;
         match cut_short {
             Ok(records) => seen.extend(offsets(&records.unwrap())),
             Err(_) => tokio::time::sleep(Duration::from_millis(1)).await,
@@ -250,11 +248,8 @@ async fn a_dropped_poll_loses_nothing() {
 async fn small_prefetch_still_reads_everything() {
     let cluster = FakeCluster::new(2).with_topic("t", 4);
     fill(&cluster, 4, 50).await;
-    let config = ConsumerConfig {
-        prefetch_bytes_max: 100,
-        partition_fetch_bytes_max: 64,
-        ..earliest()
-    };
+    let config =
+        ConsumerConfig { prefetch_bytes_max: 100, partition_fetch_bytes_max: 64, ..earliest() };
     let consumer = consumer(&cluster, config, 4).await;
     assert_eq!(read(&consumer, 200).await.len(), 200);
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use weir_client::{Acks, Producer, ProducerConfig, ProduceError, Record};
+use weir_client::{Acks, ProduceError, Producer, ProducerConfig, Record};
 use weir_protocol::types::PartitionId;
 
 use crate::fake::{FakeCluster, Fault};
@@ -98,7 +98,10 @@ async fn settings_that_contradict_each_other_are_refused() {
         ("acks", ProducerConfig { acks: Acks::Leader, ..ProducerConfig::default() }),
         ("in_flight_max", ProducerConfig { in_flight_max: 6, ..ProducerConfig::default() }),
         ("in_flight_max", ProducerConfig { in_flight_max: 0, ..ProducerConfig::default() }),
-        ("batch_bytes_max", ProducerConfig { batch_bytes_max: 9 << 20, ..ProducerConfig::default() }),
+        (
+            "batch_bytes_max",
+            ProducerConfig { batch_bytes_max: 9 << 20, ..ProducerConfig::default() },
+        ),
     ] {
         let error = Producer::new(Arc::clone(&client), config).unwrap_err();
         assert_eq!(error.code(), "WEIR-0408");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use weir_client::{Acks, Header, Producer, ProducerConfig, ProduceError, Record};
+use weir_client::{Acks, Header, ProduceError, Producer, ProducerConfig, Record};
 use weir_protocol::error_code::ErrorCode;
 use weir_protocol::types::{Offset, PartitionId};
 
@@ -26,8 +26,7 @@ async fn records_arrive_with_key_headers_and_offsets_in_order() {
     let mut deliveries = Vec::new();
     for number in 0..100 {
         let value = number.to_string();
-        let record =
-            Record::new("t", value.as_bytes()).with_key(b"dev-1").with_headers(&headers);
+        let record = Record::new("t", value.as_bytes()).with_key(b"dev-1").with_headers(&headers);
         deliveries.push(producer.send(record).unwrap());
     }
     for (number, delivery) in (0..).zip(deliveries) {
@@ -261,11 +260,8 @@ async fn after_a_delivery_timeout_no_sequence_is_used_again() {
         2..=4 => Fault::CutBefore,
         _ => Fault::None,
     });
-    let config = ProducerConfig {
-        retries_max: 2,
-        delivery_timeout_ms: 10_000,
-        ..ProducerConfig::default()
-    };
+    let config =
+        ProducerConfig { retries_max: 2, delivery_timeout_ms: 10_000, ..ProducerConfig::default() };
     let producer = producer(&cluster, config).await;
     producer.send(to(0, "a")).unwrap().await.unwrap();
     let lost = producer.send(to(0, "lost")).unwrap().await.unwrap_err();
@@ -314,7 +310,9 @@ async fn send_batch_answers_for_all_its_records() {
             let key = format!("dev-{}", number % 50);
             let record = Record { topic: "t", key: Some(key.as_bytes()), ..Record::default() };
             appender
-                .append_with(&record, 16, |out| out.extend_from_slice(number.to_string().as_bytes()))
+                .append_with(&record, 16, |out| {
+                    out.extend_from_slice(number.to_string().as_bytes())
+                })
                 .unwrap();
         }
     });

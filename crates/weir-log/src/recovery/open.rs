@@ -76,8 +76,8 @@ pub(crate) fn open_log(
     let mut log = assemble(request, &listing, topic_id.unwrap_or(Uuid::ZERO), &mut report)?;
     match recovery_point {
         None => {
-            if let Err(error) = open_clean(&mut log) {
-                recover_unexpectedly(&mut log, &error, &mut report)?;
+            if let Err(error) = open_clean(&mut log, &mut report) {
+                recover_unexpectedly(&mut log, error, &mut report)?;
             }
         }
         Some(point) => recover(&mut log, point, &mut report)?,
@@ -200,8 +200,8 @@ fn read_epochs(
 }
 
 /// After a clean stop: everything is believed, and the end is found from the last index entry.
-fn open_clean(log: &mut Log) -> Result<(), LogError> {
-    rebuild_missing_indexes(log, log.segments.len(), &mut RecoveryReport::default())?;
+fn open_clean(log: &mut Log, report: &mut RecoveryReport) -> Result<(), LogError> {
+    rebuild_bad_indexes(log, report)?;
     let active = log.active_mut();
     let offset = active.load_tail()?;
     let (base, position) = (active.base, active.size_bytes);
@@ -226,20 +226,14 @@ fn open_clean(log: &mut Log) -> Result<(), LogError> {
 /// A clean stop promised something that is not so. All is scanned that can be.
 fn recover_unexpectedly(
     log: &mut Log,
-    error: &LogError,
+    error: LogError,
     report: &mut RecoveryReport,
 ) -> Result<(), LogError> {
-    if !matches!(error, LogError::Damaged { .. } | LogError::BadFile { .. }) {
+    match &error {
+        LogError::Damaged { .. } | LogError::BadFile { .. } => {}
+        LogError::Io { source, .. } if source.kind() == io::ErrorKind::UnexpectedEof => {}
         // Not bytes, but the disk: scanning would not help.
-        if !matches!(error, LogError::Io { source, .. }
-            if source.kind() == io::ErrorKind::UnexpectedEof)
-        {
-            return Err(LogError::Damaged {
-                path: log.place.dir.to_path_buf(),
-                position: 0,
-                what: error.to_string(),
-            });
-        }
+        _ => return Err(error),
     }
     report.bad_files.push(error.to_string());
     let point = log.active().base;
@@ -247,14 +241,10 @@ fn recover_unexpectedly(
     recover(log, point, report)
 }
 
-/// Builds the indexes of the first `count` segments if they are missing or cannot be right.
-fn rebuild_missing_indexes(
-    log: &mut Log,
-    count: usize,
-    report: &mut RecoveryReport,
-) -> Result<(), LogError> {
+/// Builds the indexes that are missing or cannot be right.
+fn rebuild_bad_indexes(log: &mut Log, report: &mut RecoveryReport) -> Result<(), LogError> {
     let interval_bytes = log.config.index_interval_bytes;
-    for segment in log.segments.iter_mut().take(count).filter(|segment| segment.index_is_bad()) {
+    for segment in log.segments.iter_mut().filter(|segment| segment.index_is_bad()) {
         report.indexes_rebuilt += 1;
         segment.rebuild_indexes(interval_bytes)?;
     }
@@ -284,7 +274,7 @@ struct Start {
 /// After an unclean stop: reads everything from `point` on.
 fn recover(log: &mut Log, point: Offset, report: &mut RecoveryReport) -> Result<(), LogError> {
     let start = find_start(log, point)?;
-    note_damage_before(log, start.segment, report)?;
+    rebuild_before(log, start.segment, report)?;
     let (states, covered) = load_snapshot(log, start.offset)?;
     log.producers = states;
     if replay(log, covered, start.offset).is_err() {
@@ -294,28 +284,33 @@ fn recover(log: &mut Log, point: Offset, report: &mut RecoveryReport) -> Result<
     if log.epochs.entries().is_empty() && read_epochs_of_batches(log).is_err() {
         log.epochs_changed = true;
     }
+    let epoch_before = log.epochs.latest();
     log.epochs.truncate_from_end(start.offset.next());
-    let scanned_before = report.bytes_scanned;
+    let before = report.bytes_scanned + report.bytes_cut;
     scan_from(log, start, report)?;
-    if report.bytes_scanned > scanned_before || report.bytes_cut > 0 {
+    log.log_start = log.log_start.min(log.end.offset);
+    raise_epoch(log, epoch_before);
+    if report.bytes_scanned + report.bytes_cut > before {
         report.logs_recovered += 1;
+        let first = start.segment.min(log.segments.len() - 1);
+        log.mark_unsynced(first)
+    } else {
+        // All lies below the recovery point, which is synced.
+        log.synced = log.end;
+        log.recovery_point = log.end.offset;
+        Ok(())
     }
-    finish_recovery(log, start)
 }
 
-/// Sets what an unclean start changes: the epoch, and everything scanned counts as unsynced.
-fn finish_recovery(log: &mut Log, start: Start) -> Result<(), LogError> {
-    log.log_start = log.log_start.min(log.end.offset);
+/// Begins a new leader epoch, above all that clients may have seen.
+fn raise_epoch(log: &mut Log, epoch_before: Option<LeaderEpoch>) {
     log.epochs.truncate_from_end(log.end.offset.next());
-    let latest = log.epochs.latest();
-    log.leader_epoch = match latest {
+    log.leader_epoch = match epoch_before.max(log.epochs.latest()) {
         Some(latest) => LeaderEpoch(latest.get().saturating_add(1)),
         None => LeaderEpoch(0),
     };
     log.epochs.assign(log.leader_epoch, log.end.offset);
     log.epochs_changed = true;
-    let first = start.segment.min(log.segments.len() - 1);
-    log.mark_unsynced(first)
 }
 
 /// The batch boundary at the recovery point, found over the indexes before it. If there is none, the
@@ -372,7 +367,7 @@ fn walk_to(segment: &Segment, point: Offset) -> Result<Option<(u64, Offset)>, Lo
 }
 
 /// Indexes before the recovery point are rebuilt if need be. What cannot be read there is reported.
-fn note_damage_before(
+fn rebuild_before(
     log: &mut Log,
     count: usize,
     report: &mut RecoveryReport,

@@ -14,7 +14,8 @@ pub(crate) fn run(args: ConfigArgs) -> Outcome {
         ConfigCommand::Check { file } => {
             let values = Values::load(file.config.as_deref(), std::env::vars())?;
             Settings::from_values(&values)?;
-            let set = values.iter().filter(|(_, _, o)| **o != crate::config::Origin::Default).count();
+            let set =
+                values.iter().filter(|(_, _, o)| **o != crate::config::Origin::Default).count();
             println!("ok: {set} values set, the rest are defaults");
         }
     }
@@ -29,7 +30,9 @@ fn show(values: &Values, origin: bool, dim: bool) -> String {
     let set = |name: &str| values.iter().find(|(n, ..)| *n == name);
     for key in KEYS.iter().filter(|key| !key.name.contains('*')) {
         let (value, from) = set(key.name)
-            .map_or(("-".to_owned(), "-".to_owned()), |(_, value, from)| (value.to_owned(), from.to_string()));
+            .map_or(("-".to_owned(), "-".to_owned()), |(_, value, from)| {
+                (value.to_owned(), from.to_string())
+            });
         let last = if origin { from } else { key.doc.to_owned() };
         table.row(vec![key.name.to_owned(), value, last]);
     }

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use weir_client::admin::OffsetSpec;
-use weir_client::{Admin};
+use weir_client::Admin;
 
 use super::kafka::{block_on, connect, failed, offsets};
 use crate::cli::GroupsArgs;

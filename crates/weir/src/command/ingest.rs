@@ -77,8 +77,10 @@ pub(crate) fn run(args: &IngestArgs) -> Outcome {
     report(args, &sender.tally, started.elapsed());
     match sender.tally.refused {
         0 => Ok(()),
-        refused => Err(UserError::new("WEIR-0810", format!("{refused} events were refused for good"))
-            .help("see the lines above; mend them and ingest the file again")),
+        refused => {
+            Err(UserError::new("WEIR-0810", format!("{refused} events were refused for good"))
+                .help("see the lines above; mend them and ingest the file again"))
+        }
     }
 }
 
@@ -146,7 +148,14 @@ impl Sender {
             .new_agent();
         let url = format!("{}/v1/events?results=refused", args.gateway.trim_end_matches('/'));
         let started = now();
-        Self { agent, url, tally: Tally::default(), shown: 0, last_progress: started, last_line: started }
+        Self {
+            agent,
+            url,
+            tally: Tally::default(),
+            shown: 0,
+            last_progress: started,
+            last_line: started,
+        }
     }
 
     /// Sends until the gateway has decided every event for good.
@@ -182,7 +191,9 @@ impl Sender {
         let mut refusals = answer.results.iter().peekable();
         let mut waiting = Vec::new();
         for (index, line) in batch.into_iter().enumerate() {
-            let Some(refusal) = refusals.next_if(|refusal| refusal.index == index) else { continue };
+            let Some(refusal) = refusals.next_if(|refusal| refusal.index == index) else {
+                continue;
+            };
             if refusal.retry_after_ms.is_some() {
                 waiting.push(line);
                 continue;

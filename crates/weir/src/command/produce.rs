@@ -33,8 +33,9 @@ async fn send_lines(producer: &Producer, args: &ProduceArgs) -> Outcome<u64> {
     let mut waiting = Vec::new();
     let mut sent = 0;
     for line in std::io::stdin().lock().lines() {
-        let line = line
-            .map_err(|error| UserError::new("WEIR-0804", "cannot read standard input").why(error))?;
+        let line = line.map_err(|error| {
+            UserError::new("WEIR-0804", "cannot read standard input").why(error)
+        })?;
         let record = record(args, &line);
         waiting.push(producer.send_wait(record).await.map_err(refused)?);
         sent += 1;

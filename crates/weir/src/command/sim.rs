@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use weir_client::admin::OffsetSpec;
 use weir_client::{
-    Admin, AutoOffsetReset, Client, ClientError, Consumer, ConsumerConfig, Event, 
-    SystemClock, TopicPartition,
+    Admin, AutoOffsetReset, Client, ClientError, Consumer, ConsumerConfig, Event, SystemClock,
+    TopicPartition,
 };
 use weir_fleet::{validate, Checked, Order};
 use weir_protocol::clock::Clock;

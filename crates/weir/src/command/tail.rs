@@ -42,7 +42,11 @@ pub(crate) fn run(args: &TailArgs) -> Outcome {
     })
 }
 
-async fn follow(consumer: &Consumer, args: &TailArgs, ends: &[(TopicPartition, Offset)]) -> Outcome {
+async fn follow(
+    consumer: &Consumer,
+    args: &TailArgs,
+    ends: &[(TopicPartition, Offset)],
+) -> Outcome {
     let mut left = args.count.unwrap_or(u64::MAX);
     let mut out = io::BufWriter::new(io::stdout());
     loop {

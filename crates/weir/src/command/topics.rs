@@ -1,7 +1,7 @@
 //! `weir topics`: list, create, delete.
 
 use serde_json::json;
-use weir_client::admin::{OffsetSpec, Created, NewTopic, TopicDescription};
+use weir_client::admin::{Created, NewTopic, OffsetSpec, TopicDescription};
 use weir_client::{Admin, TopicPartition};
 
 use super::kafka::{block_on, connect, failed, offsets};
@@ -99,7 +99,8 @@ async fn records(admin: &Admin, topic: &TopicDescription) -> Outcome<u64> {
     let starts = offsets(admin, &partitions, OffsetSpec::Earliest).await?;
     let ends = offsets(admin, &partitions, OffsetSpec::Latest).await?;
     let count = |(start, end): (_, _)| -> u64 {
-        let (start, end): (weir_protocol::types::Offset, weir_protocol::types::Offset) = (start, end);
+        let (start, end): (weir_protocol::types::Offset, weir_protocol::types::Offset) =
+            (start, end);
         u64::try_from(end.get() - start.get()).unwrap_or(0)
     };
     Ok(starts.into_iter().zip(ends).map(count).sum())

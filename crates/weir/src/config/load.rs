@@ -58,7 +58,9 @@ impl Values {
     fn defaults() -> Self {
         let map = KEYS
             .iter()
-            .filter_map(|key| Some((key.name.to_owned(), (key.default?.to_owned(), Origin::Default))))
+            .filter_map(|key| {
+                Some((key.name.to_owned(), (key.default?.to_owned(), Origin::Default)))
+            })
             .collect();
         Self { map }
     }
@@ -175,7 +177,8 @@ fn variable_of_key(name: &str) -> String {
 }
 
 fn unknown(name: &str, place: &str) -> UserError {
-    let error = UserError::new("WEIR-0802", format!("unknown key {name}")).why(format!("in {place}"));
+    let error =
+        UserError::new("WEIR-0802", format!("unknown key {name}")).why(format!("in {place}"));
     match keys::suggest(name) {
         Some(known) => error.help(format!("did you mean {known}?")),
         None => error.help("weir config show lists every key"),
@@ -187,7 +190,8 @@ fn flatten(prefix: &str, value: &Value, out: &mut Vec<(String, String)>) -> Resu
     match value {
         Value::Mapping(map) => {
             for (key, value) in map {
-                let key = scalar(key).ok_or_else(|| format!("a key under \"{prefix}\" is no text"))?;
+                let key =
+                    scalar(key).ok_or_else(|| format!("a key under \"{prefix}\" is no text"))?;
                 let name = if prefix.is_empty() { key } else { format!("{prefix}.{key}") };
                 flatten(&name, value, out)?;
             }

@@ -199,7 +199,9 @@ fn advertised(values: &Values) -> Outcome<Option<(String, u16)>> {
 fn under(values: &Values, prefix: &str) -> Vec<(String, String)> {
     values
         .iter()
-        .filter_map(|(name, value, _)| Some((name.strip_prefix(prefix)?.to_owned(), value.to_owned())))
+        .filter_map(|(name, value, _)| {
+            Some((name.strip_prefix(prefix)?.to_owned(), value.to_owned()))
+        })
         .collect()
 }
 
@@ -208,7 +210,10 @@ fn topics(values: &Values) -> Outcome<Vec<TopicSettings>> {
         .iter()
         .map(|&(name, partitions, retention_ms)| {
             let fnv1a = name == FNV_TOPIC;
-            (name.to_owned(), TopicSettings { name: name.to_owned(), partitions, retention_ms, fnv1a })
+            (
+                name.to_owned(),
+                TopicSettings { name: name.to_owned(), partitions, retention_ms, fnv1a },
+            )
         })
         .collect();
     for (rest, value) in under(values, "topics.") {

@@ -110,7 +110,8 @@ fn environment_overrides_the_file_and_flags_override_both() {
 
 #[test]
 fn weir_variable_wins_over_the_variable_of_the_specification() {
-    for order in [["WEIR_KAFKA_BROKERS", "KAFKA_BROKERS"], ["KAFKA_BROKERS", "WEIR_KAFKA_BROKERS"]] {
+    for order in [["WEIR_KAFKA_BROKERS", "KAFKA_BROKERS"], ["KAFKA_BROKERS", "WEIR_KAFKA_BROKERS"]]
+    {
         let environment = order.map(|name| (name.to_owned(), format!("{}:1", name.to_lowercase())));
         let values = Values::load(Some(Path::new("/dev/null")), environment).unwrap();
         let brokers = Settings::from_values(&values).unwrap().brokers;

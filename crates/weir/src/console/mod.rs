@@ -171,8 +171,7 @@ async fn asset(headers: HeaderMap, request: Request) -> Response {
 }
 
 fn json_bytes(body: String) -> Response {
-    let headers =
-        [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
+    let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
     (headers, body).into_response()
 }
 

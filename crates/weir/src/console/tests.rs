@@ -74,7 +74,10 @@ fn a_new_console_gets_everything_once_and_then_only_news() {
     hub.position(at("1"));
     hub.alert(alert("a"));
     let mut cursor = Cursor::default();
-    assert_eq!(kinds(&hub.news(&mut cursor, true)), ["hello", "statuses", "alerts", "positions", "trails"]);
+    assert_eq!(
+        kinds(&hub.news(&mut cursor, true)),
+        ["hello", "statuses", "alerts", "positions", "trails"]
+    );
     assert!(hub.news(&mut cursor, true).is_empty());
     hub.position(at("1"));
     assert_eq!(kinds(&hub.news(&mut cursor, true)), ["positions"]);
@@ -222,7 +225,9 @@ async fn a_change_between_looking_and_waiting_is_not_missed() {
     hub.news(&mut cursor, true);
     hub.position(at("1"));
     // Would take 250 ms, and time out here, if only later changes counted.
-    tokio::time::timeout(std::time::Duration::from_millis(200), hub.changed(&cursor)).await.unwrap();
+    tokio::time::timeout(std::time::Duration::from_millis(200), hub.changed(&cursor))
+        .await
+        .unwrap();
 }
 
 /// One request over a real socket; returns the head and the body.
@@ -269,7 +274,9 @@ async fn the_live_door_checks_origin_and_seats() {
     let upgrade = "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
                    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
     for (origin, code) in [("http://evil.example", "WEIR-1002"), ("null", "WEIR-1002")] {
-        let headers = format!("Host: localhost:1\r\nOrigin: {origin}\r\nConnection: upgrade, close\r\n{upgrade}");
+        let headers = format!(
+            "Host: localhost:1\r\nOrigin: {origin}\r\nConnection: upgrade, close\r\n{upgrade}"
+        );
         let (_, body) = get("/live", &headers).await;
         assert!(String::from_utf8_lossy(&body).contains(code));
     }

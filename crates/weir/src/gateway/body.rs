@@ -67,7 +67,8 @@ mod tests {
             .iter()
             .map(|event| event.as_ref().ok().map(|text| String::from_utf8(text.to_vec()).unwrap()))
             .collect();
-        let expect: Vec<Option<String>> = expect.iter().map(|text| text.map(str::to_owned)).collect();
+        let expect: Vec<Option<String>> =
+            expect.iter().map(|text| text.map(str::to_owned)).collect();
         assert_eq!((got, split.single), (expect, single), "{body}");
     }
 
@@ -82,7 +83,11 @@ mod tests {
 
     #[test]
     fn broken_line_leaves_the_other_lines_alone() {
-        check("{\"a\":1}\n{\"b\":\n{\"c\":3}", &[Some("{\"a\":1}"), None, Some("{\"c\":3}")], false);
+        check(
+            "{\"a\":1}\n{\"b\":\n{\"c\":3}",
+            &[Some("{\"a\":1}"), None, Some("{\"c\":3}")],
+            false,
+        );
     }
 
     #[test]

@@ -34,11 +34,14 @@ pub(super) async fn post(
     };
     let body = match body::split(&bytes) {
         Ok(body) => body,
-        Err(why) => return refused(Rejection::bad("WEIR-0901", format!("the body is no JSON: {why}"))),
+        Err(why) => {
+            return refused(Rejection::bad("WEIR-0901", format!("the body is no JSON: {why}")))
+        }
     };
     let count_max = gateway.limits.events_per_request_max;
     if body.events.len() > count_max {
-        let message = format!("{} events in one request, {count_max} is the limit", body.events.len());
+        let message =
+            format!("{} events in one request, {count_max} is the limit", body.events.len());
         return refused(Rejection::bad("WEIR-0906", message).status(StatusCode::PAYLOAD_TOO_LARGE));
     }
     let single = body.single;

@@ -4,11 +4,9 @@ use std::sync::Arc;
 
 use axum::http::StatusCode;
 use bytes::Bytes;
-use weir_client::event::{
-    HEADER_EVENT_ID, HEADER_EVENT_TYPE, HEADER_PRIORITY, HEADER_SOURCE,
-};
+use weir_client::event::{HEADER_EVENT_ID, HEADER_EVENT_TYPE, HEADER_PRIORITY, HEADER_SOURCE};
 use weir_protocol::clock::Clock;
-use weir_traffic::{Accepted, Headers, Outgoing, Refused, Reason, TrafficHandle};
+use weir_traffic::{Accepted, Headers, Outgoing, Reason, Refused, TrafficHandle};
 
 use super::metrics::Metrics;
 use super::outcome::{EventOutcome, Place, Rejection};
@@ -106,9 +104,8 @@ impl Ingest {
 }
 
 fn outgoing(event: &Prepared) -> Outgoing {
-    let mut headers = Headers::with_capacity(
-        96 + event.id.len() + event.event_type.len() + event.source.len(),
-    );
+    let mut headers =
+        Headers::with_capacity(96 + event.id.len() + event.event_type.len() + event.source.len());
     headers.push(HEADER_EVENT_ID, event.id.as_bytes());
     headers.push(HEADER_EVENT_TYPE, event.event_type.as_bytes());
     headers.push(HEADER_SOURCE, event.source.as_bytes());

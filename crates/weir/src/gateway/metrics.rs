@@ -71,22 +71,56 @@ impl Metrics {
         let mut registry = Registry::default();
         let published = Family::<EventLabels, Counter>::default();
         let processing: Durations =
-            Family::new_with_constructor(|| Histogram::new(BUCKETS_SECONDS.into_iter()));
+            Family::new_with_constructor(|| Histogram::new(BUCKETS_SECONDS));
         let rejected = Family::<CodeLabel, Counter>::default();
         let ledger = Family::<ReasonLabel, Gauge>::default();
         let lane_depth = Family::<LaneLabel, Gauge>::default();
         let (queue_size, breaker_open) = (Gauge::default(), Gauge::default());
         let throughput = FloatGauge::default();
         // The first two names are those of spec 001; the encoder adds `_total` to counters.
-        registry.register("kafka_events_published", "Total number of events published to Kafka", published.clone());
-        registry.register("kafka_event_processing_duration_seconds", "Time spent processing Kafka events", processing.clone());
-        registry.register("weir_events_rejected", "Events refused, by error code", rejected.clone());
-        registry.register("weir_ledger_events", "The ledger: accepted = delivered + queued + in flight + spilled + dropped", ledger.clone());
+        registry.register(
+            "kafka_events_published",
+            "Total number of events published to Kafka",
+            published.clone(),
+        );
+        registry.register(
+            "kafka_event_processing_duration_seconds",
+            "Time spent processing Kafka events",
+            processing.clone(),
+        );
+        registry.register(
+            "weir_events_rejected",
+            "Events refused, by error code",
+            rejected.clone(),
+        );
+        registry.register(
+            "weir_ledger_events",
+            "The ledger: accepted = delivered + queued + in flight + spilled + dropped",
+            ledger.clone(),
+        );
         registry.register("weir_lane_depth", "Events waiting in a lane", lane_depth.clone());
         registry.register("weir_queue_size", "Events waiting in all lanes", queue_size.clone());
-        registry.register("weir_throughput_per_second", "Events delivered per second, recently", throughput.clone());
-        registry.register("weir_circuit_breaker_open", "1 while the circuit breaker is not closed", breaker_open.clone());
-        Self { registry, published, processing, rejected, ledger, lane_depth, queue_size, throughput, breaker_open }
+        registry.register(
+            "weir_throughput_per_second",
+            "Events delivered per second, recently",
+            throughput.clone(),
+        );
+        registry.register(
+            "weir_circuit_breaker_open",
+            "1 while the circuit breaker is not closed",
+            breaker_open.clone(),
+        );
+        Self {
+            registry,
+            published,
+            processing,
+            rejected,
+            ledger,
+            lane_depth,
+            queue_size,
+            throughput,
+            breaker_open,
+        }
     }
 
     /// An event was acknowledged by Kafka.
@@ -158,6 +192,9 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }
-        assert!(text.contains("kafka_event_processing_duration_seconds_bucket{le=\"0.0025\""), "{text}");
+        assert!(
+            text.contains("kafka_event_processing_duration_seconds_bucket{le=\"0.0025\""),
+            "{text}"
+        );
     }
 }

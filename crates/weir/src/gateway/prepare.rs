@@ -56,8 +56,11 @@ impl Rules {
     pub(crate) fn prepare(&self, text: Bytes, now: TimestampMs) -> Result<Prepared, Rejection> {
         if text.len() > self.event_bytes_max {
             let (size, max) = (text.len(), self.event_bytes_max);
-            return Err(Rejection::bad("WEIR-0906", format!("the event has {size} bytes, {max} is the limit"))
-                .status(StatusCode::PAYLOAD_TOO_LARGE));
+            return Err(Rejection::bad(
+                "WEIR-0906",
+                format!("the event has {size} bytes, {max} is the limit"),
+            )
+            .status(StatusCode::PAYLOAD_TOO_LARGE));
         }
         let event = Event::parse(&text).map_err(envelope)?;
         let event_type = event.event_type.to_string();
@@ -114,10 +117,16 @@ impl Rules {
 fn check_topic(topic: &str) -> Result<(), Rejection> {
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     let length_ok = (1..=TOPIC_BYTES_MAX).contains(&topic.len());
-    if length_ok && topic.chars().all(legal) && topic != "." && topic != ".." && !topic.starts_with("__") {
+    if length_ok
+        && topic.chars().all(legal)
+        && topic != "."
+        && topic != ".."
+        && !topic.starts_with("__")
+    {
         return Ok(());
     }
-    Err(Rejection::bad("WEIR-0907", format!("\"{topic}\" is no topic name to write to")).field("topic"))
+    Err(Rejection::bad("WEIR-0907", format!("\"{topic}\" is no topic name to write to"))
+        .field("topic"))
 }
 
 fn envelope(error: EventError) -> Rejection {
@@ -186,15 +195,28 @@ mod tests {
 
     #[test]
     fn each_fault_has_its_code_and_field() {
-        let long = format!(r#"{{"type":"drone.x","source":"t","data":{{"x":"{}"}}}}"#, "x".repeat(1000));
+        let long =
+            format!(r#"{{"type":"drone.x","source":"t","data":{{"x":"{}"}}}}"#, "x".repeat(1000));
         for (text, code, field) in [
             ("{\"type\":", "WEIR-0430", None),
             (r#"{"type":"drone.x","source":"t","data":{},"prio":1}"#, "WEIR-0431", Some("prio")),
             (r#"{"source":"t","data":{}}"#, "WEIR-0432", Some("type")),
-            (r#"{"type":"drone.x","source":"t","data":{},"priority":"asap"}"#, "WEIR-0433", Some("priority")),
+            (
+                r#"{"type":"drone.x","source":"t","data":{},"priority":"asap"}"#,
+                "WEIR-0433",
+                Some("priority"),
+            ),
             (r#"{"type":"nothing.known","source":"t","data":{}}"#, "WEIR-0903", Some("type")),
-            (r#"{"type":"drone.heartbeat","source":"t","data":{}}"#, "WEIR-0905", Some("data.drone_id")),
-            (r#"{"type":"x","source":"t","data":{},"topic":"__consumer_offsets"}"#, "WEIR-0907", Some("topic")),
+            (
+                r#"{"type":"drone.heartbeat","source":"t","data":{}}"#,
+                "WEIR-0905",
+                Some("data.drone_id"),
+            ),
+            (
+                r#"{"type":"x","source":"t","data":{},"topic":"__consumer_offsets"}"#,
+                "WEIR-0907",
+                Some("topic"),
+            ),
             (r#"{"type":"x","source":"t","data":{},"topic":"../etc"}"#, "WEIR-0907", Some("topic")),
             (long.as_str(), "WEIR-0906", None),
         ] {

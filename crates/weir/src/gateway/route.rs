@@ -54,7 +54,8 @@ impl RouteTable {
 
     /// The known prefixes, for an error message.
     pub(crate) fn known(&self) -> String {
-        let mut names: Vec<String> = self.prefixes.iter().map(|(prefix, _)| format!("{prefix}*")).collect();
+        let mut names: Vec<String> =
+            self.prefixes.iter().map(|(prefix, _)| format!("{prefix}*")).collect();
         names.sort();
         names.dedup();
         names.join(", ")

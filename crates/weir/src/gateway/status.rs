@@ -46,7 +46,8 @@ pub(super) async fn metrics(State(gateway): State<Gateway>) -> Response {
         breaker_open: stats.breaker.state != BreakerState::Closed,
     };
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, content_type)], gateway.ingest.metrics().render(&gauges)).into_response()
+    ([(header::CONTENT_TYPE, content_type)], gateway.ingest.metrics().render(&gauges))
+        .into_response()
 }
 
 /// The ledger's entries by name; drops by their reason.
@@ -58,9 +59,15 @@ fn ledger_entries(account: &Account) -> Vec<(String, u64)> {
         ("spilled".to_owned(), account.spilled),
         ("delivered".to_owned(), account.delivered),
     ];
-    let by_reason = [("rejected", &account.rejected), ("refused", &account.refused), ("dropped", &account.dropped)];
+    let by_reason = [
+        ("rejected", &account.rejected),
+        ("refused", &account.refused),
+        ("dropped", &account.dropped),
+    ];
     for (name, counts) in by_reason {
-        entries.extend(counts.iter().map(|(reason, count)| (format!("{name}_{}", reason.name()), count)));
+        entries.extend(
+            counts.iter().map(|(reason, count)| (format!("{name}_{}", reason.name()), count)),
+        );
     }
     entries
 }
@@ -73,9 +80,12 @@ pub(super) async fn schemas() -> Response {
 
 pub(super) async fn schema(Path(event_type): Path<String>) -> Response {
     match weir_fleet::schema(&event_type) {
-        Some(schema) => ([(header::CONTENT_TYPE, "application/schema+json")], schema).into_response(),
+        Some(schema) => {
+            ([(header::CONTENT_TYPE, "application/schema+json")], schema).into_response()
+        }
         None => {
-            let message = format!("type \"{event_type}\" has no schema; /v1/schemas lists those that have");
+            let message =
+                format!("type \"{event_type}\" has no schema; /v1/schemas lists those that have");
             let rejection = Rejection::bad("WEIR-0903", message).status(StatusCode::NOT_FOUND);
             (StatusCode::NOT_FOUND, Json(EventOutcome::Rejected(rejection))).into_response()
         }
@@ -87,5 +97,6 @@ pub(super) async fn not_found(uri: Uri) -> Response {
         "there is nothing at {}; POST /v1/events, /v1/stream, /v1/schemas, /stats, /health, /ready and /metrics exist",
         uri.path()
     );
-    (StatusCode::NOT_FOUND, Json(json!({ "status": "rejected", "message": message }))).into_response()
+    (StatusCode::NOT_FOUND, Json(json!({ "status": "rejected", "message": message })))
+        .into_response()
 }

@@ -52,7 +52,8 @@ async fn answer(gateway: &Gateway, bytes: &Bytes) -> String {
     };
     let count_max = gateway.limits.events_per_request_max;
     if body.events.len() > count_max {
-        let message = format!("{} events in one message, {count_max} is the limit", body.events.len());
+        let message =
+            format!("{} events in one message, {count_max} is the limit", body.events.len());
         return refused(Rejection::bad("WEIR-0906", message));
     }
     let single = body.single;

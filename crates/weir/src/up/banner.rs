@@ -25,7 +25,12 @@ pub(crate) struct Banner {
 }
 
 /// The first line, printed before anything slow happens.
-pub(crate) fn headline(language: Language, embedded: bool, data_dir: &Path, kept: Option<u64>) -> String {
+pub(crate) fn headline(
+    language: Language,
+    embedded: bool,
+    data_dir: &Path,
+    kept: Option<u64>,
+) -> String {
     let version = env!("CARGO_PKG_VERSION");
     let mode = match embedded {
         true => language.pick("embedded broker, one node", "内置单节点 broker"),
@@ -60,7 +65,12 @@ impl Banner {
         for line in table.render(false).lines().skip(1) {
             let _ = writeln!(text, "  {line}");
         }
-        let _ = writeln!(text, "  {}   {}\n", language.pick("Limits ", "限制   "), self.limits(language));
+        let _ = writeln!(
+            text,
+            "  {}   {}\n",
+            language.pick("Limits ", "限制   "),
+            self.limits(language)
+        );
         let _ = writeln!(text, "  {}", self.ready(language));
         if let Some(gateway) = self.gateway {
             text.push_str(&self.hints(language, gateway));
@@ -83,13 +93,16 @@ impl Banner {
         };
         let open = match self.loopback_only {
             true => language.pick("open to this machine only", "仅本机可访问"),
-            false => language.pick("OPEN TO OTHER MACHINES, no authentication", "对其他机器开放，无认证"),
+            false => {
+                language.pick("OPEN TO OTHER MACHINES, no authentication", "对其他机器开放，无认证")
+            }
         };
         format!("{rate} · {lanes} · {open}")
     }
 
     fn ready(&self, language: Language) -> String {
-        let (ms, partitions, cut) = (self.ready_ms, self.recovered_partitions, grouped(self.records_cut));
+        let (ms, partitions, cut) =
+            (self.ready_ms, self.recovered_partitions, grouped(self.records_cut));
         match (language, self.embedded) {
             (Language::English, Some(_)) => {
                 format!("ready in {ms} ms · recovered {partitions} partitions, {cut} records cut")

@@ -58,7 +58,8 @@ impl Instance {
         };
         fs::create_dir_all(dir).map_err(unusable)?;
         let path = dir.join(LOCK_FILE);
-        let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
+        let options =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
         let mut file = options.map_err(unusable)?;
         match file.try_lock() {
             Ok(()) => {

@@ -31,9 +31,11 @@ pub(super) async fn start_broker(settings: &Settings) -> Outcome<BrokerServer> {
         auto_create_topics: settings.broker_auto_create_topics,
         ..BrokerConfig::default()
     };
-    BrokerServer::start(config, Arc::new(SystemClock)).await.map_err(|error| match matches!(error, weir_broker::BrokerError::Bind { .. }) {
-        true => cannot_listen("the broker", "--kafka-port", settings.broker_listen, &error),
-        false => UserError::new(error.code(), "cannot start the broker").why(&error),
+    BrokerServer::start(config, Arc::new(SystemClock)).await.map_err(|error| {
+        match matches!(error, weir_broker::BrokerError::Bind { .. }) {
+            true => cannot_listen("the broker", "--kafka-port", settings.broker_listen, &error),
+            false => UserError::new(error.code(), "cannot start the broker").why(&error),
+        }
     })
 }
 
@@ -50,9 +52,9 @@ pub(super) async fn connect(settings: &Settings, brokers: &[String]) -> Outcome<
     let mut config = ClientConfig::new(brokers.iter().map(String::as_str));
     config.api_timeout_ms = 10_000;
     let absent = |why: String| {
-        UserError::new("WEIR-0809", format!("Kafka at {listed} does not answer"))
-            .why(why)
-            .help("check the address with `kcat -b HOST:PORT -L`; without --brokers weir runs its own")
+        UserError::new("WEIR-0809", format!("Kafka at {listed} does not answer")).why(why).help(
+            "check the address with `kcat -b HOST:PORT -L`; without --brokers weir runs its own",
+        )
     };
     let connected = tokio::time::timeout(CONNECT, Client::connect_tcp(config)).await;
     let client = match connected {
@@ -82,9 +84,12 @@ async fn create_topics(client: &Arc<Client>, topics: &[TopicSettings]) -> Outcom
             }
         })
         .collect();
-    for (result, topic) in admin.create_topics(&wanted).await.map_err(failed)?.into_iter().zip(topics) {
+    for (result, topic) in
+        admin.create_topics(&wanted).await.map_err(failed)?.into_iter().zip(topics)
+    {
         result.map_err(|error| {
-            UserError::new(error.code(), format!("cannot create topic \"{}\"", topic.name)).why(error)
+            UserError::new(error.code(), format!("cannot create topic \"{}\"", topic.name))
+                .why(error)
         })?;
     }
     Ok(())
@@ -99,8 +104,7 @@ pub(super) fn producer(settings: &Settings, client: Arc<Client>) -> Outcome<Arc<
         delivery_timeout_ms: DELIVERY_TIMEOUT_MS,
         ..ProducerConfig::default()
     };
-    let producer = Producer::new(client, config).map_err(|error| {
-        UserError::new(error.code(), "cannot start the producer").why(error)
-    })?;
+    let producer = Producer::new(client, config)
+        .map_err(|error| UserError::new(error.code(), "cannot start the producer").why(error))?;
     Ok(Arc::new(producer))
 }

@@ -39,7 +39,11 @@ pub(crate) fn run(args: UpArgs) -> Outcome {
         ("--brokers", "kafka.brokers", args.brokers),
         ("--log-file", "logging.file", args.log_file.map(|file| file.display().to_string())),
         ("--demo", "layers.demo", args.demo.then(|| "true".to_owned())),
-        ("--insecure-listen", "broker.insecure_listen", args.insecure_listen.then(|| "true".to_owned())),
+        (
+            "--insecure-listen",
+            "broker.insecure_listen",
+            args.insecure_listen.then(|| "true".to_owned()),
+        ),
     ];
     set_flags(&mut values, flags)?;
     set_port(&mut values, "--kafka-port", "broker.listen", args.kafka_port)?;
@@ -53,12 +57,19 @@ pub(crate) fn run(args: UpArgs) -> Outcome {
     instance.tell(&node.holder());
     say(&node.banner(&settings, started.elapsed()).render(language));
     runtime.block_on(stop_signal())?;
-    say(language.pick("stopping: finishing what was accepted (again to force)", "正在停止：完成已接收的事件（再按一次强制退出）"));
+    say(language.pick(
+        "stopping: finishing what was accepted (again to force)",
+        "正在停止：完成已接收的事件（再按一次强制退出）",
+    ));
     force_on_second_signal(&runtime);
     let stopping = now();
     runtime.block_on(node.stop());
     runtime.shutdown_timeout(RUNTIME_STOP);
-    say(&format!("{} {} ms", language.pick("stopped in", "已停止，用时"), stopping.elapsed().as_millis()));
+    say(&format!(
+        "{} {} ms",
+        language.pick("stopped in", "已停止，用时"),
+        stopping.elapsed().as_millis()
+    ));
     Ok(())
 }
 
@@ -69,7 +80,11 @@ pub(crate) fn run_broker(args: BrokerArgs) -> Outcome {
     let flags = [
         ("--data-dir", "data_dir", args.data_dir.map(|dir| dir.display().to_string())),
         ("--log-file", "logging.file", args.log_file.map(|file| file.display().to_string())),
-        ("--insecure-listen", "broker.insecure_listen", args.insecure_listen.then(|| "true".to_owned())),
+        (
+            "--insecure-listen",
+            "broker.insecure_listen",
+            args.insecure_listen.then(|| "true".to_owned()),
+        ),
     ];
     set_flags(&mut values, flags)?;
     set_port(&mut values, "--kafka-port", "broker.listen", args.kafka_port)?;
@@ -79,7 +94,11 @@ pub(crate) fn run_broker(args: BrokerArgs) -> Outcome {
     let runtime = runtime()?;
     let broker = runtime.block_on(kafka::start_broker(&settings))?;
     let address = broker.local_addr();
-    instance.tell(&Holder { pid: std::process::id(), kafka: Some(address.to_string()), ..Holder::default() });
+    instance.tell(&Holder {
+        pid: std::process::id(),
+        kafka: Some(address.to_string()),
+        ..Holder::default()
+    });
     let ready_ms = started.elapsed().as_millis();
     say(&format!("\n  Kafka     {address}\n\n  ready in {ready_ms} ms\nCtrl-C stops."));
     runtime.block_on(stop_signal())?;
@@ -114,7 +133,12 @@ fn set_port(values: &mut Values, flag: &'static str, name: &str, port: Option<u1
 }
 
 /// What comes before anything slow: the log, the first line, the data directory.
-fn begin(values: &Values, settings: &Settings, language: Language, embedded: bool) -> Outcome<Instance> {
+fn begin(
+    values: &Values,
+    settings: &Settings,
+    language: Language,
+    embedded: bool,
+) -> Outcome<Instance> {
     check_loopback(settings)?;
     crate::logging::start(values)?;
     let kept = directory_bytes(&settings.data_dir);
@@ -202,7 +226,12 @@ async fn bind(name: &str, flag: &str, address: SocketAddr) -> Outcome<tokio::net
         .map_err(|error| cannot_listen(name, flag, address, &error))
 }
 
-fn cannot_listen(name: &str, flag: &str, address: SocketAddr, error: &dyn std::fmt::Display) -> UserError {
+fn cannot_listen(
+    name: &str,
+    flag: &str,
+    address: SocketAddr,
+    error: &dyn std::fmt::Display,
+) -> UserError {
     let holder = port_holder::port_holder(address);
     let why = match holder {
         Some(holder) => format!("process {} ({}) listens there", holder.pid, holder.name),

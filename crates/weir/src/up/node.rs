@@ -15,9 +15,7 @@ use weir_broker::BrokerServer;
 use weir_client::{Client, Producer, SystemClock};
 use weir_fleet::{Order, ZoneSet};
 use weir_protocol::clock::Clock;
-use weir_traffic::{
-    MessagePriorities, PriorityTable, ProducerSink, TrafficConfig, TrafficHandle,
-};
+use weir_traffic::{MessagePriorities, PriorityTable, ProducerSink, TrafficConfig, TrafficHandle};
 
 use super::banner::Banner;
 use super::demo::IngestSink;
@@ -90,7 +88,8 @@ impl Node {
     pub(super) async fn start(settings: &Settings) -> Outcome<Self> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         // Ports first: a taken one should stop the start before anything is written.
-        let gateway_listener = bind("the gateway", "--gateway-port", settings.gateway_listen).await?;
+        let gateway_listener =
+            bind("the gateway", "--gateway-port", settings.gateway_listen).await?;
         let console_listener = match settings.layers.console {
             true => Some(bind("the console", "--console-port", settings.console_listen).await?),
             false => None,
@@ -123,7 +122,18 @@ impl Node {
             None => None,
         };
         ready.store(true, Ordering::Release);
-        Ok(Self { broker, brokers, producer, traffic, worker, ready, gateway, console, sources, readers })
+        Ok(Self {
+            broker,
+            brokers,
+            producer,
+            traffic,
+            worker,
+            ready,
+            gateway,
+            console,
+            sources,
+            readers,
+        })
     }
 
     /// Stops in the order of the flow, so that what was accepted arrives: sources, gateway, lanes,
@@ -220,9 +230,9 @@ fn loopback_only(settings: &Settings) -> bool {
 }
 
 fn serve(listener: TcpListener, router: axum::Router) -> Outcome<Served> {
-    let address = listener
-        .local_addr()
-        .map_err(|error| UserError::new("WEIR-0808", "cannot read a listener's address").why(error))?;
+    let address = listener.local_addr().map_err(|error| {
+        UserError::new("WEIR-0808", "cannot read a listener's address").why(error)
+    })?;
     let stop = watch::Sender::new(false);
     let mut stopped = stop.subscribe();
     let task = tokio::spawn(async move {
@@ -268,8 +278,9 @@ fn traffic(settings: &Settings, producer: &Arc<Producer>) -> Outcome<TrafficHand
         ..TrafficConfig::default()
     };
     let sink = ProducerSink::new(Arc::clone(producer));
-    TrafficHandle::start(config, sink)
-        .map_err(|error| UserError::new(error.code(), "cannot start the traffic manager").why(error))
+    TrafficHandle::start(config, sink).map_err(|error| {
+        UserError::new(error.code(), "cannot start the traffic manager").why(error)
+    })
 }
 
 fn ingest(settings: &Settings, traffic: &TrafficHandle, clock: &Arc<dyn Clock>) -> Outcome<Ingest> {
@@ -290,11 +301,17 @@ fn zones(settings: &Settings) -> Outcome<(Arc<ZoneSet>, String)> {
     let text = match &settings.zones_file {
         Some(path) => read_zones(path)?,
         None if settings.layers.demo => weir_sim::DEMO_ZONES_GEOJSON.to_owned(),
-        None => return Ok((Arc::new(ZoneSet::empty()), r#"{"type":"FeatureCollection","features":[]}"#.to_owned())),
+        None => {
+            return Ok((
+                Arc::new(ZoneSet::empty()),
+                r#"{"type":"FeatureCollection","features":[]}"#.to_owned(),
+            ))
+        }
     };
     let zones = ZoneSet::from_geojson(&text).map_err(|error| {
         let file = settings.zones_file.as_deref().unwrap_or(Path::new("the demo's zones"));
-        UserError::new(error.code(), format!("cannot use the zones of {}", file.display())).why(error)
+        UserError::new(error.code(), format!("cannot use the zones of {}", file.display()))
+            .why(error)
     })?;
     Ok((Arc::new(zones), text))
 }
@@ -330,7 +347,9 @@ fn tell_hub(
         gateway: format!("http://{gateway}"),
         durable: true,
         data_dir: Some(settings.data_dir.display().to_string()),
-        rate_max_per_s: traffic.max_rate.map(|rate| rate as f64 * 1000.0 / traffic.rate_window_ms as f64),
+        rate_max_per_s: traffic
+            .max_rate
+            .map(|rate| rate as f64 * 1000.0 / traffic.rate_window_ms as f64),
         lane_events_max: traffic.buffer_size as u64,
         loopback_only: loopback_only(settings),
     });

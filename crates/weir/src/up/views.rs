@@ -129,7 +129,8 @@ impl State {
             self.alerts.retain(|_, alert| alert.cleared_ms.is_none());
         }
         let in_english = serde_json::from_str::<serde_json::Value>(data).ok();
-        let in_english = in_english.and_then(|data| Some(data.get("message_en")?.as_str()?.to_owned()));
+        let in_english =
+            in_english.and_then(|data| Some(data.get("message_en")?.as_str()?.to_owned()));
         let device = alert.device_id.as_ref().or(alert.drone_id.as_ref());
         let row = Alert {
             id: alert.alert_id.to_string(),

@@ -23,12 +23,12 @@ use weir_fleet::{
 };
 use weir_protocol::types::{Offset, PartitionId};
 
+use super::instance::instance_id;
 use crate::config::Settings;
 use crate::console::hub::{ConsoleHub, DeviceEvent, Position};
 use crate::error::{Outcome, UserError};
 use crate::gateway::ingest::Ingest;
 use crate::gateway::outcome::EventOutcome;
-use super::instance::instance_id;
 
 /// The topic it reads.
 pub(crate) const TOPIC: &str = "drone-events";
@@ -83,9 +83,9 @@ impl Worker {
 
 fn open_store(path: &Path) -> Outcome<TrajectoryStore> {
     TrajectoryStore::open(path).map_err(|error| {
-        UserError::new(error.code(), format!("cannot open {}", path.display()))
-            .why(&error)
-            .help("move the file away to start without trajectories; they are rebuilt from the topic")
+        UserError::new(error.code(), format!("cannot open {}", path.display())).why(&error).help(
+            "move the file away to start without trajectories; they are rebuilt from the topic",
+        )
     })
 }
 
@@ -107,11 +107,7 @@ struct Shift {
 }
 
 impl Shift {
-    fn new(
-        parts: WorkerParts,
-        mut store: TrajectoryStore,
-        settings: &Settings,
-    ) -> Outcome<Self> {
+    fn new(parts: WorkerParts, mut store: TrajectoryStore, settings: &Settings) -> Outcome<Self> {
         let group = format!("{}-fleet", settings.group_prefix);
         let mut handler = LocationHandler::new(Arc::clone(&parts.zones));
         let unreadable = |error: weir_fleet::FleetError| {
@@ -121,7 +117,8 @@ impl Shift {
             store.last_points().map_err(unreadable)?,
             store.open_alerts().map_err(unreadable)?,
         );
-        let clear = Commit { group: &group, topic: TOPIC, offsets: &[], points: &[], alerts: &orphaned };
+        let clear =
+            Commit { group: &group, topic: TOPIC, offsets: &[], points: &[], alerts: &orphaned };
         store.commit(&clear).map_err(unreadable)?;
         for live in handler.live().iter() {
             show(&parts.hub, live, None);

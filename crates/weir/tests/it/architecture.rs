@@ -108,7 +108,11 @@ fn every_path_on_the_page_exists() {
             continue;
         }
         let base = if quoted.starts_with("weir-") { "crates/" } else { "" };
-        let candidates = [format!("{base}{quoted}"), format!("{folder}/{quoted}"), format!("crates/weir/src/{quoted}")];
+        let candidates = [
+            format!("{base}{quoted}"),
+            format!("{folder}/{quoted}"),
+            format!("crates/weir/src/{quoted}"),
+        ];
         let Some(path) = candidates.iter().find(|path| root().join(path).exists()) else {
             // Names that describe a kind of file are not paths of this tree.
             if quoted.contains('/') {

@@ -1,5 +1,8 @@
 //! Black-box tests: the binary as its user meets it, and the documents against the truth.
 
+// Helpers of tests are tests, which the lints of the house cannot see. Deadlines are real ones.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
+
 mod architecture;
 mod error_pages;
 mod main_job;

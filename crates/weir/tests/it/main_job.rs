@@ -3,9 +3,6 @@
 //!
 //! With `WEIR_TEST_BROKERS=host:port` the same tests run on that Kafka.
 
-// A test is a shell: it waits by real deadlines.
-#![allow(clippy::disallowed_methods)]
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -93,8 +90,11 @@ fn records(brokers: &str, topic: &str) -> Vec<ConsumedRecord> {
         let client = Client::connect_tcp(ClientConfig::new([brokers])).await.unwrap();
         let admin = Admin::new(Arc::clone(&client));
         let topic = admin.describe_topic(topic).await.unwrap();
-        let partitions: Vec<_> =
-            topic.partitions.iter().map(|p| TopicPartition::new(&topic.name, p.partition)).collect();
+        let partitions: Vec<_> = topic
+            .partitions
+            .iter()
+            .map(|p| TopicPartition::new(&topic.name, p.partition))
+            .collect();
         let asked: Vec<_> = partitions
             .iter()
             .map(|p| (p.clone(), weir_client::admin::OffsetSpec::Latest))
@@ -317,8 +317,14 @@ fn demo_fills_every_topic_raises_its_alerts_and_the_drone_turns_home_and_a_resta
         found["status"].as_str()?.contains("return").then_some(())
     });
     let topics = [
-        "drone-events", "task-events", "user-events", "alert-events", "system-events",
-        "monitoring-data", "application-logs", "iot-sensor-data",
+        "drone-events",
+        "task-events",
+        "user-events",
+        "alert-events",
+        "system-events",
+        "monitoring-data",
+        "application-logs",
+        "iot-sensor-data",
     ];
     for topic in topics {
         eventually(&format!("{topic} is alive"), 30, || {
@@ -382,7 +388,10 @@ fn second_process_on_the_directory_and_busy_ports_are_told_who_is_in_the_way() {
     let second = up_fails(dir.path(), &[]);
     let said = String::from_utf8_lossy(&second.stderr).into_owned();
     assert_eq!(second.status.code(), Some(1));
-    assert!(said.contains("WEIR-0814") && said.contains(&format!("process {}", weir.pid())), "{said}");
+    assert!(
+        said.contains("WEIR-0814") && said.contains(&format!("process {}", weir.pid())),
+        "{said}"
+    );
     assert!(said.contains(&weir.console), "{said}");
 
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -1,8 +1,5 @@
 //! A running `weir`, with its addresses, and plain HTTP to it.
 
-// A test is a shell: it waits by real deadlines.
-#![allow(clippy::disallowed_methods)]
-
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -121,8 +118,7 @@ impl Weir {
         let started = Instant::now();
         let killed = Command::new("kill").arg(self.child.id().to_string()).status().unwrap();
         assert!(killed.success());
-        let status =
-            eventually("weir ends after SIGTERM", 10, || self.child.try_wait().unwrap());
+        let status = eventually("weir ends after SIGTERM", 10, || self.child.try_wait().unwrap());
         assert!(status.success(), "{status}");
         started.elapsed()
     }

@@ -10,8 +10,7 @@ use weir_protocol::api::fetch::{
 };
 use weir_protocol::api::init_producer_id::{InitProducerIdRequest, InitProducerIdResponse};
 use weir_protocol::api::list_offsets::{
-    ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse,
-    ListOffsetsTopicResponse,
+    ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopicResponse,
 };
 use weir_protocol::api::metadata::{
     MetadataRequest, MetadataResponse, MetadataResponseBroker, MetadataResponsePartition,
@@ -319,10 +318,8 @@ fn fetch(state: &State, node: i32, request: &FetchRequest) -> FetchResponse {
                 data.error_code = ErrorCode::OffsetOutOfRange.code();
             } else {
                 data.records = Some(log.read(offset, asked.partition_max_bytes as usize));
-                let aborted = |&(producer_id, first_offset)| AbortedTransaction {
-                    producer_id,
-                    first_offset,
-                };
+                let aborted =
+                    |&(producer_id, first_offset)| AbortedTransaction { producer_id, first_offset };
                 data.aborted_transactions = Some(log.aborted.iter().map(aborted).collect());
             }
             data

@@ -1,0 +1,333 @@
+//! What changes topics that are there: CreatePartitions, IncrementalAlterConfigs, DeleteRecords; and DescribeLogDirs,
+//! which says what they take.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use weir_log::Log;
+use weir_protocol::api::create_partitions::{
+    CreatePartitionsRequest, CreatePartitionsResponse, CreatePartitionsTopic,
+    CreatePartitionsTopicResult,
+};
+use weir_protocol::api::delete_records::{
+    DeleteRecordsPartition, DeleteRecordsPartitionResult, DeleteRecordsRequest,
+    DeleteRecordsResponse, DeleteRecordsTopicResult,
+};
+use weir_protocol::api::describe_log_dirs::{
+    DescribeLogDirsPartition, DescribeLogDirsRequest, DescribeLogDirsResponse,
+    DescribeLogDirsResult, DescribeLogDirsTopic,
+};
+use weir_protocol::api::incremental_alter_configs::{
+    AlterConfigsResource, AlterConfigsResourceResponse, AlterableConfig,
+    IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse,
+};
+use weir_protocol::{ErrorCode, Offset, PartitionId, Str, TimestampMs};
+
+use crate::broker::{Broker, Step, NODE_ID};
+use crate::configs::{check_topic_value, topic_key, topic_value, ConfigType, RESOURCE_TOPIC};
+use crate::effects::Ticket;
+use crate::request::Response;
+use crate::topic_requests::{log_config, Refused};
+use crate::topics::Topic;
+
+const OPERATION_SET: i8 = 0;
+const OPERATION_DELETE: i8 = 1;
+const OPERATION_APPEND: i8 = 2;
+const OPERATION_SUBTRACT: i8 = 3;
+
+/// DeleteRecords up to the high watermark.
+const TO_HIGH_WATERMARK: i64 = -1;
+
+impl Broker {
+    pub(crate) fn create_partitions(
+        &mut self,
+        request: &CreatePartitionsRequest,
+        now: TimestampMs,
+    ) -> Step {
+        let mut results = Vec::with_capacity(request.topics.len());
+        let mut seen = BTreeSet::new();
+        for wanted in &request.topics {
+            let outcome = match seen.insert(&wanted.name) {
+                true => self.grow_topic(wanted, request.validate_only, now),
+                false => Err((ErrorCode::InvalidRequest, "Duplicate topic name.".to_owned())),
+            };
+            let (error, words) = split(outcome);
+            let name = wanted.name.clone();
+            results.push(CreatePartitionsTopicResult {
+                name,
+                error_code: error.code(),
+                error_message: words,
+            });
+        }
+        Step::Answer(Response::CreatePartitions(CreatePartitionsResponse {
+            throttle_time_ms: 0,
+            results,
+        }))
+    }
+
+    fn grow_topic(
+        &mut self,
+        wanted: &CreatePartitionsTopic,
+        validate_only: bool,
+        now: TimestampMs,
+    ) -> Result<(), Refused> {
+        let topic = self.topics.get(&wanted.name).ok_or_else(unknown_topic)?;
+        let (name, before) = (topic.name().clone(), topic.partition_count());
+        let count = planned_count(wanted, topic)?;
+        if self.topics.partition_count() - before + count > self.config.partitions_max {
+            let words =
+                format!("This broker takes {} partitions at most.", self.config.partitions_max);
+            return Err((ErrorCode::PolicyViolation, words));
+        }
+        if validate_only {
+            return Ok(());
+        }
+        if let Some(topic) = self.topics.get_mut(&name) {
+            topic.set_partition_count(count);
+        }
+        if let Err(error) = self.save_topics() {
+            if let Some(topic) = self.topics.get_mut(&name) {
+                topic.set_partition_count(before);
+            }
+            return Err((ErrorCode::KafkaStorageError, error.to_string()));
+        }
+        self.make_logs(&name, before..count, now);
+        Ok(())
+    }
+
+    pub(crate) fn incremental_alter_configs(
+        &mut self,
+        request: &IncrementalAlterConfigsRequest,
+    ) -> Step {
+        let mut responses = Vec::with_capacity(request.resources.len());
+        for resource in &request.resources {
+            let (error, words) = split(self.alter_resource(resource, request.validate_only));
+            responses.push(AlterConfigsResourceResponse {
+                error_code: error.code(),
+                error_message: words,
+                resource_type: resource.resource_type,
+                resource_name: resource.resource_name.clone(),
+            });
+        }
+        let response = IncrementalAlterConfigsResponse { throttle_time_ms: 0, responses };
+        Step::Answer(Response::IncrementalAlterConfigs(response))
+    }
+
+    fn alter_resource(
+        &mut self,
+        resource: &AlterConfigsResource,
+        validate_only: bool,
+    ) -> Result<(), Refused> {
+        if resource.resource_type != RESOURCE_TOPIC {
+            let words =
+                "Only the configuration of topics can be changed while the broker runs.".to_owned();
+            return Err((ErrorCode::InvalidRequest, words));
+        }
+        let topic = self.topics.get(&resource.resource_name).ok_or_else(unknown_topic)?;
+        let name = topic.name().clone();
+        let before = topic.configs().clone();
+        let mut configs = before.clone();
+        for change in &resource.configs {
+            alter(&mut configs, change)?;
+        }
+        let log_config = log_config(&configs).map_err(|words| (ErrorCode::InvalidConfig, words))?;
+        if validate_only {
+            return Ok(());
+        }
+        if let Some(topic) = self.topics.get_mut(&name) {
+            topic.set_configs(configs);
+        }
+        if let Err(error) = self.save_topics() {
+            if let Some(topic) = self.topics.get_mut(&name) {
+                topic.set_configs(before);
+            }
+            return Err((ErrorCode::KafkaStorageError, error.to_string()));
+        }
+        let logs: Vec<_> = self.topics.get(&name).into_iter().flat_map(Topic::logs).collect();
+        for (_, log) in logs {
+            self.logs.set_config(log, log_config.clone());
+        }
+        Ok(())
+    }
+
+    /// The answer waits until the new start of each log is on disk.
+    pub(crate) fn delete_records(
+        &mut self,
+        ticket: Ticket,
+        request: &DeleteRecordsRequest,
+        now: TimestampMs,
+    ) -> Step {
+        let mut topics = Vec::with_capacity(request.topics.len());
+        for topic in &request.topics {
+            let mut partitions = Vec::with_capacity(topic.partitions.len());
+            for wanted in &topic.partitions {
+                let outcome = self.delete_partition_records(&topic.name, wanted, now);
+                partitions.push(DeleteRecordsPartitionResult {
+                    partition_index: wanted.partition_index,
+                    low_watermark: outcome.map_or(-1, Offset::get),
+                    error_code: outcome.err().unwrap_or(ErrorCode::None).code(),
+                });
+            }
+            topics.push(DeleteRecordsTopicResult { name: topic.name.clone(), partitions });
+        }
+        let response =
+            Response::DeleteRecords(DeleteRecordsResponse { throttle_time_ms: 0, topics });
+        self.commit_queue.answer_when_synced(ticket, response)
+    }
+
+    fn delete_partition_records(
+        &mut self,
+        topic: &str,
+        wanted: &DeleteRecordsPartition,
+        now: TimestampMs,
+    ) -> Result<Offset, ErrorCode> {
+        let topic = self.topics.get(topic).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+        if topic.is_internal() {
+            return Err(ErrorCode::InvalidTopicException);
+        }
+        if !topic_value(topic.configs(), "cleanup.policy").contains("delete") {
+            return Err(ErrorCode::PolicyViolation);
+        }
+        let log = topic.existing_log(PartitionId(wanted.partition_index))?;
+        let bounds = self.logs.bounds_or_empty(log);
+        let before = match wanted.offset {
+            TO_HIGH_WATERMARK => bounds.high_watermark,
+            offset => Offset(offset),
+        };
+        if before < Offset(0) || before > bounds.high_watermark {
+            return Err(ErrorCode::OffsetOutOfRange);
+        }
+        let Some(log) = log.filter(|_| before > bounds.start) else { return Ok(bounds.start) };
+        let start = self.logs.delete_records(log, before, now)?;
+        self.commit_queue.appended(true);
+        Ok(start)
+    }
+
+    pub(crate) fn describe_log_dirs(&self, request: &DescribeLogDirsRequest) -> Step {
+        let wanted = |topic: &str, partition: PartitionId| match &request.topics {
+            None => true,
+            Some(topics) => topics
+                .iter()
+                .any(|one| *one.topic == *topic && one.partitions.contains(&partition.get())),
+        };
+        let mut topics = Vec::new();
+        for topic in self.topics.iter() {
+            let partitions: Vec<DescribeLogDirsPartition> = topic
+                .logs()
+                .filter(|(partition, _)| wanted(topic.name(), *partition))
+                .map(|(partition, log)| DescribeLogDirsPartition {
+                    partition_index: partition.get(),
+                    partition_size: self
+                        .logs
+                        .get(log)
+                        .map_or(0, Log::size_bytes)
+                        .try_into()
+                        .unwrap_or(i64::MAX),
+                    offset_lag: 0,
+                    is_future_key: false,
+                })
+                .collect();
+            if !partitions.is_empty() {
+                topics.push(DescribeLogDirsTopic { name: topic.name().clone(), partitions });
+            }
+        }
+        let offline = self.logs.failure().is_some();
+        let error = if offline { ErrorCode::KafkaStorageError } else { ErrorCode::None };
+        let results = vec![DescribeLogDirsResult {
+            error_code: error.code(),
+            log_dir: self.config.data_dir.display().to_string().into(),
+            topics,
+            ..DescribeLogDirsResult::default()
+        }];
+        Step::Answer(Response::DescribeLogDirs(DescribeLogDirsResponse {
+            throttle_time_ms: 0,
+            error_code: 0,
+            results,
+        }))
+    }
+}
+
+fn unknown_topic() -> Refused {
+    (
+        ErrorCode::UnknownTopicOrPartition,
+        "This server does not host this topic-partition.".to_owned(),
+    )
+}
+
+fn split(outcome: Result<(), Refused>) -> (ErrorCode, Option<Str>) {
+    match outcome {
+        Ok(()) => (ErrorCode::None, None),
+        Err((error, words)) => (error, Some(words.into())),
+    }
+}
+
+fn planned_count(wanted: &CreatePartitionsTopic, topic: &Topic) -> Result<usize, Refused> {
+    let before = topic.partition_count();
+    let count = usize::try_from(wanted.count).unwrap_or(0);
+    if topic.is_internal() {
+        // Whose partition holds what depends on their number.
+        let words = "The partitions of an internal topic cannot be changed.".to_owned();
+        return Err((ErrorCode::InvalidRequest, words));
+    }
+    if count == before {
+        return Err((
+            ErrorCode::InvalidPartitions,
+            format!("Topic already has {before} partition(s)."),
+        ));
+    }
+    if count < before {
+        let words = format!(
+            "The topic {} currently has {before} partition(s); {} would not be an increase.",
+            topic.name(),
+            wanted.count
+        );
+        return Err((ErrorCode::InvalidPartitions, words));
+    }
+    let Some(assignments) = &wanted.assignments else { return Ok(count) };
+    let fine = assignments.len() == count - before
+        && assignments.iter().all(|one| one.broker_ids == [NODE_ID]);
+    match fine {
+        true => Ok(count),
+        false => {
+            let words =
+                "The assignment must name each new partition once, on broker 0 alone.".to_owned();
+            Err((ErrorCode::InvalidReplicaAssignment, words))
+        }
+    }
+}
+
+fn alter(configs: &mut BTreeMap<String, String>, change: &AlterableConfig) -> Result<(), Refused> {
+    let name = &*change.name;
+    let invalid = |words: String| (ErrorCode::InvalidConfig, words);
+    let key =
+        topic_key(name).ok_or_else(|| invalid(format!("Unknown topic config name: {name}")))?;
+    if change.config_operation == OPERATION_DELETE {
+        configs.remove(name);
+        return Ok(());
+    }
+    let value = change
+        .value
+        .as_ref()
+        .ok_or_else(|| invalid(format!("Null value not supported for : {name}")))?;
+    let listed = matches!(change.config_operation, OPERATION_APPEND | OPERATION_SUBTRACT);
+    if listed && key.kind != ConfigType::List {
+        let words = format!("Config value append is not allowed for config key: {name}");
+        return Err(invalid(words));
+    }
+    let before = topic_value(configs, name);
+    let mut list: Vec<&str> = before.split(',').filter(|one| !one.is_empty()).collect();
+    let value = match change.config_operation {
+        OPERATION_SET => value.to_string(),
+        OPERATION_APPEND => {
+            list.extend(value.split(',').filter(|one| !before.split(',').any(|has| has == *one)));
+            list.join(",")
+        }
+        OPERATION_SUBTRACT => {
+            list.retain(|has| !value.split(',').any(|one| one == *has));
+            list.join(",")
+        }
+        other => return Err((ErrorCode::InvalidRequest, format!("Unknown operation {other}"))),
+    };
+    check_topic_value(name, &value).map_err(invalid)?;
+    configs.insert(name.to_owned(), value);
+    Ok(())
+}

@@ -1,0 +1,196 @@
+//! Opening a data directory.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use weir_protocol::{Offset, TimestampMs};
+
+use super::{LogDir, LogDirOptions, LogId, EXPIRY_INTERVAL_MS};
+use crate::checkpoint::{self, MetaProperties, Offsets};
+use crate::disk::{read_all, replace_files, Disk, LockFailure};
+use crate::error::LogError;
+use crate::files;
+use crate::index::Place;
+use crate::recovery::{open_log, OpenRequest, RecoveryReport};
+use crate::shared::Shared;
+
+/// See [`LogDir::open`].
+pub(super) fn open(
+    disk: Arc<dyn Disk>,
+    dir: &Path,
+    options: LogDirOptions,
+    now: TimestampMs,
+) -> Result<(LogDir, RecoveryReport), LogError> {
+    create_dir(&*disk, dir)?;
+    let lock = disk.lock(&dir.join(files::LOCK)).map_err(|failure| match failure {
+        LockFailure::Held { pid } => LogError::Locked {
+            path: dir.to_owned(),
+            pid: if pid.is_empty() { "unknown".to_owned() } else { pid },
+        },
+        LockFailure::Io(error) => LogError::io("lock", dir, error),
+    })?;
+    let meta = load_meta(&*disk, dir, &options)?;
+    let is_clean = take_clean_mark(&*disk, dir)?;
+    let mut log_dir = LogDir {
+        shared: Arc::new(Shared::default()),
+        dir: dir.to_owned(),
+        cluster_id: meta.cluster_id,
+        directory_id: meta.directory_id,
+        logs: Vec::new(),
+        by_name: HashMap::new(),
+        commit_running: false,
+        checkpoint_logs: std::collections::VecDeque::new(),
+        next_checkpoint: now.plus_ms(options.checkpoint_interval_ms),
+        next_retention: now,
+        next_expiry: now.plus_ms(EXPIRY_INTERVAL_MS),
+        graveyard: Vec::new(),
+        deletions: 0,
+        _lock: lock,
+        options,
+        disk,
+    };
+    let mut report = RecoveryReport { clean: is_clean, ..RecoveryReport::default() };
+    load_logs(&mut log_dir, &mut report, now)?;
+    if !report.clean {
+        sync_recovered(&mut log_dir)?;
+    }
+    Ok((log_dir, report))
+}
+
+fn create_dir(disk: &dyn Disk, dir: &Path) -> Result<(), LogError> {
+    let create = || {
+        disk.create_dir_all(dir)?;
+        match dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            Some(parent) => disk.sync_dir(parent),
+            None => Ok(()),
+        }
+    };
+    create().map_err(|error| LogError::io("create", dir, error))
+}
+
+fn load_meta(
+    disk: &dyn Disk,
+    dir: &Path,
+    options: &LogDirOptions,
+) -> Result<MetaProperties, LogError> {
+    let path = dir.join(files::META_PROPERTIES);
+    if let Some(meta) = MetaProperties::read(disk, &path)? {
+        let wrong = |key, found: String, wanted: String| {
+            Err(LogError::WrongIdentity { path: path.clone(), key, found, wanted })
+        };
+        if let Some(wanted) = options.cluster_id.as_ref().filter(|id| **id != meta.cluster_id) {
+            return wrong("cluster.id", meta.cluster_id, wanted.clone());
+        }
+        if meta.node_id != options.node_id {
+            return wrong("node.id", meta.node_id.to_string(), options.node_id.to_string());
+        }
+        return Ok(meta);
+    }
+    let meta = MetaProperties {
+        cluster_id: options
+            .cluster_id
+            .clone()
+            .unwrap_or_else(|| options.new_cluster_id.to_string()),
+        node_id: options.node_id,
+        directory_id: options.new_directory_id,
+    };
+    replace_files(disk, &[(path.clone(), meta.encode())])
+        .map_err(|error| LogError::io("write", path, error))?;
+    Ok(meta)
+}
+
+/// Whether the last stop was clean. The mark is removed for good before anything is appended.
+fn take_clean_mark(disk: &dyn Disk, dir: &Path) -> Result<bool, LogError> {
+    let path = dir.join(files::CLEAN_SHUTDOWN);
+    // Kafka before 3.8 wrote an empty file; what it says is of no interest here.
+    match read_all(disk, &path) {
+        Ok(_) => {
+            let remove = || disk.remove(&path).and_then(|()| disk.sync_dir(dir));
+            remove().map_err(|error| LogError::io("remove", &path, error))?;
+            Ok(true)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(LogError::io("read", path, error)),
+    }
+}
+
+/// An offset checkpoint. One that is damaged makes the start an unclean one.
+fn load_offsets(
+    log_dir: &LogDir,
+    name: &str,
+    report: &mut RecoveryReport,
+) -> Result<Offsets, LogError> {
+    match checkpoint::read_offsets(&*log_dir.disk, &log_dir.dir.join(name)) {
+        Err(error @ LogError::BadFile { .. }) => {
+            report.bad_files.push(error.to_string());
+            report.clean = false;
+            Ok(Offsets::new())
+        }
+        outcome => outcome,
+    }
+}
+
+fn load_logs(
+    log_dir: &mut LogDir,
+    report: &mut RecoveryReport,
+    now: TimestampMs,
+) -> Result<(), LogError> {
+    let recovery_points = load_offsets(log_dir, files::RECOVERY_POINTS, report)?;
+    let log_starts = load_offsets(log_dir, files::LOG_STARTS, report)?;
+    let entries = log_dir
+        .disk
+        .list(&log_dir.dir)
+        .map_err(|error| LogError::io("list", &log_dir.dir, error))?;
+    let mut names: Vec<String> =
+        entries.into_iter().filter(|entry| entry.is_dir).map(|entry| entry.name).collect();
+    // The same directory gives the same ids, whatever order the system lists it in.
+    names.sort_unstable();
+    for name in names {
+        let path = log_dir.dir.join(&name);
+        if name.ends_with(files::DELETE_DIR) {
+            log_dir.graveyard.push((now, path));
+            continue;
+        }
+        let Some((topic, partition)) = files::parse_partition_dir(&name) else { continue };
+        let key = (topic.to_owned(), partition);
+        let config = log_dir.options.topic_configs.get(topic);
+        let request = OpenRequest {
+            place: Place { disk: Arc::clone(&log_dir.disk), dir: path.into() },
+            shared: Arc::clone(&log_dir.shared),
+            id: LogId(u32::try_from(log_dir.logs.len()).unwrap_or(u32::MAX)),
+            topic: topic.to_owned(),
+            partition,
+            config: config.unwrap_or(&log_dir.options.default_config).clone(),
+            recovery_point: (!report.clean)
+                .then(|| recovery_points.get(&key).copied().unwrap_or(Offset(0))),
+            log_start: log_starts.get(&key).copied(),
+            now,
+        };
+        let (log, one) = open_log(request)?;
+        report.add(one);
+        if let Some(log) = log {
+            log_dir.insert(log);
+        }
+    }
+    Ok(())
+}
+
+/// Makes what recovery found durable, and writes down that it was: a second crash starts from here.
+fn sync_recovered(log_dir: &mut LogDir) -> Result<(), LogError> {
+    let root = log_dir.dir.clone();
+    let dirs: Vec<_> = log_dir.logs().map(|(_, log)| log.dir().to_path_buf()).collect();
+    log_dir.shared.note(|dirty| {
+        dirty.dirs.insert(root);
+        dirty.dirs.extend(dirs);
+        dirty.offsets = true;
+    });
+    log_dir.begin_checkpoint();
+    while let Some(group) = log_dir.begin_commit() {
+        let committed =
+            group.run().map_err(|error| LogError::Offline { reason: error.reason })?;
+        log_dir.finish_commit(committed);
+    }
+    Ok(())
+}
