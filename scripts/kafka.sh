@@ -4,6 +4,8 @@
 #   scripts/kafka.sh install             fetch the jars from Maven Central (needs Java 17 and Maven)
 #   scripts/kafka.sh start [PORT]        start a fresh node on 127.0.0.1:PORT (19092) and wait until it serves
 #   scripts/kafka.sh stop [PORT]         stop it and remove its data
+#   scripts/kafka.sh prepare [PORT]      only make a fresh node's configuration and data directory
+#   scripts/kafka.sh run [PORT]          run a prepared node in the foreground
 #   scripts/kafka.sh tool CLASS ARGS...  run a tool, e.g. org.apache.kafka.tools.TopicCommand or kafka.tools.DumpLogSegments
 #
 # Everything lives under .cache/kafka in the project. KAFKA_FLUSH=1 makes the node fsync every message
@@ -27,7 +29,7 @@ tool() {
   exec java -Xmx512m -Dlog4j2.disable.jmx=true -cp "$libs/*" "$class" "$@"
 }
 
-start() {
+prepare() {
   install
   local port=${1:-19092} dir controller
   dir="$cache/node-$port"
@@ -49,31 +51,46 @@ transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
 group.initial.rebalance.delay.ms=0
 P
-  [ -n "${KAFKA_FLUSH:-}" ] && echo "log.flush.interval.messages=1" >>"$dir/server.properties"
+  [ -z "${KAFKA_FLUSH:-}" ] || echo "log.flush.interval.messages=1" >>"$dir/server.properties"
   java -cp "$libs/*" kafka.tools.StorageTool format -t AAAAAAAAQACAAAAAAAAAAQ -c "$dir/server.properties" >"$dir/format.log" 2>&1 ||
     { cat "$dir/format.log" >&2; exit 1; }
-  (cd "$dir" && exec setsid nohup java -Xms1g -Xmx1g -cp "$libs/*" kafka.Kafka "$dir/server.properties" >"$dir/server.log" 2>&1 &
-    echo $! >"$dir/pid")
-  local deadline=$((SECONDS + 60))
-  until java -Xmx256m -cp "$libs/*" org.apache.kafka.tools.BrokerApiVersionsCommand --bootstrap-server "127.0.0.1:$port" >/dev/null 2>&1; do
-    [ "$SECONDS" -lt "$deadline" ] || { echo "Kafka did not come up; see $dir/server.log" >&2; tail -5 "$dir/server.log" >&2; exit 1; }
-    sleep 0.3
-  done
+}
+
+run() {
+  local dir="$cache/node-${1:-19092}"
+  cd "$dir"
+  exec java -Xms1g -Xmx1g -cp "$libs/*" kafka.Kafka "$dir/server.properties"
+}
+
+start() {
+  local port=${1:-19092} dir
+  dir="$cache/node-$port"
+  prepare "$port"
+  (run "$port" >"$dir/server.log" 2>&1 </dev/null & echo $! >"$dir/pid")
+  python3 "$root/scripts/weirtest.py" ready "127.0.0.1:$port" 60 ||
+    { echo "Kafka did not come up; see $dir/server.log" >&2; tail -5 "$dir/server.log" >&2; exit 1; }
   echo "127.0.0.1:$port"
 }
 
 stop() {
-  local dir="$cache/node-${1:-19092}"
-  if [ -f "$dir/pid" ]; then
-    pkill -9 -f "$dir/server.properties" 2>/dev/null || true
+  local dir pid deadline
+  dir="$cache/node-${1:-19092}"
+  pid=$(cat "$dir/pid" 2>/dev/null || true)
+  # The number may be another process's by now.
+  if [ -n "$pid" ] && tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline" | grep -qF "$dir/server.properties"; then
+    kill -9 "$pid"
+    deadline=$((SECONDS + 10))
+    while kill -0 "$pid" 2>/dev/null && [ "$SECONDS" -lt "$deadline" ]; do sleep 0.05; done
   fi
   rm -rf "$dir"
 }
 
 case "${1:-}" in
   install) install ;;
+  prepare) shift; prepare "$@" ;;
+  run) shift; run "$@" ;;
   start) shift; start "$@" ;;
   stop) shift; stop "$@" ;;
   tool) shift; tool "$@" ;;
-  *) sed -n '2,9p' "$0" >&2; exit 2 ;;
+  *) sed -n '2,12p' "$0" >&2; exit 2 ;;
 esac

@@ -28,7 +28,8 @@ impl Measurement {
 
     /// Ends it, after the last acknowledgement, and prints the line.
     pub fn print(self, client: &str, outcome: Outcome) {
-        let (seconds, cpu) = (self.started.elapsed().as_secs_f64(), cpu_seconds() - self.cpu_started);
+        let (seconds, cpu) =
+            (self.started.elapsed().as_secs_f64(), cpu_seconds() - self.cpu_started);
         let Outcome { records, errors } = outcome;
         let per_million = cpu * 1e6 / records.max(1) as f64;
         println!(

@@ -19,7 +19,9 @@ pub(crate) fn run(dir: &Path) -> Result<(), Box<dyn Error>> {
     let measured = small(&path).and_then(|small| Ok((small, sequential(&path)?)));
     std::fs::remove_file(&path)?;
     let (small_ms, mb_per_second) = measured?;
-    println!("{{\"small_write_ms_p50\":{small_ms:.4},\"sequential_mb_per_second\":{mb_per_second:.1}}}");
+    println!(
+        "{{\"small_write_ms_p50\":{small_ms:.4},\"sequential_mb_per_second\":{mb_per_second:.1}}}"
+    );
     Ok(())
 }
 

@@ -24,13 +24,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     match args.as_slice() {
-        ["produce", address, topic, partitions, records, batch_records] => produce::run(&produce::Plan {
-            address,
-            topic,
-            partitions: partitions.parse()?,
-            records: records.parse()?,
-            batch_records: batch_records.parse()?,
-        }),
+        ["produce", address, topic, partitions, records, batch_records] => {
+            produce::run(&produce::Plan {
+                address,
+                topic,
+                partitions: partitions.parse()?,
+                records: records.parse()?,
+                batch_records: batch_records.parse()?,
+            })
+        }
         ["disk", dir] => disk::run(dir.as_ref()),
         _ => Err(USAGE.into()),
     }

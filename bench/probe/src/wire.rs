@@ -39,12 +39,19 @@ impl Connection {
             (Some(code), Some(id), Some(epoch)) if i16::from_be_bytes(code) == 0 => {
                 Ok((i64::from_be_bytes(id), i16::from_be_bytes(epoch)))
             }
-            (code, ..) => Err(format!("InitProducerId: error {:?}", code.map(i16::from_be_bytes)).into()),
+            (code, ..) => {
+                Err(format!("InitProducerId: error {:?}", code.map(i16::from_be_bytes)).into())
+            }
         }
     }
 
     /// The start of a produce request for one partition; the batch follows, then [`Self::send_produce`].
-    pub(crate) fn begin_produce(&mut self, request: &mut Vec<u8>, topic: &str, partition: i32) -> usize {
+    pub(crate) fn begin_produce(
+        &mut self,
+        request: &mut Vec<u8>,
+        topic: &str,
+        partition: i32,
+    ) -> usize {
         *request = self.begin_into(std::mem::take(request), PRODUCE, PRODUCE_VERSION);
         request.extend_from_slice(&(-1_i16).to_be_bytes()); // no transactional id
         request.extend_from_slice(&ACKS_ALL.to_be_bytes());

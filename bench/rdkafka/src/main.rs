@@ -86,13 +86,18 @@ fn produce(address: &str, topic: &str, records: u64) -> Result<(), Box<dyn Error
     }
     producer.flush(SETTLED_WITHIN)?;
     let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-    let Reports { delivered, failed } = producer.context();
+    let Reports { delivered, failed } = &**producer.context();
     let outcome = Outcome { records: count(delivered), errors: count(failed) };
     measurement.print("rdkafka", outcome);
     complete(outcome, records)
 }
 
-fn consume(address: &str, topic: &str, partitions: i32, records: u64) -> Result<(), Box<dyn Error>> {
+fn consume(
+    address: &str,
+    topic: &str,
+    partitions: i32,
+    records: u64,
+) -> Result<(), Box<dyn Error>> {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", address)
         .set("group.id", "bench")

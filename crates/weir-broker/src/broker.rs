@@ -122,6 +122,7 @@ impl Broker {
     ) -> Result<Self, BrokerError> {
         check_config(&config)?;
         let mut ids = IdSource::new(seed);
+        files::make_dir(&*disk, &config.data_dir)?;
         let catalog = files::read(&*disk, &config.data_dir, topics::FILE)?;
         let topics = catalog.as_deref().map(topics::parse).transpose()?;
         let options = log_dir_options(&config, topics.as_ref(), &mut ids);
@@ -308,18 +309,25 @@ impl Broker {
         self.tick_groups(now, &mut woken);
         if now >= self.next_housekeeping {
             self.next_housekeeping = now.plus_ms(HOUSEKEEPING_INTERVAL_MS);
-            if let Err(error) = self.logs.tick(now) {
-                tracing::warn!(%error, "housekeeping of the logs failed");
+            if self.logs.failure().is_none() {
+                if let Err(error) = self.logs.tick(now) {
+                    tracing::warn!(%error, "housekeeping of the logs failed");
+                }
             }
-            if self.logs.has_dirty() {
-                self.commit_queue.appended(false);
-            }
+            self.note_housekeeping();
         }
         if now >= self.next_offsets_check {
             self.next_offsets_check = now.plus_ms(OFFSETS_CHECK_INTERVAL_MS);
             self.expire_offsets(now);
         }
         woken
+    }
+
+    /// Checkpoints and the like also go with a commit, a few logs at a time.
+    fn note_housekeeping(&mut self) {
+        if self.logs.failure().is_none() && self.logs.has_dirty() {
+            self.commit_queue.appended(false);
+        }
     }
 
     /// When [`Broker::tick`] is needed next.
@@ -371,6 +379,7 @@ impl Broker {
         for (log, _) in synced.unwrap_or_default() {
             self.wake_fetches(log, &mut woken);
         }
+        self.note_housekeeping();
         woken
     }
 

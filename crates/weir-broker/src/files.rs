@@ -8,6 +8,25 @@ use weir_log::disk::OpenMode;
 use weir_log::Disk;
 
 use crate::error::BrokerError;
+use crate::topics;
+
+/// Makes the data directory if it is not there, so that a power cut does not take it away with all that is in it: the
+/// names of its parents must be durable too.
+pub(crate) fn make_dir(disk: &dyn Disk, dir: &Path) -> Result<(), BrokerError> {
+    if disk.list(dir).is_ok() {
+        return Ok(());
+    }
+    let failed =
+        |source| BrokerError::File { action: "create the data directory of", file: topics::FILE, source };
+    disk.create_dir_all(dir).map_err(failed)?;
+    for parent in dir.ancestors().skip(1).filter(|parent| !parent.as_os_str().is_empty()) {
+        // Not every parent may be opened, and one that is not ours was there before.
+        if disk.sync_dir(parent).is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
 
 /// Reads a file; `None` if there is none.
 pub(crate) fn read(

@@ -590,8 +590,8 @@ impl Group {
     }
 
     fn complete_join_if_all_are_there(&mut self, now: TimestampMs, out: &mut Vec<GroupEffect>) {
-        let all = self.pending.is_empty()
-            && self.members.values().all(|member| member.join_waiter.is_some());
+        let joined = self.members.values().all(|member| member.join_waiter.is_some());
+        let all = self.members.is_empty() || (self.pending.is_empty() && joined);
         if self.state == GroupState::PreparingRebalance && self.initial.is_none() && all {
             self.complete_join(now, out);
         }

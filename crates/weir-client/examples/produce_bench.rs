@@ -5,7 +5,8 @@
 //! BATCH is how many records one `send_batch` appends. `single` sends record by record (`send`),
 //! `latency` sends one record at a time and awaits its answer. Environment: ACKS (all, 1, 0),
 //! LINGER_MS, CODEC, BUFFER_MB.
-#![allow(clippy::print_stdout)]
+// A bench measures with the machine's clock and prints.
+#![allow(clippy::print_stdout, clippy::disallowed_methods)]
 
 use std::error::Error;
 use std::sync::Arc;

@@ -221,6 +221,8 @@ pub struct Accumulator {
     next_batch: u64,
     identity: Option<Identity>,
     identity_wanted: bool,
+    /// Why there is none yet.
+    identity_error: Option<String>,
     life: Life,
     /// Grows with each restart, so that answers to what was abandoned are told apart.
     incarnation: u32,
@@ -351,6 +353,7 @@ impl Accumulator {
         let identity = (!config.idempotent).then_some(Identity::NONE);
         Accumulator {
             identity_wanted: config.idempotent,
+            identity_error: None,
             config,
             retry_backoff_ms,
             retry_backoff_ms_max,
@@ -544,10 +547,16 @@ impl Accumulator {
     pub fn set_identity(&mut self, identity: Identity) {
         self.identity = Some(identity);
         self.identity_wanted = false;
+        self.identity_error = None;
         for index in 0..self.partitions.len() {
             self.list(Slot(index));
         }
         self.wake_all();
+    }
+
+    /// Notes why no identity could be had, for those whose delivery times out meanwhile.
+    pub(crate) fn set_identity_error(&mut self, reason: String) {
+        self.identity_error = Some(reason);
     }
 
     fn wake_all(&mut self) {
@@ -1295,9 +1304,13 @@ impl Accumulator {
             if !expired(*first.opened_at.get_or_insert(now)) {
                 break;
             }
-            let leader = partition.leader;
-            let last = if leader.is_some() { "not sent yet" } else { "partition has no leader" };
-            self.fail_unsent(slot, self.timeout_error(last), effects);
+            let last = match (partition.leader, &self.identity_error) {
+                (None, _) => "partition has no leader",
+                (Some(_), Some(reason)) => reason,
+                (Some(_), None) => "not sent yet",
+            };
+            let error = self.timeout_error(last);
+            self.fail_unsent(slot, error, effects);
         }
     }
 

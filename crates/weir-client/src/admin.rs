@@ -445,10 +445,8 @@ impl Admin {
             let connection = self.client.connection(node, Lane::SHARED).await?;
             let timeout_ms = self.client.config().request_timeout_ms;
             let response = connection.request(&request, i16::MAX, timeout_ms).await?;
-            let partitions = response.topics.iter().flat_map(|topic| &topic.partitions);
-            partitions
-                .map(|partition| check("OffsetCommit", partition.error_code))
-                .collect::<Result<(), ClientError>>()
+            let mut partitions = response.topics.iter().flat_map(|topic| &topic.partitions);
+            partitions.try_for_each(|partition| check("OffsetCommit", partition.error_code))
         };
         self.client.with_retries("set group offsets", ask).await
     }

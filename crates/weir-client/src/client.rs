@@ -267,7 +267,6 @@ impl Client {
             key: Str::copy_from(group),
             key_type: 0,
             coordinator_keys: vec![Str::copy_from(group)],
-            ..FindCoordinatorRequest::default()
         };
         let response = self.ask_any(&request).await?;
         let (code, message, node, endpoint) = coordinator(response);

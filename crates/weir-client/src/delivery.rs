@@ -165,10 +165,7 @@ mod tests {
         let deliveries: Vec<Delivery> =
             (0..3).map(|index| Delivery::new(Arc::clone(&completion), index)).collect();
         assert_eq!(deliveries[0].try_result(), None);
-        let waiting = tokio::spawn({
-            let delivery = deliveries[2].clone();
-            async move { delivery.await }
-        });
+        let waiting = tokio::spawn(deliveries[2].clone());
         tokio::task::yield_now().await;
         completion.complete(Outcome::Acked { base_offset: Some(Offset(40)), append_time: None });
         assert_eq!(waiting.await.unwrap().unwrap().offset, Some(Offset(42)));

@@ -286,12 +286,6 @@ pub enum ProduceError {
     /// The producer was closed before the answer came; the record may or may not be in the log.
     #[error("producer closed before the answer came")]
     Abandoned,
-    /// The producer cannot go on: its identity was fenced or refused.
-    #[error("producer cannot go on: {reason}")]
-    Fenced {
-        /// What the broker said.
-        reason: String,
-    },
 }
 
 impl ProduceError {
@@ -309,7 +303,6 @@ impl ProduceError {
             ProduceError::DeliveryTimeout { .. } => "WEIR-0418",
             ProduceError::Refused { .. } => "WEIR-0419",
             ProduceError::Abandoned => "WEIR-0425",
-            ProduceError::Fenced { .. } => "WEIR-0426",
         }
     }
 

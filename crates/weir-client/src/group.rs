@@ -493,7 +493,6 @@ pub(crate) fn commit_topics(offsets: &[PartitionOffset]) -> Vec<OffsetCommitRequ
             None => topics.push(OffsetCommitRequestTopic {
                 name: entry.partition.topic.clone(),
                 partitions: vec![partition],
-                ..OffsetCommitRequestTopic::default()
             }),
         }
     }

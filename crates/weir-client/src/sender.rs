@@ -448,6 +448,7 @@ async fn obtain_identities(shared: Arc<Shared>) {
             }
             Err(error) => {
                 tracing::debug!(%error, "no producer identity yet");
+                shared.core().set_identity_error(error.to_string());
                 tokio::time::sleep(shared.client.retry_wait(failures)).await;
                 failures += 1;
             }

@@ -94,11 +94,9 @@ fn split_fraction(rest: &[u8]) -> Option<(i64, &[u8])> {
     if length == 0 {
         return None;
     }
-    let mut fraction_ms = 0;
-    for place in 0..3 {
-        let digit = if place < length { i64::from(rest[place] - b'0') } else { 0 };
-        fraction_ms = fraction_ms * 10 + digit;
-    }
+    let written = rest[..length].iter().map(|digit| i64::from(digit - b'0'));
+    let thousandths = written.chain(std::iter::repeat(0)).take(3);
+    let fraction_ms = thousandths.fold(0, |value, digit| value * 10 + digit);
     Some((fraction_ms, &rest[length..]))
 }
 

@@ -52,9 +52,10 @@ impl Shared {
         }
     }
 
-    /// Takes the directory offline unless the disk is just full; gives the error back.
+    /// Takes the directory offline if a file may be in a state nobody knows; gives the error back.
+    /// A full disk and a file that cannot be opened change nothing.
     pub(crate) fn judge(&self, error: LogError) -> LogError {
-        if matches!(error, LogError::Io { .. }) {
+        if matches!(error, LogError::Io { action, .. } if action != "open") {
             self.fail(&error.to_string());
         }
         error

@@ -249,13 +249,13 @@ fn zones() -> serde_json::Value {
     };
     let zone = |name: &str, kind: &str, ceiling_m: f64, ring: Vec<[f64; 2]>| {
         json!({ "type": "Feature",
-            "properties": { "name": name, "kind": kind, "floor_m": 0, "ceiling_m": ceiling_m },
+            "properties": { "name": name, "kind": kind, "lower_m": 0, "upper_m": ceiling_m },
             "geometry": { "type": "Polygon", "coordinates": [ring] } })
     };
     json!({ "type": "FeatureCollection", "features": [
         zone("City Hall", "no_fly", 300.0, around(moved(BASE, 500.0, 700.0), 380.0, 6)),
         zone("Heliport", "no_fly", 120.0, around(moved(BASE, -1_300.0, 300.0), 300.0, 40)),
-        zone("Harbour works", "restricted", 60.0, around(moved(BASE, -200.0, -1_500.0), 520.0, 4)),
+        zone("Harbour works", "notice", 60.0, around(moved(BASE, -200.0, -1_500.0), 520.0, 4)),
     ]})
 }
 

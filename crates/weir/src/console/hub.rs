@@ -501,8 +501,8 @@ impl ConsoleHub {
         self.change(Section::Layers, |board| board.layers = layers);
     }
 
-    /// The zones as a GeoJSON FeatureCollection. Properties read by the map: `name`, `kind`,
-    /// `floor_m`, `ceiling_m`.
+    /// The zones as a GeoJSON FeatureCollection. Properties read by the map: `name` (text or
+    /// `{zh, en}`), `kind`, `severity`, `lower_m`, `upper_m`.
     pub(crate) fn zones(&self, geojson: Value) {
         self.change(Section::Zones, |board| board.zones = geojson);
     }

@@ -182,7 +182,7 @@ impl Node {
             lane_events_max: traffic.buffer_size,
             loopback_only: loopback_only(settings),
             ready_ms: u64::try_from(since_start.as_millis()).unwrap_or(u64::MAX),
-            recovered_partitions: stats.as_ref().map_or(0, |stats| stats.recovered_partitions),
+            recovered_partitions: stats.as_ref().map_or(0, |stats| stats.partitions_recovered),
             records_cut: stats.as_ref().map_or(0, |stats| stats.records_cut),
         }
     }

@@ -4,7 +4,7 @@ import { census } from "./fleet";
 import { duration } from "./format";
 import { health, STALE_MS } from "./health";
 import { lang, setLang, t } from "./i18n";
-import { Command, Link, Mark, Teach } from "./parts/bits";
+import { Link, Mark, Teach } from "./parts/bits";
 import { pages, type Page } from "./pages/registry";
 import { about, connection, heard, layerState, quarter, second } from "./state";
 import { cycleTheme, theme } from "./theme";
@@ -67,6 +67,7 @@ function Rail() {
           <Link key={entry.id} to={`/${entry.id}`} current={entry.id === page.value} class={off ? "off" : ""} title={t(entry.title)}>
             <span class="name">{t(entry.title)}</span>
             <span class="initial" aria-hidden="true">{t(entry.title).slice(0, 1)}</span>
+            {off && <span class="dim">{t("rail.off")}</span>}
             {badge > 0 && <span class="badge">{badge}</span>}
           </Link>
         );
@@ -102,8 +103,9 @@ function Content({ entry }: { entry: Page }) {
 function Off({ entry, layer, turnOn }: { entry: Page; layer: string; turnOn: string }) {
   return (
     <div class="content">
-      <Teach title={t("layer.off.title", { page: t(entry.title), name: layer })}>{turnOn ? t("layer.off.how") : t("layer.unknown")}</Teach>
-      {turnOn && <div class="teach"><Command line={turnOn} /></div>}
+      <Teach title={t("layer.off.title", { page: t(entry.title), name: layer })} command={turnOn}>
+        {turnOn ? t("layer.off.how") : t("layer.unknown")}
+      </Teach>
     </div>
   );
 }

@@ -18,9 +18,10 @@ export const MARKS_MAX = 2_000;
 export const STATES: State[] = ["ok", "warning", "critical", "info", "unknown"];
 
 const words: Record<Exclude<State, "unknown">, string[]> = {
-  ok: ["flying", "in_flight", "inflight", "airborne", "active", "moving", "online", "on_mission", "mission", "hovering", "working", "en_route", "takeoff", "taking_off", "running", "ok"],
+  ok: ["flying", "in_flight", "inflight", "airborne", "active", "moving", "online", "on_mission", "mission", "hovering", "working", "en_route", "takeoff", "taking_off", "running", "ok", "returning", "return_to_base", "returning_to_base", "landing"],
   info: ["idle", "ready", "standby", "landed", "docked", "parked", "charging", "maintenance", "on_ground"],
-  warning: ["returning", "return_to_base", "returning_to_base", "low_battery", "battery_low", "degraded", "landing", "holding"],
+  // Turning home is routine; what made it turn home is an alert.
+  warning: ["low_battery", "battery_low", "degraded", "holding"],
   critical: ["emergency", "emergency_landing", "fault", "failed", "error", "lost", "crashed", "breach"],
 };
 const stateOfWord = new Map(Object.entries(words).flatMap(([state, list]) => list.map((w) => [w, state as State])));

@@ -148,16 +148,26 @@ function zonesOf(geojson: unknown): Zone[] {
           ? (geometry.coordinates as Zone["rings"][]).flat()
           : [];
     if (rings.length === 0) return [];
-    const number = (value: unknown): number | null => (typeof value === "number" ? value : null);
-    const text = (value: unknown): string => (typeof value === "string" ? value : "");
     return [
       {
-        name: text(properties["name"]) || text(properties["id"]),
-        kind: text(properties["kind"]),
-        floor_m: number(properties["floor_m"]),
-        ceiling_m: number(properties["ceiling_m"]),
+        name: nameOf(properties["name"] ?? properties["id"]),
+        critical: properties["severity"] === "critical" || (properties["severity"] === undefined && properties["kind"] !== "notice"),
+        floor_m: number(properties["lower_m"] ?? properties["lower"]),
+        ceiling_m: number(properties["upper_m"] ?? properties["upper"]),
         rings,
       },
     ];
   });
+}
+
+const number = (value: unknown): number | null => (typeof value === "number" ? value : null);
+
+/** A name is a text, or a text in each language. */
+function nameOf(value: unknown): Zone["name"] {
+  if (typeof value === "object" && value !== null) {
+    const { zh, en } = value as { zh?: string; en?: string };
+    return { zh: zh ?? en ?? "", en: en ?? zh ?? "" };
+  }
+  const name = value === undefined || value === null ? "" : String(value);
+  return { zh: name, en: name };
 }

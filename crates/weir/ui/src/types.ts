@@ -1,5 +1,7 @@
 // What the server says, as crates/weir/src/console/hub.rs serialises it.
 
+import type { Lang } from "./i18n";
+
 export type Level = "info" | "warning" | "critical";
 export type State = "ok" | "warning" | "critical" | "info" | "unknown";
 
@@ -101,8 +103,9 @@ export interface DeviceEvent {
 }
 
 export interface Zone {
-  name: string;
-  kind: string;
+  name: Record<Lang, string>;
+  /** Critical zones are no-fly; the others are notices. */
+  critical: boolean;
   floor_m: number | null;
   ceiling_m: number | null;
   /** Rings of [lon, lat], filled by the even-odd rule. */

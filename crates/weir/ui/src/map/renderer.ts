@@ -3,6 +3,7 @@
 // more are pixels written straight into an ImageData, and heat where they crowd.
 import { STATES, MARKS_MAX, TRAIL_MS, drawn, fleet, latOf, lonOf, mercatorX, mercatorY } from "../fleet";
 import { latitude, longitude } from "../format";
+import { lang } from "../i18n";
 import { serverNow, zones } from "../state";
 import { alpha, colour, rgb } from "../theme";
 import type { State, Zone } from "../types";
@@ -198,7 +199,7 @@ export class MapRenderer {
   }
 
   private drawZone(base: CanvasRenderingContext2D, zone: Zone, taken: Rect[]): void {
-    const name = zone.kind === "no_fly" || zone.kind === "" || zone.kind === "no-fly" ? "--critical" : "--warning";
+    const name = zone.critical ? "--critical" : "--warning";
     const path = new Path2D();
     let [left, right, top, bottom] = [Infinity, -Infinity, Infinity, -Infinity];
     for (const ring of zone.rings) {
@@ -244,7 +245,7 @@ export class MapRenderer {
   private zoneLabel(base: CanvasRenderingContext2D, zone: Zone, name: string, x: number, top: number, taken: Rect[]): void {
     const band =
       zone.floor_m === null && zone.ceiling_m === null ? "" : `${zone.floor_m ?? 0}–${zone.ceiling_m ?? "∞"} m`;
-    const text = [zone.name, band].filter(Boolean).join(" · ");
+    const text = [zone.name[lang.value], band].filter(Boolean).join(" · ");
     base.font = FONT;
     const width = base.measureText(text).width + 8;
     const box: Rect = [x - width / 2, top - 18, x + width / 2, top - 3];

@@ -2,7 +2,7 @@
 import { useEffect, useRef } from "preact/hooks";
 import { effect } from "@preact/signals";
 import { census, fleet, latOf, lonOf, mercatorX, mercatorY } from "../fleet";
-import { t } from "../i18n";
+import { lang, t } from "../i18n";
 import { onPositions } from "../live";
 import { quarter, zones } from "../state";
 import { colours } from "../theme";
@@ -88,6 +88,7 @@ class Controller {
       }),
       effect(() => {
         void zones.value;
+        void lang.value;
         this.dirty(true);
       }),
       // Trails fade without a frame.
