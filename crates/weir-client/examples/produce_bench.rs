@@ -4,7 +4,7 @@
 //!
 //! BATCH is how many records one `send_batch` appends. `single` sends record by record (`send`),
 //! `latency` sends one record at a time and awaits its answer. Environment: ACKS (all, 1, 0),
-//! LINGER_MS, CODEC, BUFFER_MB.
+//! LINGER_MS, CODEC, BUFFER_MB, REQUEST_KB.
 // A bench measures with the machine's clock and prints.
 #![allow(clippy::print_stdout, clippy::disallowed_methods)]
 
@@ -90,7 +90,7 @@ fn cpu_seconds() -> f64 {
 
 fn config() -> ProducerConfig {
     let env = |name: &str| std::env::var(name).unwrap_or_default();
-    let mut config = ProducerConfig { buffer_bytes_max: 64 << 20, ..ProducerConfig::default() };
+    let mut config = ProducerConfig::default();
     match env("ACKS").as_str() {
         "0" => (config.acks, config.idempotent) = (Acks::None, false),
         "1" => (config.acks, config.idempotent) = (Acks::Leader, false),
@@ -102,6 +102,9 @@ fn config() -> ProducerConfig {
     if let Ok(megabytes) = env("BUFFER_MB").parse::<usize>() {
         config.buffer_bytes_max = megabytes << 20;
         config.partition_buffer_bytes_max = config.buffer_bytes_max;
+    }
+    if let Ok(kilobytes) = env("REQUEST_KB").parse::<usize>() {
+        config.request_bytes_max = kilobytes << 10;
     }
     if let Some(codec) = Codec::ALL.iter().find(|codec| codec.name() == env("CODEC")) {
         config.compression = *codec;

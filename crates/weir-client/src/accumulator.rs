@@ -351,6 +351,9 @@ impl Accumulator {
     /// An empty one. Without idempotence it needs no identity.
     pub fn new(config: ProducerConfig, retry_backoff_ms: u32, retry_backoff_ms_max: u32) -> Self {
         let identity = (!config.idempotent).then_some(Identity::NONE);
+        // Buffers that grow anew cost more than the records in them: page faults and copies. While
+        // records flow, all of `buffer_bytes_max` may be in turn; half of it is kept when they rest.
+        let pool = BatchPool::new(config.buffer_bytes_max / 2);
         Accumulator {
             identity_wanted: config.idempotent,
             identity_error: None,
@@ -370,7 +373,7 @@ impl Accumulator {
             life: Life::Running,
             incarnation: 0,
             rate: RateMeter::default(),
-            pool: BatchPool::default(),
+            pool,
             freed_epoch: 1,
             full_at: 0,
             wakes: Vec::new(),

@@ -481,6 +481,11 @@ impl Log {
             self.synced = self.end;
         }
         self.recovery_point = self.recovery_point.min(next);
+        if self.log_start > next {
+            // The batch in which the log began is gone as a whole.
+            self.log_start = next;
+            self.shared.note(|dirty| dirty.offsets = true);
+        }
         self.commit.generation += 1;
         self.commit.active_dirty = true;
         self.clear_hints();

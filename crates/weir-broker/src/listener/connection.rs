@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 use weir_protocol::{ApiKey, DecodeError};
@@ -175,7 +176,8 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
                     Outgoing::Ready(head, response) => (head, *response),
                     Outgoing::Waiting(head, mut receiver) => match receiver.try_recv() {
                         Ok(response) => (head, response),
-                        Err(_) => {
+                        Err(TryRecvError::Closed) => return Err(ConnectionEnd::Stopped),
+                        Err(TryRecvError::Empty) => {
                             // What is gathered must not wait for this one.
                             self.write(&mut pieces).await?;
                             gathered_bytes = 0;

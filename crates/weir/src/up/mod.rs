@@ -27,6 +27,8 @@ use crate::config::{Settings, Values};
 use crate::error::{Outcome, UserError};
 use crate::text::Language;
 
+/// Signals within this time are one.
+const SAME_SIGNAL: Duration = Duration::from_millis(300);
 /// How long tasks that ignore the stop may hold the process back.
 const RUNTIME_STOP: Duration = Duration::from_millis(200);
 
@@ -207,6 +209,8 @@ async fn stop_signal() -> Outcome {
 
 fn force_on_second_signal(runtime: &Runtime) {
     runtime.spawn(async {
+        // `timeout`, `cargo run` and terminals may deliver one wish to stop twice.
+        tokio::time::sleep(SAME_SIGNAL).await;
         if stop_signal().await.is_ok() {
             std::process::exit(130);
         }

@@ -1,0 +1,177 @@
+//! Durability: what is synced, and what happens when syncing fails.
+
+use weir_log::disk::{Fault, FaultKind};
+use weir_log::{AppendError, LogError};
+use weir_protocol::Offset;
+
+use crate::rig::{batch_of, Rig, T0};
+
+#[test]
+fn the_synced_offset_moves_only_when_a_group_is_finished() {
+    let mut rig = Rig::with(&[]);
+    rig.append(batch_of(5)).unwrap();
+    assert_eq!(rig.log().synced_offset(), Offset(0));
+    let group = rig.dir.begin_commit().unwrap();
+    assert_eq!((group.log_count(), group.size_bytes()), (1, batch_of(5).len() as u64));
+    // Appended while the group is under way: it belongs to the next one.
+    rig.append(batch_of(5)).unwrap();
+    assert!(rig.dir.begin_commit().is_none(), "one group at a time");
+    let committed = group.run().unwrap();
+    assert_eq!(rig.log().synced_offset(), Offset(0));
+    assert_eq!(rig.dir.finish_commit(committed), [(rig.id, Offset(5))]);
+    assert_eq!(rig.log().synced_offset(), Offset(5));
+    assert!(rig.dir.has_dirty());
+    rig.commit();
+    assert_eq!(rig.log().synced_offset(), Offset(10));
+    assert!(!rig.dir.has_dirty());
+    assert!(rig.dir.begin_commit().is_none());
+}
+
+#[test]
+fn what_was_finished_survives_a_power_cut_also_across_a_roll() {
+    for seed in 0..50 {
+        let mut rig = Rig::with(&[("segment.bytes", "400")]);
+        for _ in 0..5 {
+            rig.append(batch_of(5)).unwrap();
+        }
+        rig.commit();
+        for _ in 0..5 {
+            rig.append(batch_of(5)).unwrap();
+        }
+        let image = rig.disk.crash(seed);
+        let (rig, _) = rig.reopen_on(image);
+        let end = rig.log().log_end_offset().get();
+        assert!((25..=50).contains(&end), "seed {seed}: {end}");
+        assert_eq!(rig.offsets_from(0), (0..end).collect::<Vec<_>>(), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_failed_sync_takes_the_directory_offline() {
+    let mut rig = Rig::with(&[]);
+    rig.append(batch_of(5)).unwrap();
+    rig.commit();
+    rig.append(batch_of(5)).unwrap();
+    let group = rig.dir.begin_commit().unwrap();
+    rig.disk.inject(Fault { after: 0, kind: FaultKind::SyncError });
+    let error = group.run().unwrap_err();
+    assert_eq!(error.code(), "WEIR-0203");
+    assert_eq!(rig.log().synced_offset(), Offset(5), "nothing unsynced is shown");
+    assert!(rig.dir.failure().is_some());
+
+    // The disk works again, and would say so; nobody asks it.
+    let error = rig.append(batch_of(5)).unwrap_err();
+    assert!(matches!(error, AppendError::Log(LogError::Offline { .. })), "{error}");
+    assert!(rig.dir.begin_commit().is_none(), "nothing new waits");
+    assert!(rig.dir.tick(T0).is_err());
+    assert_eq!(rig.offsets_from(0), [0, 1, 2, 3, 4], "what is synced can be read");
+
+    // What the failed sync should have made durable is not there after a power cut, as the kernel
+    // had marked it clean. What was acknowledged is.
+    let image = rig.disk.crash(1);
+    let (rig, report) = rig.reopen_on(image);
+    assert_eq!(rig.log().log_end_offset(), Offset(5));
+    assert!(report.damage.is_empty());
+    assert!(rig.dir.failure().is_none());
+}
+
+#[test]
+fn appends_that_wait_when_a_sync_fails_are_failed_too() {
+    let mut rig = Rig::with(&[]);
+    rig.append(batch_of(5)).unwrap();
+    let group = rig.dir.begin_commit().unwrap();
+    rig.append(batch_of(5)).unwrap();
+    rig.disk.inject(Fault { after: 0, kind: FaultKind::SyncError });
+    group.run().unwrap_err();
+    let next = rig.dir.begin_commit().expect("whoever waits must learn of it");
+    next.run().unwrap_err();
+    assert!(rig.dir.begin_commit().is_none());
+}
+
+#[test]
+fn a_group_that_is_abandoned_takes_the_directory_offline() {
+    let mut rig = Rig::with(&[]);
+    rig.append(batch_of(5)).unwrap();
+    drop(rig.dir.begin_commit());
+    assert!(rig.append(batch_of(5)).is_err());
+}
+
+#[test]
+fn a_failed_write_takes_the_directory_offline() {
+    let mut rig = Rig::with(&[]);
+    rig.disk.inject(Fault { after: 0, kind: FaultKind::IoError });
+    rig.append(batch_of(5)).unwrap_err();
+    assert!(rig.dir.failure().is_some());
+}
+
+#[test]
+fn a_full_disk_refuses_appends_and_recovers_when_there_is_room() {
+    let mut rig = Rig::with(&[("segment.bytes", "400")]);
+    for _ in 0..5 {
+        rig.append(batch_of(5)).unwrap();
+    }
+    for after in 0..12 {
+        let end = rig.log().log_end_offset();
+        rig.disk.inject(Fault { after, kind: FaultKind::Full });
+        let mut appended = 0;
+        while rig.append(batch_of(5)).is_ok() {
+            appended += 5;
+        }
+        let error = rig.append(batch_of(5)).unwrap_err();
+        assert_eq!(error.code(), "WEIR-0204");
+        assert_eq!(rig.log().log_end_offset(), end.plus(appended));
+        // Checkpoints find no room either; that is no reason to go offline.
+        rig.dir.tick(T0.plus_ms(100_000_000 + i64::try_from(after).unwrap() * 60_000)).unwrap();
+        rig.commit();
+        rig.disk.clear_fault();
+        rig.append(batch_of(5)).unwrap();
+        rig.commit();
+    }
+    let end = rig.log().log_end_offset().get();
+    let start = rig.log().log_start_offset().get();
+    assert_eq!(rig.offsets_from(start), (start..end).collect::<Vec<_>>());
+    let (rig, report) = rig.close_and_reopen();
+    assert!(report.clean);
+    assert_eq!(rig.offsets_from(start), (start..end).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_checkpoint_shortens_recovery() {
+    let mut rig = Rig::with(&[("segment.bytes", "2000"), ("index.interval.bytes", "100")]);
+    for _ in 0..100 {
+        rig.append(batch_of(5)).unwrap();
+    }
+    rig.commit();
+    rig.dir.tick(T0.plus_ms(60_000)).unwrap();
+    rig.commit();
+    for _ in 0..3 {
+        rig.append(batch_of(5)).unwrap();
+    }
+    rig.commit();
+    let (rig, report) = rig.kill_and_reopen();
+    assert_eq!(report.bytes_scanned, 3 * batch_of(5).len() as u64);
+    assert_eq!((report.records_cut, report.indexes_rebuilt), (0, 0));
+    assert_eq!(rig.offsets_from(0), (0..515).collect::<Vec<_>>());
+    // Recovery itself leaves a checkpoint.
+    let (_, report) = rig.kill_and_reopen();
+    assert_eq!((report.bytes_scanned, report.logs_recovered), (0, 0));
+}
+
+#[test]
+fn a_checkpoint_comes_after_enough_bytes() {
+    let mut rig = Rig::with(&[]);
+    let config = rig.config.clone();
+    drop(rig.dir);
+    rig.disk.kill();
+    let options = weir_log::LogDirOptions { checkpoint_bytes: 1000, ..crate::rig::options(&config) };
+    let disk = std::sync::Arc::new(rig.disk.clone());
+    let (dir, _) =
+        weir_log::LogDir::open(disk, std::path::Path::new(crate::rig::DIR), options, T0).unwrap();
+    rig.dir = dir;
+    for _ in 0..50 {
+        rig.append(batch_of(5)).unwrap();
+        rig.commit();
+    }
+    let (_, report) = rig.kill_and_reopen();
+    assert!(report.bytes_scanned < 1000 + batch_of(5).len() as u64, "{report:?}");
+}

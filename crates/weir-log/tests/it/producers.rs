@@ -1,0 +1,161 @@
+//! Idempotent producers and transactions, through the log.
+
+use weir_log::{AppendError, AppendOrigin, Appended};
+use weir_protocol::batch::{build_control, ControlMarker};
+use weir_protocol::{Offset, ProducerEpoch, ProducerId, TimestampMs};
+
+use crate::rig::{batch_of, producer_batch, txn_batch, Rig, T0};
+
+fn duplicate(appended: Appended) -> Option<i64> {
+    appended.duplicate.then_some(appended.base_offset.get())
+}
+
+fn end(rig: &mut Rig, id: i64, marker: ControlMarker) -> Offset {
+    let batch = build_control(marker, ProducerId(id), ProducerEpoch(0), 0, T0);
+    let mut batch = batch.to_vec();
+    rig.log_mut().append(&mut batch, AppendOrigin::Coordinator, T0).unwrap().base_offset
+}
+
+#[test]
+fn a_duplicate_is_answered_with_the_original_offset() {
+    let mut rig = Rig::with(&[]);
+    rig.append(batch_of(7)).unwrap();
+    let first = rig.append(producer_batch(9, 0, 0, 5)).unwrap();
+    assert_eq!((first.base_offset, first.last_offset), (Offset(7), Offset(11)));
+    rig.append(producer_batch(9, 0, 5, 5)).unwrap();
+    assert_eq!(duplicate(rig.append(producer_batch(9, 0, 0, 5)).unwrap()), Some(7));
+    assert_eq!(rig.log().log_end_offset(), Offset(17));
+}
+
+#[test]
+fn duplicates_are_known_after_any_restart() {
+    for restart in ["clean", "killed", "power cut"] {
+        let mut rig = Rig::with(&[("segment.bytes", "700")]);
+        for n in 0..20 {
+            rig.append(producer_batch(9, 0, n * 5, 5)).unwrap();
+        }
+        rig.commit();
+        assert!(rig.log().segment_count() > 2);
+        let mut rig = match restart {
+            "clean" => rig.close_and_reopen().0,
+            "killed" => rig.kill_and_reopen().0,
+            _ => {
+                let image = rig.disk.crash(1);
+                rig.reopen_on(image).0
+            }
+        };
+        let again = rig.append(producer_batch(9, 0, 95, 5)).unwrap();
+        assert_eq!(duplicate(again), Some(95), "{restart}");
+        let error = rig.append(producer_batch(9, 0, 105, 5)).unwrap_err();
+        assert!(matches!(error, AppendError::OutOfOrderSequence { .. }), "{restart}: {error}");
+        assert!(!rig.append(producer_batch(9, 0, 100, 5)).unwrap().duplicate);
+    }
+}
+
+#[test]
+fn a_snapshot_is_written_on_roll_and_on_close() {
+    let mut rig = Rig::with(&[("segment.bytes", "700")]);
+    for n in 0..20 {
+        rig.append(producer_batch(9, 0, n * 5, 5)).unwrap();
+    }
+    let snapshots = |rig: &Rig| -> Vec<String> {
+        let names = rig.disk.files().into_keys();
+        let names = names.filter_map(|path| Some(path.file_name()?.to_str()?.to_owned()));
+        names.filter(|name| name.ends_with(".snapshot")).collect()
+    };
+    assert_eq!(snapshots(&rig).len(), rig.log().segment_count() - 1);
+    let (rig, report) = rig.close_and_reopen();
+    assert!(report.clean);
+    assert_eq!(snapshots(&rig).len(), rig.log().segment_count());
+    assert!(snapshots(&rig).contains(&"00000000000000000100.snapshot".to_owned()));
+}
+
+#[test]
+fn a_damaged_snapshot_is_replaced_by_reading_the_log() {
+    let mut rig = Rig::with(&[("segment.bytes", "700")]);
+    for n in 0..20 {
+        rig.append(producer_batch(9, 0, n * 5, 5)).unwrap();
+    }
+    let (rig, _) = rig.close_and_reopen();
+    rig.disk.damage(&rig.path(100, "snapshot"), |bytes| bytes[20] ^= 1).unwrap();
+    let (mut rig, _) = rig.close_and_reopen();
+    assert_eq!(duplicate(rig.append(producer_batch(9, 0, 95, 5)).unwrap()), Some(95));
+}
+
+#[test]
+fn clients_may_not_write_control_batches() {
+    let mut rig = Rig::with(&[]);
+    let marker = build_control(ControlMarker::Commit, ProducerId(1), ProducerEpoch(0), 0, T0);
+    let error = rig.append(marker.to_vec()).unwrap_err();
+    assert!(matches!(error, AppendError::InvalidBatch { .. }), "{error}");
+}
+
+#[test]
+fn the_stable_offset_waits_for_the_synced_marker() {
+    let mut rig = Rig::with(&[]);
+    rig.append(batch_of(3)).unwrap();
+    rig.append(txn_batch(5, 0)).unwrap();
+    rig.append(batch_of(2)).unwrap();
+    rig.commit();
+    assert_eq!(rig.log().synced_offset(), Offset(6));
+    assert_eq!(rig.log().last_stable_offset(), Offset(3));
+    assert_eq!(end(&mut rig, 5, ControlMarker::Commit), Offset(6));
+    assert_eq!(rig.log().last_stable_offset(), Offset(3));
+    rig.commit();
+    assert_eq!(rig.log().last_stable_offset(), Offset(7));
+}
+
+#[test]
+fn aborted_transactions_are_listed_also_after_a_crash() {
+    let mut rig = Rig::with(&[("segment.bytes", "300")]);
+    rig.append(txn_batch(5, 0)).unwrap();
+    rig.append(txn_batch(6, 0)).unwrap();
+    rig.append(batch_of(10)).unwrap();
+    assert_eq!(end(&mut rig, 5, ControlMarker::Abort), Offset(12));
+    assert_eq!(end(&mut rig, 6, ControlMarker::Commit), Offset(13));
+    rig.commit();
+    let check = |rig: &Rig| {
+        let found = rig.log().aborted_txns(Offset(0), Offset(14)).unwrap();
+        let [aborted] = found.as_slice() else { panic!("{found:?}") };
+        assert_eq!(aborted.producer_id, ProducerId(5));
+        assert_eq!((aborted.first_offset, aborted.last_offset), (Offset(0), Offset(12)));
+        assert_eq!(aborted.last_stable_offset, Offset(1));
+        assert_eq!(rig.log().last_stable_offset(), Offset(14));
+    };
+    check(&rig);
+    let (rig, _) = rig.kill_and_reopen();
+    check(&rig);
+    let image = rig.disk.crash(3);
+    let (rig, _) = rig.reopen_on(image);
+    check(&rig);
+    let (rig, _) = rig.close_and_reopen();
+    check(&rig);
+}
+
+#[test]
+fn an_open_transaction_is_still_open_after_a_restart() {
+    let mut rig = Rig::with(&[]);
+    rig.append(batch_of(3)).unwrap();
+    rig.append(txn_batch(5, 0)).unwrap();
+    rig.commit();
+    let (rig, _) = rig.kill_and_reopen();
+    assert_eq!(rig.log().last_stable_offset(), Offset(3));
+    let (rig, _) = rig.close_and_reopen();
+    assert_eq!(rig.log().last_stable_offset(), Offset(3));
+}
+
+#[test]
+fn records_dated_1970_do_not_cost_their_producer_its_protection() {
+    let mut rig = Rig::with(&[]);
+    let mut builder =
+        weir_protocol::batch::BatchBuilder::new(weir_protocol::compression::Codec::None);
+    builder.set_producer(ProducerId(1), ProducerEpoch(0), weir_protocol::Sequence(0));
+    builder.append(TimestampMs(0), None, None, &[]);
+    let batch = builder.build().to_vec();
+    rig.append(batch.clone()).unwrap();
+    rig.commit();
+    rig.dir.tick(T0.plus_ms(700_000)).unwrap();
+    assert_eq!(duplicate(rig.append(batch.clone()).unwrap()), Some(0));
+    rig.dir.tick(T0.plus_ms(25 * 3_600_000)).unwrap();
+    assert_eq!(rig.log().producer_count(), 0);
+}

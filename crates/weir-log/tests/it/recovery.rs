@@ -1,0 +1,234 @@
+//! What an unclean stop, or a bad disk, leaves.
+
+use weir_log::Disk;
+use weir_protocol::{LeaderEpoch, Offset};
+
+use crate::rig::{batch_of, exists, Rig, T0};
+
+/// `batches` of 5 records in segments of 3 batches, synced.
+fn filled(batches: usize) -> Rig {
+    let segment_bytes = (3 * batch_of(5).len()).to_string();
+    let mut rig =
+        Rig::with(&[("segment.bytes", &segment_bytes), ("index.interval.bytes", "50")]);
+    for _ in 0..batches {
+        rig.append(batch_of(5)).unwrap();
+    }
+    rig.commit();
+    rig
+}
+
+#[test]
+fn torn_tail_batch_is_cut_on_open() {
+    let size = batch_of(5).len();
+    for cut in 1..size {
+        let rig = filled(2);
+        rig.disk.damage(&rig.path(0, "log"), |bytes| bytes.truncate(2 * size - cut)).unwrap();
+        let (mut rig, report) = rig.kill_and_reopen();
+        assert_eq!(rig.log().log_end_offset(), Offset(5), "{cut}");
+        assert_eq!(report.bytes_cut, (size - cut) as u64);
+        assert!(report.damage.is_empty(), "{cut}: {report:?}");
+        assert_eq!(rig.file(0, "log").len(), size);
+        assert_eq!(rig.append(batch_of(1)).unwrap().base_offset, Offset(5));
+        if cut < size - 61 {
+            assert_eq!(report.records_cut, 5);
+        }
+    }
+}
+
+#[test]
+fn zeros_at_the_end_are_a_torn_tail() {
+    let rig = filled(2);
+    rig.disk.damage(&rig.path(0, "log"), |bytes| bytes.extend([0; 5000])).unwrap();
+    let (rig, report) = rig.kill_and_reopen();
+    assert_eq!((report.bytes_cut, report.damage.len()), (5000, 0));
+    assert_eq!(rig.log().log_end_offset(), Offset(10));
+}
+
+#[test]
+fn damage_inside_is_reported_and_its_bytes_are_kept() {
+    let size = batch_of(5).len();
+    for at in [0, 8, 16, 17, 30, 61, size - 1] {
+        let rig = filled(3);
+        let before = rig.file(0, "log");
+        rig.disk.damage(&rig.path(0, "log"), |bytes| bytes[size + at] ^= 0x55).unwrap();
+        let damaged = rig.file(0, "log");
+        assert_ne!(before, damaged);
+        let (mut rig, report) = rig.kill_and_reopen();
+        let [damage] = report.damage.as_slice() else { panic!("{at}: {report:?}") };
+        assert_eq!((damage.position, damage.offset), (size as u64, Offset(5)), "{at}");
+        assert_eq!(damage.bytes_cut, 2 * size as u64);
+        assert_eq!(damage.kept_in, rig.path(0, &format!("log.damaged-{size}")));
+        assert_eq!(rig.disk.files()[&damage.kept_in], damaged[size..]);
+        assert!(report.records_cut >= 5);
+        assert_eq!(rig.offsets_from(0), [0, 1, 2, 3, 4]);
+        assert_eq!(rig.append(batch_of(1)).unwrap().base_offset, Offset(5));
+    }
+}
+
+#[test]
+fn segments_behind_damage_are_kept_aside() {
+    let size = batch_of(5).len();
+    let rig = filled(9);
+    rig.disk.damage(&rig.path(0, "log"), |bytes| bytes[2 * size + 70] ^= 1).unwrap();
+    let (rig, report) = rig.kill_and_reopen();
+    assert_eq!(report.damage.len(), 3, "{report:?}");
+    assert_eq!(report.bytes_cut, 7 * size as u64);
+    assert_eq!(report.records_cut, 35);
+    assert_eq!(rig.log().log_end_offset(), Offset(10));
+    for base in [15, 30] {
+        assert!(!exists(&rig.disk, &rig.path(base, "log")));
+        assert_eq!(rig.file(base, "log.damaged-0").len(), 3 * size);
+    }
+    let (rig, report) = rig.kill_and_reopen();
+    assert!(report.damage.is_empty(), "it is reported once");
+    assert_eq!(rig.log().log_end_offset(), Offset(10));
+}
+
+#[test]
+fn a_missing_segment_is_a_hole_and_not_passed_over() {
+    let rig = filled(9);
+    rig.disk.remove(&rig.path(15, "log")).unwrap();
+    let (rig, report) = rig.kill_and_reopen();
+    assert_eq!(report.damage.len(), 1);
+    assert_eq!(rig.log().log_end_offset(), Offset(15));
+}
+
+#[test]
+fn what_lies_below_the_recovery_point_is_not_scanned() {
+    let rig = filled(9);
+    let (rig, report) = rig.kill_and_reopen();
+    assert!(report.bytes_scanned > 0);
+    let (rig, report) = rig.kill_and_reopen();
+    assert_eq!((report.bytes_scanned, report.logs_recovered), (0, 0));
+    assert_eq!(rig.log().synced_offset(), Offset(45));
+    assert_eq!(rig.offsets_from(0), (0..45).collect::<Vec<_>>());
+}
+
+#[test]
+fn an_unclean_start_raises_the_leader_epoch_and_a_clean_one_does_not() {
+    let rig = filled(2);
+    assert_eq!(rig.log().leader_epoch(), LeaderEpoch(0));
+    let (mut rig, _) = rig.kill_and_reopen();
+    assert_eq!(rig.log().leader_epoch(), LeaderEpoch(1));
+    assert_eq!(rig.log().end_offset_for_epoch(LeaderEpoch(0)), Some((LeaderEpoch(0), Offset(10))));
+    rig.append(batch_of(5)).unwrap();
+    assert_eq!(rig.log().epoch_for_offset(Offset(9)), Some(LeaderEpoch(0)));
+    assert_eq!(rig.log().epoch_for_offset(Offset(10)), Some(LeaderEpoch(1)));
+    let (rig, _) = rig.close_and_reopen();
+    assert_eq!(rig.log().leader_epoch(), LeaderEpoch(1));
+    assert_eq!(rig.log().end_offset_for_epoch(LeaderEpoch(1)), Some((LeaderEpoch(1), Offset(15))));
+    // Twice without an append in between: clients may have seen both.
+    let (rig, _) = rig.kill_and_reopen();
+    let (rig, _) = rig.kill_and_reopen();
+    assert_eq!(rig.log().leader_epoch(), LeaderEpoch(3));
+    assert_eq!(rig.log().end_offset_for_epoch(LeaderEpoch(4)), None);
+    let image = rig.disk.crash(7);
+    let (rig, _) = rig.reopen_on(image);
+    assert_eq!(rig.log().leader_epoch(), LeaderEpoch(4));
+}
+
+#[test]
+fn epochs_are_read_from_batches_if_their_file_is_lost() {
+    let rig = filled(2);
+    let (mut rig, _) = rig.kill_and_reopen();
+    rig.append(batch_of(5)).unwrap();
+    rig.commit();
+    let file = rig.log().dir().join("leader-epoch-checkpoint");
+    rig.disk.damage(&file, |bytes| bytes.truncate(3)).unwrap();
+    let (rig, report) = rig.kill_and_reopen();
+    assert_eq!(report.bad_files.len(), 1);
+    assert_eq!(rig.log().leader_epoch(), LeaderEpoch(2));
+    assert_eq!(rig.log().epoch_for_offset(Offset(12)), Some(LeaderEpoch(1)));
+}
+
+#[test]
+fn missing_and_impossible_indexes_are_built_again() {
+    for (clean, damage) in [(true, "gone"), (true, "size"), (false, "gone"), (false, "size")] {
+        let rig = filled(9);
+        let (rig, _) = rig.close_and_reopen();
+        let expect = (rig.file(15, "index"), rig.file(15, "timeindex"));
+        assert!(!expect.0.is_empty());
+        let disk = rig.disk.clone();
+        let rig = if clean {
+            rig.dir.close().unwrap();
+            None
+        } else {
+            Some(rig)
+        };
+        for suffix in ["index", "timeindex"] {
+            let path = crate::rig::path(15, suffix);
+            match damage {
+                "gone" => disk.remove(&path).unwrap(),
+                _ => disk.damage(&path, |bytes| bytes.push(1)).unwrap(),
+            }
+        }
+        drop(rig);
+        disk.kill();
+        let config = weir_log::LogConfig::from_pairs([("index.interval.bytes", "50")]).unwrap();
+        let (dir, report) = crate::rig::open(&disk, &config).unwrap();
+        assert_eq!((report.clean, report.indexes_rebuilt), (clean, 1), "{damage}");
+        let files = disk.files();
+        assert_eq!(files[&crate::rig::path(15, "index")], expect.0);
+        assert_eq!(files[&crate::rig::path(15, "timeindex")], expect.1);
+        drop(dir);
+    }
+}
+
+#[test]
+fn a_clean_mark_over_a_damaged_tail_is_not_believed() {
+    let size = batch_of(5).len();
+    let rig = filled(2);
+    let disk = rig.disk.clone();
+    let config = rig.config.clone();
+    rig.dir.close().unwrap();
+    disk.damage(&crate::rig::path(0, "log"), |bytes| bytes.truncate(size + 20)).unwrap();
+    let (dir, report) = crate::rig::open(&disk, &config).unwrap();
+    assert_eq!((report.bytes_cut, report.logs_recovered), (20, 1), "{report:?}");
+    let (_, log) = dir.logs().next().unwrap();
+    assert_eq!((log.log_end_offset(), log.synced_offset()), (Offset(5), Offset(5)));
+}
+
+#[test]
+fn a_damaged_recovery_point_file_means_a_full_scan() {
+    let rig = filled(9);
+    let disk = rig.disk.clone();
+    let config = rig.config.clone();
+    rig.dir.close().unwrap();
+    let path = std::path::Path::new(crate::rig::DIR).join("recovery-point-offset-checkpoint");
+    disk.damage(&path, |bytes| bytes.truncate(4)).unwrap();
+    let (_, report) = crate::rig::open(&disk, &config).unwrap();
+    assert!(!report.clean);
+    assert_eq!(report.bytes_scanned, 9 * batch_of(5).len() as u64);
+    assert_eq!(report.bad_files.len(), 1);
+}
+
+#[test]
+fn the_index_preallocated_by_a_crashed_kafka_is_no_obstacle() {
+    let rig = filled(2);
+    for suffix in ["index", "timeindex"] {
+        rig.disk.damage(&rig.path(0, suffix), |bytes| bytes.resize(12 * 1024, 0)).unwrap();
+    }
+    let (mut rig, _) = rig.kill_and_reopen();
+    assert_eq!(rig.offsets_from(0), (0..10).collect::<Vec<_>>());
+    rig.append(batch_of(5)).unwrap();
+    let (rig, _) = rig.close_and_reopen();
+    assert!(rig.file(0, "index").len() < 100);
+}
+
+#[test]
+fn truncate_cuts_whole_batches_and_the_log_goes_on() {
+    let mut rig = filled(9);
+    rig.log_mut().truncate(Offset(22)).unwrap();
+    assert_eq!(rig.log().log_end_offset(), Offset(20));
+    assert_eq!(rig.log().synced_offset(), Offset(20));
+    assert_eq!(rig.append(batch_of(2)).unwrap().base_offset, Offset(20));
+    rig.commit();
+    assert_eq!(rig.offsets_from(0), (0..22).collect::<Vec<_>>());
+    for seed in 0..10 {
+        let image = rig.disk.crash(seed);
+        let (dir, report) = crate::rig::open(&image, &rig.config).unwrap();
+        let (_, log) = dir.logs().next().unwrap();
+        assert_eq!(log.log_end_offset(), Offset(22), "seed {seed} {report:?}");
+    }
+    let _ = T0;
+}
