@@ -14,29 +14,19 @@ import argparse
 import pathlib
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 
-from confluent_kafka import Consumer, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from weirtest import check, free_port, use_venv, wait_until_serves
+
+use_venv()
+from confluent_kafka import Consumer, Producer, TopicPartition  # noqa: E402
+from confluent_kafka.admin import AdminClient, NewTopic  # noqa: E402
 
 PARTITIONS = 12
 VALUE_BYTES = 200
-
-
-def check(condition: bool, what: str) -> None:
-    if not condition:
-        sys.exit(f"FAILED: {what}")
-    print(f"ok: {what}", flush=True)
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 class Weir:
@@ -52,16 +42,8 @@ class Weir:
         log = open(pathlib.Path(self.dir) / "broker.log", "ab")
         command = [self.binary, "broker", "--data-dir", f"{self.dir}/data", "--kafka-port", str(self.port)]
         self.process = subprocess.Popen(command, stdout=log, stderr=log)
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), 1).close()
-                return
-            except OSError:
-                if self.process.poll() is not None:
-                    sys.exit(f"weir broker ended: see {self.dir}/broker.log")
-                time.sleep(0.02)
-        sys.exit("weir broker did not come up")
+        if not wait_until_serves(self.address, 30, self.process):
+            sys.exit(f"weir broker does not serve: see {self.dir}/broker.log")
 
     def kill(self) -> None:
         self.process.send_signal(signal.SIGKILL)

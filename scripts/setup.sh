@@ -12,6 +12,9 @@ command -v chromium >/dev/null || packages+=(chromium)
 command -v java >/dev/null || packages+=(openjdk-17-jre-headless)
 command -v mvn >/dev/null || packages+=(maven)
 command -v promtool >/dev/null || packages+=(prometheus)
+command -v make >/dev/null || packages+=(make)
+command -v g++ >/dev/null || packages+=(g++)
+python3 -c 'import ensurepip' 2>/dev/null || packages+=(python3-venv)
 if [ ${#packages[@]} -gt 0 ]; then
   $sudo apt-get update -qq
   $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null

@@ -151,6 +151,7 @@ func produce(address, topic string, records int64) error {
 }
 
 func consume(address, topic string, records int64) error {
+	measured := begin()
 	client, err := kgo.NewClient(
 		kgo.SeedBrokers(address),
 		kgo.ConsumeTopics(topic),
@@ -162,7 +163,6 @@ func consume(address, topic string, records int64) error {
 	}
 	defer client.Close()
 	var seen, failed, valueBytes int64
-	measured := begin()
 	for seen < records {
 		deadline, cancel := context.WithTimeout(context.Background(), silenceMax)
 		fetches := client.PollFetches(deadline)

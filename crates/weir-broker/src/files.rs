@@ -16,8 +16,11 @@ pub(crate) fn make_dir(disk: &dyn Disk, dir: &Path) -> Result<(), BrokerError> {
     if disk.list(dir).is_ok() {
         return Ok(());
     }
-    let failed =
-        |source| BrokerError::File { action: "create the data directory of", file: topics::FILE, source };
+    let failed = |source| BrokerError::File {
+        action: "create the data directory of",
+        file: topics::FILE,
+        source,
+    };
     disk.create_dir_all(dir).map_err(failed)?;
     for parent in dir.ancestors().skip(1).filter(|parent| !parent.as_os_str().is_empty()) {
         // Not every parent may be opened, and one that is not ours was there before.

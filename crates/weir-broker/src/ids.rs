@@ -6,7 +6,7 @@ use weir_protocol::Uuid;
 ///
 /// Ids are unique, not secret: as unique as the seeds of all starts are.
 #[derive(Debug)]
-pub struct IdSource {
+pub(crate) struct IdSource {
     low: u64,
     high: u64,
 }
@@ -14,13 +14,13 @@ pub struct IdSource {
 impl IdSource {
     /// The ids of this seed.
     #[must_use]
-    pub fn new(seed: u128) -> Self {
+    pub(crate) fn new(seed: u128) -> Self {
         Self { low: seed as u64, high: (seed >> 64) as u64 }
     }
 
     /// A version 4 UUID. Never one that Kafka reserves (its first 100), and never one whose text begins with `-`, which
     /// tools would take for an option, as Kafka's `Uuid.randomUuid`.
-    pub fn uuid(&mut self) -> Uuid {
+    pub(crate) fn uuid(&mut self) -> Uuid {
         loop {
             let bits = (u128::from(split_mix(&mut self.high)) << 64)
                 | u128::from(split_mix(&mut self.low));
@@ -33,7 +33,7 @@ impl IdSource {
     }
 
     /// A UUID as Java's `UUID.toString` writes it, which member ids end with.
-    pub fn java_uuid(&mut self) -> String {
+    pub(crate) fn java_uuid(&mut self) -> String {
         let hex: String = self.uuid().0.iter().map(|byte| format!("{byte:02x}")).collect();
         let part = |from: usize, to: usize| hex.get(from..to).unwrap_or_default();
         format!("{}-{}-{}-{}-{}", part(0, 8), part(8, 12), part(12, 16), part(16, 20), part(20, 32))

@@ -221,8 +221,9 @@ impl Broker {
                     "the topic of committed offsets could not be made",
                 )
             }),
+            // Not retriable, so that a transactional client says so instead of asking again and again.
             KEY_TYPE_TRANSACTION => {
-                Err((ErrorCode::CoordinatorNotAvailable, "this broker has no transactions yet"))
+                Err((ErrorCode::InvalidRequest, "this broker has no transactions yet"))
             }
             _ => Err((ErrorCode::InvalidRequest, "this type of coordinator is not known")),
         }

@@ -65,14 +65,9 @@ impl Broker {
                 producer_epoch: epoch.get(),
             }))
         };
-        if let Some(id) = &request.transactional_id {
+        if request.transactional_id.is_some() {
             // FindCoordinator has already said that there are no transactions; this is for who did not ask.
-            let error = if id.is_empty() {
-                ErrorCode::InvalidRequest
-            } else {
-                ErrorCode::CoordinatorNotAvailable
-            };
-            return answer(error, ProducerId::NONE, ProducerEpoch::NONE);
+            return answer(ErrorCode::InvalidRequest, ProducerId::NONE, ProducerEpoch::NONE);
         }
         if request.producer_id >= 0 && (0..i16::MAX).contains(&request.producer_epoch) {
             // KIP-360: a producer that lost its sequence goes on under the next epoch.

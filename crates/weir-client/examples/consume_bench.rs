@@ -1,8 +1,12 @@
 //! What the consumer costs: reads records of one topic from the beginning, CRC checked.
 //!
 //! usage: consume_bench HOST:PORT TOPIC MESSAGES [GROUP]
+//!
+//! Prints one JSON line.
 // A bench measures with the machine's clock and prints.
-#![allow(clippy::print_stdout, clippy::disallowed_methods)]
+#![allow(clippy::print_stdout, clippy::print_stderr, clippy::disallowed_methods)]
+
+mod bench_load;
 
 use std::error::Error;
 use std::sync::Arc;
@@ -13,15 +17,7 @@ use weir_client::{
     TopicPartition,
 };
 
-/// User and system time of this process, in seconds. Clock ticks are 1/100 s on Linux.
-fn cpu_seconds() -> f64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let after_name = stat.rsplit(')').next().unwrap_or_default();
-    let field = |index: usize| -> f64 {
-        after_name.split_whitespace().nth(index).and_then(|text| text.parse().ok()).unwrap_or(0.0)
-    };
-    (field(11) + field(12)) / 100.0
-}
+use bench_load::cpu_seconds;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let runtime =
@@ -42,6 +38,8 @@ async fn run() -> Result<(), Box<dyn Error>> {
         ..ConsumerConfig::default()
     };
     let consumer = Consumer::new(Arc::clone(&client), config)?;
+    // Fetching begins with the assignment, so the clock does.
+    let (started, cpu) = (Instant::now(), cpu_seconds());
     if group.is_empty() {
         let described = Admin::new(client).describe_topic(topic).await?;
         let all: Vec<TopicPartition> = described
@@ -53,7 +51,6 @@ async fn run() -> Result<(), Box<dyn Error>> {
     } else {
         consumer.subscribe(&[topic.as_str()])?;
     }
-    let (started, cpu) = (Instant::now(), cpu_seconds());
     let (mut seen, mut bytes, mut idle) = (0_u64, 0_usize, 0);
     while seen < messages && idle < 10 {
         let records = consumer.poll(Duration::from_secs(1)).await?;
@@ -67,10 +64,11 @@ async fn run() -> Result<(), Box<dyn Error>> {
     }
     let (elapsed, cpu) = (started.elapsed().as_secs_f64(), cpu_seconds() - cpu);
     consumer.close().await?;
+    eprintln!("{:.0} records/s, {bytes} bytes of values", seen as f64 / elapsed);
     println!(
-        "messages {seen} value bytes {bytes} rate {:.0}/s cpu {cpu:.2} s = {:.3} s per million",
-        seen as f64 / elapsed,
+        r#"{{"client":"weir","records":{seen},"seconds":{elapsed:.6},"cpu_seconds_per_million":{:.4},"errors":{}}}"#,
         cpu * 1e6 / seen.max(1) as f64,
+        messages.saturating_sub(seen),
     );
     if seen < messages {
         return Err(format!("only {seen} of {messages} records came").into());

@@ -1,12 +1,14 @@
-//! What the producer costs: sensor JSON of about 200 bytes, made inside, into one topic.
+//! What the producer costs: records of about 200 bytes, made inside, into one topic.
 //!
 //! usage: produce_bench HOST:PORT TOPIC PARTITIONS MESSAGES BATCH [single|latency]
 //!
 //! BATCH is how many records one `send_batch` appends. `single` sends record by record (`send`),
 //! `latency` sends one record at a time and awaits its answer. Environment: ACKS (all, 1, 0),
-//! LINGER_MS, CODEC, BUFFER_MB, REQUEST_KB.
+//! LINGER_MS, CODEC, BUFFER_MB, REQUEST_KB. Prints one JSON line.
 // A bench measures with the machine's clock and prints.
-#![allow(clippy::print_stdout, clippy::disallowed_methods)]
+#![allow(clippy::print_stdout, clippy::print_stderr, clippy::disallowed_methods)]
+
+mod bench_load;
 
 use std::error::Error;
 use std::sync::Arc;
@@ -16,77 +18,8 @@ use weir_client::admin::NewTopic;
 use weir_client::{
     Acks, Admin, Client, ClientConfig, Codec, ProduceError, Producer, ProducerConfig, Record,
 };
-use weir_protocol::types::TimestampMs;
 
-/// xorshift64: the bench must not measure a random generator.
-struct Rng(u64);
-
-impl Rng {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn unit(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
-    }
-
-    /// About normal: the sum of four.
-    fn normal(&mut self) -> f64 {
-        let sum: f64 = (0..4).map(|_| self.unit()).sum();
-        (sum - 2.0) * 1.732
-    }
-}
-
-fn push_number(out: &mut Vec<u8>, number: impl itoa::Integer) {
-    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
-}
-
-fn push_two_decimals(out: &mut Vec<u8>, value: f64) {
-    let hundredths = (value * 100.0) as i64;
-    if hundredths < 0 {
-        out.push(b'-');
-    }
-    push_number(out, hundredths.abs() / 100);
-    let rest = (hundredths.abs() % 100) as u8;
-    out.extend_from_slice(&[b'.', b'0' + rest / 10, b'0' + rest % 10]);
-}
-
-fn reading(out: &mut Vec<u8>, device: u32, seq: u64, rng: &mut Rng, at: TimestampMs) {
-    out.extend_from_slice(b"{\"device_id\":\"dev-");
-    push_number(out, 100_000_000 + device);
-    out.extend_from_slice(
-        b"\",\"building\":\"B1\",\"floor\":3,\"room\":\"R12\",\"type\":\"temperature\",\"unit\":\"C\",\"value\":",
-    );
-    push_two_decimals(out, 25.0 + 5.0 * rng.normal());
-    out.extend_from_slice(b",\"seq\":");
-    push_number(out, seq);
-    out.extend_from_slice(b",\"ts\":");
-    push_number(out, at.get());
-    out.extend_from_slice(b",\"quality\":\"good\",\"anomaly\":false}");
-}
-
-struct Key([u8; 13]);
-
-impl Key {
-    fn of(device: u32) -> Self {
-        let mut key = *b"dev-000000000";
-        key[4..].copy_from_slice(itoa::Buffer::new().format(100_000_000 + device).as_bytes());
-        Key(key)
-    }
-}
-
-/// User and system time of this process, in seconds. Clock ticks are 1/100 s on Linux.
-fn cpu_seconds() -> f64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let after_name = stat.rsplit(')').next().unwrap_or_default();
-    let field = |index: usize| -> f64 {
-        after_name.split_whitespace().nth(index).and_then(|text| text.parse().ok()).unwrap_or(0.0)
-    };
-    (field(11) + field(12)) / 100.0
-}
+use bench_load::{cpu_seconds, event_time, push_reading, Key, Rng};
 
 fn config() -> ProducerConfig {
     let env = |name: &str| std::env::var(name).unwrap_or_default();
@@ -145,14 +78,17 @@ async fn run() -> Result<(), Box<dyn Error>> {
     let (elapsed, cpu) = (started.elapsed().as_secs_f64(), cpu_seconds() - cpu);
     let stats = producer.stats();
     producer.close(Duration::from_secs(10)).await?;
-    println!(
-        "messages {messages} rate {:.0}/s bytes/msg {} cpu {cpu:.2} s = {:.3} s per million, requests {} retries {} acked {} failed {}",
+    eprintln!(
+        "{:.0} records/s, {} bytes each, {} requests, {} retries",
         messages as f64 / elapsed,
         stats.bytes / messages.max(1),
-        cpu * 1e6 / messages as f64,
         stats.requests,
         stats.retries,
+    );
+    println!(
+        r#"{{"client":"weir","records":{},"seconds":{elapsed:.6},"cpu_seconds_per_million":{:.4},"errors":{}}}"#,
         stats.records_acked,
+        cpu * 1e6 / messages.max(1) as f64,
         stats.records_failed,
     );
     if stats.records_acked != messages {
@@ -167,18 +103,18 @@ async fn batched(
     messages: u64,
     batch: u64,
 ) -> Result<(), ProduceError> {
-    let mut rng = Rng(88_172_645_463_325_252);
+    let mut rng = Rng::default();
     let mut sent = 0;
     while sent < messages {
-        let at = TimestampMs(1_790_000_000_000 + (sent / 1_000) as i64);
+        let at = event_time(sent);
         let (refused, _) = producer.send_batch(|appender| {
             for _ in 0..batch.min(messages - sent) {
-                let device = (rng.next() % 10_000) as u32;
+                let device = rng.device();
                 let key = Key::of(device);
                 let record =
                     Record { topic, key: Some(&key.0), timestamp: Some(at), ..Record::default() };
                 appender.append_with(&record, 256, |out| {
-                    reading(out, device, sent, &mut rng, at);
+                    push_reading(out, device, sent, &mut rng, at);
                 })?;
                 sent += 1;
             }
@@ -194,14 +130,14 @@ async fn batched(
 }
 
 async fn single(producer: &Producer, topic: &str, messages: u64) -> Result<(), ProduceError> {
-    let mut rng = Rng(88_172_645_463_325_252);
+    let mut rng = Rng::default();
     let mut value = Vec::with_capacity(256);
     for seq in 0..messages {
-        let at = TimestampMs(1_790_000_000_000 + (seq / 1_000) as i64);
-        let device = (rng.next() % 10_000) as u32;
+        let at = event_time(seq);
+        let device = rng.device();
         let key = Key::of(device);
         value.clear();
-        reading(&mut value, device, seq, &mut rng, at);
+        push_reading(&mut value, device, seq, &mut rng, at);
         let record = Record::new(topic, &value).with_key(&key.0);
         match producer.send(record) {
             Err(ProduceError::BufferFull { .. }) => drop(producer.send_wait(record).await?),
@@ -212,21 +148,21 @@ async fn single(producer: &Producer, topic: &str, messages: u64) -> Result<(), P
 }
 
 async fn latency(producer: &Producer, topic: &str, messages: u64) -> Result<(), Box<dyn Error>> {
-    let mut rng = Rng(88_172_645_463_325_252);
+    let mut rng = Rng::default();
     let mut micros = Vec::with_capacity(usize::try_from(messages)?);
     let mut value = Vec::with_capacity(256);
     for seq in 0..messages {
-        let device = (rng.next() % 10_000) as u32;
+        let device = rng.device();
         let key = Key::of(device);
         value.clear();
-        reading(&mut value, device, seq, &mut rng, TimestampMs(1_790_000_000_000));
+        push_reading(&mut value, device, seq, &mut rng, event_time(seq));
         let sent_at = Instant::now();
         producer.send(Record::new(topic, &value).with_key(&key.0))?.await?;
         micros.push(sent_at.elapsed().as_micros());
     }
     micros.sort_unstable();
     let at = |percent: usize| micros.get(micros.len() * percent / 100).copied().unwrap_or(0);
-    println!(
+    eprintln!(
         "latency µs: p50 {} p90 {} p99 {} max {}",
         at(50),
         at(90),

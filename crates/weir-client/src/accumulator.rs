@@ -185,6 +185,14 @@ pub(crate) struct Effects {
     pub(crate) refresh_metadata: bool,
 }
 
+/// A record was taken.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    pub(crate) slot: Slot,
+    /// The fate of its batch, if this is the first record of a `send_batch` in it.
+    pub(crate) first: Option<Arc<Completion>>,
+}
+
 /// Where a record went.
 #[derive(Debug)]
 pub(crate) struct Appended {
@@ -282,6 +290,18 @@ struct OpenBatch {
     opened_at: Option<MonoMs>,
     bytes: usize,
     touched: u64,
+}
+
+impl OpenBatch {
+    /// Its completion, once per `stamp` (0 is none): how `send_batch` collects distinct batches.
+    #[inline]
+    fn touch(&mut self, stamp: u64) -> Option<Arc<Completion>> {
+        if self.touched == stamp || stamp == 0 {
+            return None;
+        }
+        self.touched = stamp;
+        Some(Arc::clone(&self.completion))
+    }
 }
 
 #[derive(Debug)]
@@ -630,15 +650,17 @@ impl Accumulator {
         &mut self,
         record: &Record<'_>,
         now: TimestampMs,
-    ) -> Result<Slot, ProduceError> {
+        stamp: u64,
+    ) -> Result<Taken, ProduceError> {
         let slot = self.slot_for(record)?;
         let bytes_max = record_bytes_max(record, record.value.map_or(0, <[u8]>::len));
         self.make_room(slot, bytes_max)?;
         let timestamp = record.timestamp.unwrap_or(now);
         let open = self.open_batch(slot);
         open.builder.append(timestamp, record.key, record.value, record.headers);
+        let first = open.touch(stamp);
         self.account(slot);
-        Ok(slot)
+        Ok(Taken { slot, first })
     }
 
     /// As `append`; `write` puts the value in place.
@@ -647,15 +669,17 @@ impl Accumulator {
         record: &Record<'_>,
         value_bytes_hint: usize,
         now: TimestampMs,
+        stamp: u64,
         write: impl FnOnce(&mut Vec<u8>),
-    ) -> Result<Slot, ProduceError> {
+    ) -> Result<Taken, ProduceError> {
         let slot = self.slot_for(record)?;
         self.make_room(slot, record_bytes_max(record, value_bytes_hint))?;
         let timestamp = record.timestamp.unwrap_or(now);
         let open = self.open_batch(slot);
         open.builder.append_with(timestamp, record.key, record.headers, write);
+        let first = open.touch(stamp);
         self.account(slot);
-        Ok(slot)
+        Ok(Taken { slot, first })
     }
 
     /// The completion and index of the record appended last to this partition.
@@ -665,16 +689,7 @@ impl Accumulator {
         Some(Appended { completion: Arc::clone(&open.completion), index })
     }
 
-    /// As `last_appended`, once per batch and `stamp`: how `send_batch` collects distinct batches.
-    pub(crate) fn touch(&mut self, slot: Slot, stamp: u64) -> Option<Arc<Completion>> {
-        let open = self.partitions[slot.0].open.as_mut()?;
-        if open.touched == stamp {
-            return None;
-        }
-        open.touched = stamp;
-        Some(Arc::clone(&open.completion))
-    }
-
+    #[inline]
     fn slot_for(&mut self, record: &Record<'_>) -> Result<Slot, ProduceError> {
         match self.life {
             Life::Running => {}
@@ -702,6 +717,7 @@ impl Accumulator {
         }
     }
 
+    #[inline]
     fn topic_index(&self, name: &str) -> Result<usize, ProduceError> {
         if let Some(topic) = self.topics.get(self.last_topic) {
             if &*topic.name == name && !topic.slots.is_empty() {
@@ -735,6 +751,7 @@ impl Accumulator {
 
     /// Checks the bounds for a record of at most so many bytes, and seals the open batch if the record
     /// would overfill it.
+    #[inline]
     fn make_room(&mut self, slot: Slot, record_bytes: usize) -> Result<(), ProduceError> {
         let limit_bytes = self.config.batch_bytes_max;
         if record_bytes + BATCH_HEADER_BYTES > limit_bytes {
@@ -767,6 +784,7 @@ impl Accumulator {
         Ok(())
     }
 
+    #[inline]
     fn open_batch(&mut self, slot: Slot) -> &mut OpenBatch {
         let partition = &mut self.partitions[slot.0];
         let (number, codec) = (partition.partition, self.config.compression);
@@ -786,6 +804,7 @@ impl Accumulator {
     }
 
     /// Books the growth of the open batch and finds out whether its broker's loop must wake.
+    #[inline]
     fn account(&mut self, slot: Slot) {
         let partition = &mut self.partitions[slot.0];
         let Some(open) = partition.open.as_mut() else { return };
@@ -854,6 +873,7 @@ impl Accumulator {
 }
 
 /// An upper bound of the record's bytes in a batch.
+#[inline]
 fn record_bytes_max(record: &Record<'_>, value_bytes: usize) -> usize {
     let headers = record.headers.iter();
     let headers_bytes: usize =

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use weir_protocol::types::TimestampMs;
 
-use crate::accumulator::{Accumulator, Appended, Life, Slot};
+use crate::accumulator::{Accumulator, Appended, Life, Slot, Taken};
 use crate::client::Client;
 use crate::config::{Acks, ProducerConfig, IDEMPOTENT_IN_FLIGHT_MAX};
 use crate::delivery::{BatchDelivery, Completion, Delivery};
@@ -299,7 +299,7 @@ impl Appender<'_> {
     pub fn append(&mut self, record: &Record<'_>) -> Result<(), ProduceError> {
         let now = self.wall_time(record);
         let Some(core) = self.core.as_mut() else { return Err(ProduceError::NotRunning) };
-        let appended = core.append(record, now);
+        let appended = core.append(record, now, self.stamp);
         self.took(appended, record).map(drop)
     }
 
@@ -310,7 +310,7 @@ impl Appender<'_> {
     pub fn append_tracked(&mut self, record: &Record<'_>) -> Result<Delivery, ProduceError> {
         let now = self.wall_time(record);
         let Some(core) = self.core.as_mut() else { return Err(ProduceError::NotRunning) };
-        let appended = core.append(record, now);
+        let appended = core.append(record, now, self.stamp);
         let slot = self.took(appended, record)?;
         let appended = self.core.as_ref().and_then(|core| core.last_appended(slot));
         let Some(Appended { completion, index }) = appended else {
@@ -332,10 +332,11 @@ impl Appender<'_> {
     ) -> Result<(), ProduceError> {
         let now = self.wall_time(record);
         let Some(core) = self.core.as_mut() else { return Err(ProduceError::NotRunning) };
-        let appended = core.append_with(record, value_bytes_hint, now, write);
+        let appended = core.append_with(record, value_bytes_hint, now, self.stamp, write);
         self.took(appended, record).map(drop)
     }
 
+    #[inline]
     fn wall_time(&mut self, record: &Record<'_>) -> TimestampMs {
         if record.timestamp.is_some() {
             return TimestampMs(0);
@@ -344,18 +345,16 @@ impl Appender<'_> {
         *self.now.get_or_insert_with(|| clock.now())
     }
 
+    #[inline]
     fn took(
         &mut self,
-        appended: Result<Slot, ProduceError>,
+        appended: Result<Taken, ProduceError>,
         record: &Record<'_>,
     ) -> Result<Slot, ProduceError> {
         match appended {
-            Ok(slot) => {
+            Ok(Taken { slot, first }) => {
                 self.delivery.count += 1;
-                if self.stamp != 0 {
-                    let first = self.core.as_mut().and_then(|core| core.touch(slot, self.stamp));
-                    self.delivery.completions.extend(first);
-                }
+                self.delivery.completions.extend(first);
                 Ok(slot)
             }
             Err(error) => {

@@ -277,7 +277,7 @@ impl AlertEngine {
             self.raise(Rule::BatteryLow, None, occasion, |alert| {
                 alert.level = AlertLevel::Warning;
                 alert.message = "无人机电量低于20%".to_owned();
-                alert.message_en = "drone battery is below 20%".to_owned();
+                alert.message_en = format!("drone {} battery is below 20%", alert.device);
                 alert.auto_action = Some(AutoAction::ReturnToBase);
             })
         } else if percent >= BATTERY_CLEAR_PERCENT {

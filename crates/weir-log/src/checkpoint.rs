@@ -85,8 +85,7 @@ fn read_lines(disk: &dyn Disk, path: &Path) -> Result<Option<Vec<String>>, LogEr
         .next()
         .and_then(|count| count.parse().ok())
         .ok_or_else(|| bad("its second line is not a number"))?;
-    let lines: Vec<String> =
-        lines.filter(|line| !line.is_empty()).map(str::to_owned).collect();
+    let lines: Vec<String> = lines.filter(|line| !line.is_empty()).map(str::to_owned).collect();
     if lines.len() != count {
         return Err(bad("it has more or fewer lines than it says"));
     }
@@ -197,7 +196,8 @@ mod tests {
 
     #[test]
     fn damaged_checkpoints_are_refused() {
-        for text in ["", "1\n0\n", "0\nx\n", "0\n2\na 0 5\n", "0\n1\na 0\n", "0\n1\na 0 x\n", "\u{0}"]
+        for text in
+            ["", "1\n0\n", "0\nx\n", "0\n2\na 0 5\n", "0\n1\na 0\n", "0\n1\na 0 x\n", "\u{0}"]
         {
             let (disk, path) = disk_with("x", text.as_bytes());
             let error = read_offsets(&disk, &path).unwrap_err();
@@ -219,7 +219,8 @@ mod tests {
 
     #[test]
     fn meta_properties_of_kafka_are_read() {
-        let text = "#\n#Fri Nov 21 10:00:00 UTC 2025\nnode.id=1\ndirectory.id=AAAAAAAAAAAAAAAAAAAAAQ\n\
+        let text =
+            "#\n#Fri Nov 21 10:00:00 UTC 2025\nnode.id=1\ndirectory.id=AAAAAAAAAAAAAAAAAAAAAQ\n\
                     version=1\ncluster.id=vRbsGB4lS9m6lg7VJz1tXQ\n";
         let (disk, path) = disk_with("m", text.as_bytes());
         let meta = MetaProperties::read(&disk, &path).unwrap().unwrap();

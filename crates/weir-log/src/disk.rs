@@ -159,11 +159,7 @@ pub(crate) fn read_all(disk: &dyn Disk, path: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// Fills `buf` from `position`, or fails with `UnexpectedEof`.
-pub(crate) fn read_exact_at(
-    file: &dyn DiskFile,
-    buf: &mut [u8],
-    position: u64,
-) -> io::Result<()> {
+pub(crate) fn read_exact_at(file: &dyn DiskFile, buf: &mut [u8], position: u64) -> io::Result<()> {
     if file.read_at(buf, position)? == buf.len() {
         Ok(())
     } else {

@@ -30,11 +30,7 @@ impl Place {
         files::at_offset(&self.dir, base, suffix)
     }
 
-    pub(crate) fn open(
-        &self,
-        path: &Path,
-        mode: OpenMode,
-    ) -> Result<Arc<dyn DiskFile>, LogError> {
+    pub(crate) fn open(&self, path: &Path, mode: OpenMode) -> Result<Arc<dyn DiskFile>, LogError> {
         self.disk.open(path, mode).map_err(|error| LogError::io("open", path, error))
     }
 }

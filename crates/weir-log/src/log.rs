@@ -177,7 +177,12 @@ impl Log {
         if let Verdict::Duplicate { base_offset, last_offset } =
             self.check_producer(&header, marker, origin)?
         {
-            return Ok(Appended { base_offset, last_offset, log_append_time: None, duplicate: true });
+            return Ok(Appended {
+                base_offset,
+                last_offset,
+                log_append_time: None,
+                duplicate: true,
+            });
         }
         let log_append_time = match self.config.timestamp_type {
             TimestampType::CreateTime => None,
@@ -384,25 +389,25 @@ impl Log {
 
     fn prepare_roll(&mut self, base: Offset, now: TimestampMs) -> Result<Segment, LogError> {
         self.active_mut().seal()?;
-        self.write_snapshot()?;
+        self.write_snapshot(base)?;
         Segment::create(&self.place, base, now)
     }
 
-    /// Writes the producer snapshot at the log end. Not synced.
-    pub(crate) fn write_snapshot(&mut self) -> Result<(), LogError> {
-        let write = self.snapshot_write()?;
-        let path = self.place.path(self.end.offset, files::SNAPSHOT);
+    /// Writes the producer state, which is that at `offset`, to its snapshot file. Not synced.
+    pub(crate) fn write_snapshot(&mut self, offset: Offset) -> Result<(), LogError> {
+        let write = self.snapshot_write(offset)?;
+        let path = self.place.path(offset, files::SNAPSHOT);
         write
             .file
             .write_at(&write.bytes, write.position)
             .map_err(|error| LogError::io("write", &path, error))?;
         self.commit.sealed_files.push(path);
-        self.note_snapshot(self.end.offset);
+        self.note_snapshot(offset);
         Ok(())
     }
 
-    fn snapshot_write(&self) -> Result<PendingWrite, LogError> {
-        let path = self.place.path(self.end.offset, files::SNAPSHOT);
+    fn snapshot_write(&self, offset: Offset) -> Result<PendingWrite, LogError> {
+        let path = self.place.path(offset, files::SNAPSHOT);
         let file = self.place.open(&path, OpenMode::Truncate)?;
         Ok(PendingWrite { file, position: 0, bytes: producer_state::encode(&self.producers) })
     }
@@ -419,11 +424,7 @@ impl Log {
     ///
     /// # Errors
     /// [`LogError::OffsetOutOfRange`] beyond the synced offset.
-    pub fn delete_records(
-        &mut self,
-        before: Offset,
-        now: TimestampMs,
-    ) -> Result<Offset, LogError> {
+    pub fn delete_records(&mut self, before: Offset, now: TimestampMs) -> Result<Offset, LogError> {
         self.shared.check()?;
         if before > self.synced.offset || before < Offset(0) {
             return Err(self.out_of_range(before));
@@ -445,7 +446,8 @@ impl Log {
 
     /// Cuts everything from `offset` on. A batch that holds `offset` goes as a whole.
     ///
-    /// No commit may be running that was begun before, or its offsets are not taken in.
+    /// Durable with the next commit; append nothing before that, as until then the recovery point on
+    /// file may lie beyond the cut. What a commit says that was begun earlier is not taken in.
     ///
     /// # Errors
     /// If files cannot be cut; the directory is then offline.
@@ -480,12 +482,15 @@ impl Log {
         if self.synced.offset > next {
             self.synced = self.end;
         }
+        // The checkpoints on file may say that what comes here now needs no look.
         self.recovery_point = self.recovery_point.min(next);
-        if self.log_start > next {
-            // The batch in which the log began is gone as a whole.
-            self.log_start = next;
-            self.shared.note(|dirty| dirty.offsets = true);
-        }
+        // The batch in which the log began may be gone as a whole.
+        self.log_start = self.log_start.min(next);
+        let dir = self.place.dir.to_path_buf();
+        self.shared.note(|dirty| {
+            dirty.offsets = true;
+            dirty.dirs.insert(dir);
+        });
         self.commit.generation += 1;
         self.commit.active_dirty = true;
         self.clear_hints();
@@ -579,7 +584,7 @@ impl Log {
         }
         let mut remove = Vec::new();
         if self.snapshots.last() != Some(&self.end.offset) {
-            writes.push(self.snapshot_write()?);
+            writes.push(self.snapshot_write(self.end.offset)?);
             remove = self.stray_snapshots();
             self.note_snapshot(self.end.offset);
         }
@@ -598,9 +603,8 @@ impl Log {
     /// Takes out of the list the snapshots that stand at no segment's base, as Kafka does.
     fn stray_snapshots(&mut self) -> Vec<PathBuf> {
         let segments = &self.segments;
-        let at_base = |offset: &Offset| {
-            segments.binary_search_by_key(offset, |segment| segment.base).is_ok()
-        };
+        let at_base =
+            |offset: &Offset| segments.binary_search_by_key(offset, |segment| segment.base).is_ok();
         let (kept, stray): (Vec<Offset>, Vec<Offset>) =
             std::mem::take(&mut self.snapshots).into_iter().partition(at_base);
         self.snapshots = kept;

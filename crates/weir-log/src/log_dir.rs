@@ -212,9 +212,7 @@ impl LogDir {
         now: TimestampMs,
     ) -> Result<Log, LogError> {
         let dir = Arc::clone(&place.dir);
-        self.disk
-            .create_dir_all(&dir)
-            .map_err(|error| LogError::io("create", &*dir, error))?;
+        self.disk.create_dir_all(&dir).map_err(|error| LogError::io("create", &*dir, error))?;
         let epochs = [(LeaderEpoch(0), Offset(0))];
         let small_files = [
             (files::PARTITION_METADATA, checkpoint::encode_partition_metadata(topic_id)),

@@ -70,7 +70,8 @@ impl OffsetIndex {
 
     /// The last entry whose batch begins at or before `position`.
     pub(crate) fn lookup_position(&self, position: u64) -> Result<Option<OffsetEntry>, LogError> {
-        let found = self.entries.last_where(|entry| decode(self.base, entry).position <= position)?;
+        let found =
+            self.entries.last_where(|entry| decode(self.base, entry).position <= position)?;
         Ok(found.map(|entry| decode(self.base, &entry)))
     }
 

@@ -247,8 +247,7 @@ impl ProducerStates {
 
     /// Forgets producers without an open transaction that were last seen before `then`.
     pub(crate) fn expire(&mut self, then: TimestampMs) {
-        self.entries
-            .retain(|_, entry| entry.txn_first_offset.is_some() || entry.last_seen > then);
+        self.entries.retain(|_, entry| entry.txn_first_offset.is_some() || entry.last_seen > then);
     }
 }
 

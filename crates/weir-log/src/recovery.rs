@@ -20,19 +20,22 @@ mod scan;
 use std::path::PathBuf;
 
 use weir_protocol::batch::BatchView;
-use weir_protocol::Offset;
+use weir_protocol::{Offset, ProducerId, TimestampMs};
 
+use crate::disk::{read_all, read_exact_at};
 use crate::error::LogError;
+use crate::files;
 use crate::header::HeaderWalk;
 use crate::log::Log;
 use crate::producer_state::{self, EndMarker, ProducerStates};
+use crate::segment::Segment;
 
 pub(crate) use open::{open_log, OpenRequest};
 
 /// What opening a directory found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RecoveryReport {
-    /// The last stop was clean, so nothing had to be scanned.
+    /// The last stop was clean, and nothing contradicts it, so nothing had to be scanned.
     pub clean: bool,
     /// Logs in the directory.
     pub logs: usize,
@@ -75,7 +78,9 @@ pub struct Damage {
 }
 
 impl RecoveryReport {
+    /// Adds what opening one log found.
     pub(crate) fn add(&mut self, one: Self) {
+        self.clean &= one.clean;
         self.logs += one.logs;
         self.logs_recovered += one.logs_recovered;
         self.bytes_scanned += one.bytes_scanned;
@@ -97,10 +102,9 @@ pub(crate) fn end_marker(batch: &BatchView<'_>) -> Option<EndMarker> {
     let kind = i16::from_be_bytes([*key.get(2)?, *key.get(3)?]);
     let epoch = value.get(2..6)?.first_chunk().copied()?;
     match kind {
-        0 | 1 => Some(EndMarker {
-            commit: kind == 1,
-            coordinator_epoch: i32::from_be_bytes(epoch),
-        }),
+        0 | 1 => {
+            Some(EndMarker { commit: kind == 1, coordinator_epoch: i32::from_be_bytes(epoch) })
+        }
         _ => None,
     }
 }
@@ -118,14 +122,18 @@ pub(crate) fn reload_producers(log: &mut Log) -> Result<(), LogError> {
 
 /// The latest good snapshot not beyond `up_to`, and the offset it stands for. Later ones and bad ones
 /// are removed: they say nothing about this log.
+///
+/// One from before the first segment is not used. What was deleted in between is missing in it, so
+/// that it would refuse the next batch of a producer; one that is not known may begin anywhere.
 pub(crate) fn load_snapshot(
     log: &mut Log,
     up_to: Offset,
 ) -> Result<(ProducerStates, Offset), LogError> {
-    while let Some(offset) = log.snapshots.last().copied() {
-        let path = log.place.path(offset, crate::files::SNAPSHOT);
+    let first = log.segments.front().map_or(Offset(0), |segment| segment.base);
+    while let Some(offset) = log.snapshots.last().copied().filter(|offset| *offset >= first) {
+        let path = log.place.path(offset, files::SNAPSHOT);
         if offset <= up_to {
-            let bytes = crate::disk::read_all(&*log.place.disk, &path)
+            let bytes = read_all(&*log.place.disk, &path)
                 .map_err(|error| LogError::io("read", &path, error))?;
             if let Ok(states) = producer_state::decode(&bytes) {
                 return Ok((states, offset));
@@ -134,42 +142,55 @@ pub(crate) fn load_snapshot(
         log.place.disk.remove(&path).map_err(|error| LogError::io("remove", &path, error))?;
         log.snapshots.pop();
     }
-    let first = log.segments.front().map_or(Offset(0), |segment| segment.base);
     Ok((ProducerStates::default(), first))
 }
 
-/// Enters the batches of `[from, to)` into the producer state, reading headers only.
+/// Enters the batches of `[from, to)` into the producer state, reading headers only. On an error it
+/// holds what could be read.
 pub(crate) fn replay(log: &mut Log, from: Offset, to: Offset) -> Result<(), LogError> {
-    if from >= to {
-        return Ok(());
-    }
     let mut producers = std::mem::take(&mut log.producers);
     let first = log.segments.partition_point(|segment| segment.base <= from).saturating_sub(1);
-    for segment in log.segments.iter().skip(first).take_while(|segment| segment.base < to) {
-        let Some(start) = segment.locate(from)? else { continue };
-        let path = segment.path();
-        let file = segment.reader()?;
-        let mut walk = HeaderWalk::new(&*file, &path, start.position, segment.size_bytes);
-        while let Some((position, header)) = walk.next()? {
-            if header.base_offset >= to {
-                break;
-            }
-            if header.base_offset < from || header.producer_id.get() < 0 {
-                continue;
-            }
-            if !header.is_control {
-                producers.add(&header, log.opened);
-                continue;
-            }
-            let mut bytes = vec![0; usize::try_from(header.size_bytes).unwrap_or(0)];
-            crate::disk::read_exact_at(&*file, &mut bytes, position)
-                .map_err(|error| LogError::io("read", &path, error))?;
-            let marker = BatchView::parse(&bytes).ok().and_then(|batch| end_marker(&batch));
-            if let Some(marker) = marker {
-                producers.add_marker(&header, marker, log.opened);
-            }
+    let segments = log.segments.iter().skip(first).take_while(|segment| segment.base < to);
+    let mut outcome = Ok(());
+    for segment in segments.take_while(|_| from < to) {
+        outcome = replay_segment(segment, from, to, &mut producers, log.opened);
+        if outcome.is_err() {
+            break;
         }
     }
     log.producers = producers;
+    outcome
+}
+
+fn replay_segment(
+    segment: &Segment,
+    from: Offset,
+    to: Offset,
+    producers: &mut ProducerStates,
+    now: TimestampMs,
+) -> Result<(), LogError> {
+    let Some(start) = segment.locate(from)? else { return Ok(()) };
+    let path = segment.path();
+    let file = segment.reader()?;
+    let mut walk = HeaderWalk::new(&*file, &path, start.position, segment.size_bytes);
+    while let Some((position, header)) = walk.next()? {
+        if header.base_offset >= to {
+            break;
+        }
+        if header.base_offset < from || header.producer_id < ProducerId(0) {
+            continue;
+        }
+        if !header.is_control {
+            producers.add(&header, now);
+            continue;
+        }
+        let mut bytes = vec![0; usize::try_from(header.size_bytes).unwrap_or(0)];
+        read_exact_at(&*file, &mut bytes, position)
+            .map_err(|error| LogError::io("read", &path, error))?;
+        let marker = BatchView::parse(&bytes).ok().and_then(|batch| end_marker(&batch));
+        if let Some(marker) = marker {
+            producers.add_marker(&header, marker, now);
+        }
+    }
     Ok(())
 }

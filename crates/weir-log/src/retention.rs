@@ -70,12 +70,8 @@ impl Log {
         &mut self,
         now: TimestampMs,
     ) -> Result<usize, LogError> {
-        let below = self
-            .segments
-            .iter()
-            .skip(1)
-            .take_while(|next| next.base <= self.log_start)
-            .count();
+        let below =
+            self.segments.iter().skip(1).take_while(|next| next.base <= self.log_start).count();
         self.delete_oldest(below.min(self.deletable_segments()), now)
     }
 
@@ -91,7 +87,12 @@ impl Log {
             let Some(base) = self.segments.front().map(|segment| segment.base) else { break };
             self.bury(base, now)?;
             self.segments.pop_front();
+            let start = self.segments.front().map_or(self.end.offset, |segment| segment.base);
+            if start > self.log_start {
+                self.move_log_start(start);
+            }
         }
+        self.clear_hints();
         let start = self.segments.front().map_or(self.end.offset, |segment| segment.base);
         let snapshots = std::mem::take(&mut self.snapshots);
         let (old, kept): (Vec<Offset>, Vec<Offset>) =
@@ -99,10 +100,6 @@ impl Log {
         self.snapshots = kept;
         for offset in old {
             self.bury_file(self.place.path(offset, files::SNAPSHOT), now)?;
-        }
-        self.clear_hints();
-        if start > self.log_start {
-            self.move_log_start(start);
         }
         Ok(count)
     }

@@ -52,11 +52,7 @@ pub(crate) struct Located {
 
 impl Segment {
     /// Makes the three files of a new, empty segment.
-    pub(crate) fn create(
-        place: &Place,
-        base: Offset,
-        now: TimestampMs,
-    ) -> Result<Self, LogError> {
+    pub(crate) fn create(place: &Place, base: Offset, now: TimestampMs) -> Result<Self, LogError> {
         let mut segment = Self::existing(place, base, 0, now);
         let path = segment.path();
         let file = place.open(&path, OpenMode::Truncate)?;
@@ -68,12 +64,7 @@ impl Segment {
 
     /// A segment whose `.log` file has `size_bytes`, with empty indexes; see
     /// [`Segment::set_index_sizes`].
-    pub(crate) fn existing(
-        place: &Place,
-        base: Offset,
-        size_bytes: u64,
-        now: TimestampMs,
-    ) -> Self {
+    pub(crate) fn existing(place: &Place, base: Offset, size_bytes: u64, now: TimestampMs) -> Self {
         Self {
             place: place.clone(),
             base,
@@ -394,27 +385,33 @@ impl Segment {
             None => 0,
         };
         self.times.file().load_last()?;
+        self.latest = None;
+        self.walk_tail(from, self.size_bytes)
+    }
+
+    /// Takes the headers from the last index entry to `end` into the sums. Returns the offset after
+    /// the last of them.
+    fn walk_tail(&mut self, from: u64, end: u64) -> Result<Offset, LogError> {
         let mut next = self.base;
         let mut latest = self.load_latest()?;
         let path = self.path();
-        if from < self.size_bytes {
+        if from < end {
             let file = self.reader()?;
-            let mut walk = HeaderWalk::new(&*file, &path, from, self.size_bytes);
+            let mut walk = HeaderWalk::new(&*file, &path, from, end);
             while let Some((_, header)) = walk.next()? {
                 next = header.last_offset().next();
                 if header.max_timestamp > latest.timestamp {
-                    latest =
-                        TimeEntry { timestamp: header.max_timestamp, offset: next.plus(-1) };
+                    latest = TimeEntry { timestamp: header.max_timestamp, offset: next.plus(-1) };
                 }
             }
         }
         self.latest = Some(latest);
-        self.bytes_since_index_entry = self.size_bytes - from;
+        self.bytes_since_index_entry = end - from;
         Ok(next)
     }
 
     /// Forgets index entries of what lies at or after `offset` and `position`, and any that cannot
-    /// be. What is left is a place to go on from.
+    /// be.
     pub(crate) fn cut_indexes(&mut self, offset: Offset, position: u64) -> Result<(), LogError> {
         let count = self.offsets.valid_prefix(offset, position).unwrap_or(0);
         self.offsets.file().truncate(count)?;
@@ -425,8 +422,16 @@ impl Segment {
         self.offsets.file().load_last()?;
         self.times.file().load_last()?;
         self.index_is_bad.store(false, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Makes the segment end at `position`, where a batch ends: indexes and sums know what lies
+    /// before, and nothing else. The file is not touched.
+    pub(crate) fn end_at(&mut self, offset: Offset, position: u64) -> Result<(), LogError> {
+        self.cut_indexes(offset, position)?;
         let from = self.offsets.last()?.map_or(0, |entry| entry.position);
-        self.bytes_since_index_entry = position - from.min(position);
+        self.walk_tail(from, position)?;
+        self.size_bytes = position;
         Ok(())
     }
 
@@ -436,9 +441,8 @@ impl Segment {
         self.active_file()?
             .set_len(position)
             .map_err(|error| LogError::io("truncate", path, error))?;
-        self.size_bytes = position;
         self.first_timestamp = OnceLock::new();
-        self.cut_indexes(offset, position)
+        self.end_at(offset, position)
     }
 
     /// Builds both indexes again from the headers of the batches, on file.

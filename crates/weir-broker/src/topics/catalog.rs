@@ -48,13 +48,7 @@ pub fn print(topics: &Topics) -> String {
 /// [`BrokerError::DamagedFile`] with the line.
 pub fn parse(text: &str) -> Result<Topics, BrokerError> {
     let mut topics = Topics::default();
-    let mut open: Option<(Str, Uuid, usize, BTreeMap<String, String>)> = None;
-    let close = |open: &mut Option<(Str, Uuid, usize, BTreeMap<String, String>)>,
-                 topics: &mut Topics| {
-        if let Some((name, id, partitions, configs)) = open.take() {
-            topics.insert(Topic::new(name, id, partitions, configs));
-        }
-    };
+    let mut open: Option<Topic> = None;
     for (index, line) in text.lines().enumerate() {
         let damaged = |reason| BrokerError::DamagedFile { file: FILE, line: index + 1, reason };
         let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
@@ -62,15 +56,15 @@ pub fn parse(text: &str) -> Result<Topics, BrokerError> {
             "0" if index == 0 => {}
             _ if index == 0 => return Err(damaged("this version of the file is not known")),
             "topic" => {
-                close(&mut open, &mut topics);
-                open = Some(topic_line(rest).map_err(damaged)?);
+                let next = topic_line(rest).map_err(damaged)?;
+                open.replace(next).into_iter().for_each(|topic| topics.insert(topic));
             }
             "config" => {
-                let Some((name, _, _, configs)) = &mut open else {
-                    return Err(damaged("no topic before it"));
-                };
-                let (key, value) = config_line(rest, name).map_err(damaged)?;
+                let topic = open.as_mut().ok_or_else(|| damaged("no topic before it"))?;
+                let (key, value) = config_line(rest, &topic.name).map_err(damaged)?;
+                let mut configs = topic.configs.clone();
                 configs.insert(key, value);
+                topic.set_configs(configs);
             }
             "deleting" => {
                 let (name, id) = rest.split_once(' ').ok_or_else(|| damaged("no id"))?;
@@ -80,11 +74,11 @@ pub fn parse(text: &str) -> Result<Topics, BrokerError> {
             _ => return Err(damaged("begins with none of topic, config, deleting")),
         }
     }
-    close(&mut open, &mut topics);
+    open.into_iter().for_each(|topic| topics.insert(topic));
     Ok(topics)
 }
 
-fn topic_line(rest: &str) -> Result<(Str, Uuid, usize, BTreeMap<String, String>), &'static str> {
+fn topic_line(rest: &str) -> Result<Topic, &'static str> {
     let mut words = rest.split(' ');
     let name = words.next().filter(|name| check_name(name).is_ok()).ok_or("the name is none")?;
     let id = words.next().and_then(|id| id.parse().ok()).ok_or("the id is none")?;
@@ -93,7 +87,7 @@ fn topic_line(rest: &str) -> Result<(Str, Uuid, usize, BTreeMap<String, String>)
     if partitions == 0 || partitions > TOPIC_PARTITIONS_MAX {
         return Err("the partition count is out of range");
     }
-    Ok((Str::copy_from(name), id, partitions, BTreeMap::new()))
+    Ok(Topic::new(Str::copy_from(name), id, partitions, BTreeMap::new()))
 }
 
 fn config_line(rest: &str, topic: &Str) -> Result<(String, String), &'static str> {

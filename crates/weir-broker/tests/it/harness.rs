@@ -22,13 +22,13 @@ use weir_protocol::{
     frame, ApiKey, Offset, ProducerEpoch, ProducerId, Request, Sequence, Str, TimestampMs, Wire,
 };
 
-pub const START_MS: i64 = 1_700_000_000_000;
+pub(crate) const START_MS: i64 = 1_700_000_000_000;
 
-pub struct Harness {
-    pub broker: Broker,
-    pub disk: Arc<MemDisk>,
-    pub config: BrokerConfig,
-    pub now: TimestampMs,
+pub(crate) struct Harness {
+    pub(crate) broker: Broker,
+    pub(crate) disk: Arc<MemDisk>,
+    pub(crate) config: BrokerConfig,
+    pub(crate) now: TimestampMs,
     versions: HashMap<Ticket, (ApiKey, i16)>,
     answers: HashMap<Ticket, Bytes>,
     seed: u128,
@@ -36,7 +36,7 @@ pub struct Harness {
 
 /// What came back at once.
 #[derive(Debug)]
-pub enum Called<T> {
+pub(crate) enum Called<T> {
     Answered(T),
     Parked(Ticket),
     Silent,
@@ -44,14 +44,14 @@ pub enum Called<T> {
 }
 
 impl<T: std::fmt::Debug> Called<T> {
-    pub fn answer(self) -> T {
+    pub(crate) fn answer(self) -> T {
         match self {
             Self::Answered(answer) => answer,
             other => panic!("no answer but {other:?}"),
         }
     }
 
-    pub fn ticket(self) -> Ticket {
+    pub(crate) fn ticket(self) -> Ticket {
         match self {
             Self::Parked(ticket) => ticket,
             other => panic!("not parked but {other:?}"),
@@ -59,16 +59,16 @@ impl<T: std::fmt::Debug> Called<T> {
     }
 }
 
-pub fn config() -> BrokerConfig {
+pub(crate) fn config() -> BrokerConfig {
     BrokerConfig { data_dir: PathBuf::from("/weir/data"), ..BrokerConfig::default() }
 }
 
 impl Harness {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::on(Arc::new(MemDisk::new()), config())
     }
 
-    pub fn on(disk: Arc<MemDisk>, config: BrokerConfig) -> Self {
+    pub(crate) fn on(disk: Arc<MemDisk>, config: BrokerConfig) -> Self {
         let now = TimestampMs(START_MS);
         let broker = Broker::open(config.clone(), disk.clone() as Arc<dyn Disk>, 1, now).unwrap();
         Self {
@@ -83,7 +83,7 @@ impl Harness {
     }
 
     /// A power cut, and a new start on what it left.
-    pub fn after_power_cut(self, seed: u64) -> Self {
+    pub(crate) fn after_power_cut(self, seed: u64) -> Self {
         let disk = Arc::new(self.disk.crash(seed));
         drop(self.broker);
         let now = self.now.plus_ms(1_000);
@@ -102,7 +102,7 @@ impl Harness {
     }
 
     /// A clean stop, and a new start.
-    pub fn reopened(self) -> Self {
+    pub(crate) fn reopened(self) -> Self {
         let now = self.now.plus_ms(1_000);
         self.broker.close().unwrap();
         let broker = Broker::open(
@@ -122,14 +122,14 @@ impl Harness {
         }
     }
 
-    pub fn call<R: Request>(&mut self, version: i16, request: &R) -> Called<R::Response>
+    pub(crate) fn call<R: Request>(&mut self, version: i16, request: &R) -> Called<R::Response>
     where
         R::Response: std::fmt::Debug,
     {
         self.call_on(1, version, request)
     }
 
-    pub fn call_on<R: Request>(
+    pub(crate) fn call_on<R: Request>(
         &mut self,
         conn: u64,
         version: i16,
@@ -169,7 +169,7 @@ impl Harness {
     }
 
     /// The answer to a parked request, if it has come.
-    pub fn answer<R: Request>(&mut self, ticket: Ticket) -> Option<R::Response> {
+    pub(crate) fn answer<R: Request>(&mut self, ticket: Ticket) -> Option<R::Response> {
         let bytes = self.answers.remove(&ticket)?;
         let (key, version) = self.versions[&ticket];
         assert_eq!(key, R::API_KEY);
@@ -177,7 +177,7 @@ impl Harness {
     }
 
     /// One commit, from beginning to end.
-    pub fn commit(&mut self) {
+    pub(crate) fn commit(&mut self) {
         if let Some(pending) = self.broker.begin_commit() {
             let done = pending.run();
             let woken = self.broker.finish_commit(done, self.now);
@@ -185,20 +185,20 @@ impl Harness {
         }
     }
 
-    pub fn commit_all(&mut self) {
+    pub(crate) fn commit_all(&mut self) {
         while self.broker.commit_need() > CommitNeed::None {
             self.commit();
         }
     }
 
-    pub fn pass_ms(&mut self, ms: i64) {
+    pub(crate) fn pass_ms(&mut self, ms: i64) {
         self.now = self.now.plus_ms(ms);
         let woken = self.broker.tick(self.now);
         self.take(woken);
     }
 
     /// Calls, and commits until there is an answer.
-    pub fn ask<R: Request>(&mut self, version: i16, request: &R) -> R::Response {
+    pub(crate) fn ask<R: Request>(&mut self, version: i16, request: &R) -> R::Response {
         match self.call_on(1, version, request) {
             Called::Answered(answer) => answer,
             Called::Parked(ticket) => {
@@ -209,12 +209,12 @@ impl Harness {
         }
     }
 
-    pub fn create(&mut self, name: &str, partitions: i32, configs: &[(&str, &str)]) {
+    pub(crate) fn create(&mut self, name: &str, partitions: i32, configs: &[(&str, &str)]) {
         let answer = self.ask(7, &create_request(name, partitions, configs));
         assert_eq!(answer.topics[0].error_code, 0, "{:?}", answer.topics[0].error_message);
     }
 
-    pub fn produce(
+    pub(crate) fn produce(
         &mut self,
         topic: &str,
         partition: i32,
@@ -224,7 +224,7 @@ impl Harness {
     }
 
     /// Values that a reader sees from `offset` on.
-    pub fn read(&mut self, topic: &str, partition: i32, offset: i64) -> Vec<String> {
+    pub(crate) fn read(&mut self, topic: &str, partition: i32, offset: i64) -> Vec<String> {
         let answer = self.ask(12, &fetch_request(topic, partition, offset, 0));
         let data = &answer.responses[0].partitions[0];
         assert_eq!(data.error_code, 0);
@@ -232,11 +232,11 @@ impl Harness {
     }
 }
 
-pub fn first(response: ProduceResponse) -> PartitionProduceResponse {
+pub(crate) fn first(response: ProduceResponse) -> PartitionProduceResponse {
     response.responses[0].partition_responses[0].clone()
 }
 
-pub fn create_request(
+pub(crate) fn create_request(
     name: &str,
     partitions: i32,
     configs: &[(&str, &str)],
@@ -257,7 +257,12 @@ pub fn create_request(
     }
 }
 
-pub fn produce_request(topic: &str, partition: i32, acks: i16, batch: Bytes) -> ProduceRequest {
+pub(crate) fn produce_request(
+    topic: &str,
+    partition: i32,
+    acks: i16,
+    batch: Bytes,
+) -> ProduceRequest {
     ProduceRequest {
         acks,
         timeout_ms: 1_000,
@@ -270,7 +275,12 @@ pub fn produce_request(topic: &str, partition: i32, acks: i16, batch: Bytes) -> 
     }
 }
 
-pub fn fetch_request(topic: &str, partition: i32, offset: i64, wait_ms: i32) -> FetchRequest {
+pub(crate) fn fetch_request(
+    topic: &str,
+    partition: i32,
+    offset: i64,
+    wait_ms: i32,
+) -> FetchRequest {
     FetchRequest {
         max_wait_ms: wait_ms,
         min_bytes: 1,
@@ -289,11 +299,11 @@ pub fn fetch_request(topic: &str, partition: i32, offset: i64, wait_ms: i32) -> 
     }
 }
 
-pub fn batch(values: &[&str]) -> Bytes {
+pub(crate) fn batch(values: &[&str]) -> Bytes {
     batch_at(START_MS, values)
 }
 
-pub fn batch_at(timestamp: i64, values: &[&str]) -> Bytes {
+pub(crate) fn batch_at(timestamp: i64, values: &[&str]) -> Bytes {
     let mut builder = BatchBuilder::new(Codec::None);
     for value in values {
         builder.append(TimestampMs(timestamp), Some(b"k"), Some(value.as_bytes()), &[]);
@@ -301,7 +311,7 @@ pub fn batch_at(timestamp: i64, values: &[&str]) -> Bytes {
     builder.build()
 }
 
-pub fn idempotent(id: i64, epoch: i16, sequence: i32, values: &[&str]) -> Bytes {
+pub(crate) fn idempotent(id: i64, epoch: i16, sequence: i32, values: &[&str]) -> Bytes {
     let mut builder = BatchBuilder::new(Codec::None);
     for value in values {
         builder.append(TimestampMs(START_MS), None, Some(value.as_bytes()), &[]);
@@ -310,7 +320,7 @@ pub fn idempotent(id: i64, epoch: i16, sequence: i32, values: &[&str]) -> Bytes 
     builder.build()
 }
 
-pub fn values(records: &Bytes, from: i64) -> Vec<String> {
+pub(crate) fn values(records: &Bytes, from: i64) -> Vec<String> {
     let mut values = Vec::new();
     for view in batches(records) {
         for record in view.unwrap().records(1 << 20).unwrap() {
@@ -323,7 +333,7 @@ pub fn values(records: &Bytes, from: i64) -> Vec<String> {
     values
 }
 
-pub fn fetched(response: &FetchResponse) -> Vec<String> {
+pub(crate) fn fetched(response: &FetchResponse) -> Vec<String> {
     values(response.responses[0].partitions[0].records.as_ref().unwrap(), 0)
 }
 

@@ -1,7 +1,9 @@
 //! Tests of the public behaviour, one binary for the crate.
 //!
-//! `core` drives the pure core by hand: frames in, effects out, commits and time turned by the test, on a disk in memory.
+//! `core` and `groups` drive the pure core by hand: frames in, effects out, commits and time turned by the test, on a disk in memory.
 //! `server` goes through the shell, over pipes and sockets.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)] // Helpers of tests are tests.
 
 mod core;
 mod groups;

@@ -19,7 +19,7 @@ fn accumulator(config: ProducerConfig, partitions: usize) -> Accumulator {
 
 fn append(core: &mut Accumulator, partition: i32, value: &[u8]) -> Result<Slot, ProduceError> {
     let record = Record::new(TOPIC, value).with_partition(PartitionId(partition));
-    core.append(&record, TimestampMs(1))
+    core.append(&record, TimestampMs(1), 0).map(|taken| taken.slot)
 }
 
 fn step(core: &mut Accumulator, now: u64) -> Step {
@@ -351,8 +351,8 @@ fn round_robin_takes_turns_and_sticky_moves_with_the_batch() {
         let mut slots = Vec::new();
         for now in 0..3 {
             for _ in 0..2 {
-                let slot = core.append(&Record::new(TOPIC, b"v"), TimestampMs(1)).unwrap();
-                slots.push(slot.0);
+                let taken = core.append(&Record::new(TOPIC, b"v"), TimestampMs(1), 0).unwrap();
+                slots.push(taken.slot.0);
             }
             let outgoing = sent(&mut core, now * 100);
             answer(&mut core, outgoing, ErrorCode::None, now * 100);

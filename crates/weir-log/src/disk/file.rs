@@ -155,11 +155,7 @@ fn sync_file_system(files: &[Arc<dyn DiskFile>], dirs: &[PathBuf]) -> io::Result
     }
 }
 
-fn sync_each(
-    disk: &FileDisk,
-    files: &[Arc<dyn DiskFile>],
-    dirs: &[PathBuf],
-) -> io::Result<()> {
+fn sync_each(disk: &FileDisk, files: &[Arc<dyn DiskFile>], dirs: &[PathBuf]) -> io::Result<()> {
     for file in files {
         file.sync_data()?;
     }

@@ -151,9 +151,7 @@ impl Log {
     fn hint(&self, offset: Offset, base: Offset) -> Option<u64> {
         let hints = self.hints.lock().unwrap_or_else(PoisonError::into_inner);
         let mut entries = hints.entries.iter().flatten();
-        entries
-            .find(|hint| hint.offset == offset && hint.base == base)
-            .map(|hint| hint.position)
+        entries.find(|hint| hint.offset == offset && hint.base == base).map(|hint| hint.position)
     }
 
     fn keep_hint(&self, hint: Hint) {
@@ -226,11 +224,7 @@ impl Log {
     ///
     /// # Errors
     /// If a transaction index cannot be read.
-    pub fn aborted_txns(
-        &self,
-        from: Offset,
-        up_to: Offset,
-    ) -> Result<Vec<AbortedTxn>, LogError> {
+    pub fn aborted_txns(&self, from: Offset, up_to: Offset) -> Result<Vec<AbortedTxn>, LogError> {
         let mut found = Vec::new();
         let first = self.segments.partition_point(|segment| segment.base <= from);
         for segment in self.segments.iter().skip(first.saturating_sub(1)) {

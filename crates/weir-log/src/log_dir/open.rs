@@ -139,6 +139,8 @@ fn load_logs(
 ) -> Result<(), LogError> {
     let recovery_points = load_offsets(log_dir, files::RECOVERY_POINTS, report)?;
     let log_starts = load_offsets(log_dir, files::LOG_STARTS, report)?;
+    // Each log for itself: that one contradicts the mark says nothing of the others.
+    let is_clean = report.clean;
     let entries = log_dir
         .disk
         .list(&log_dir.dir)
@@ -163,7 +165,7 @@ fn load_logs(
             topic: topic.to_owned(),
             partition,
             config: config.unwrap_or(&log_dir.options.default_config).clone(),
-            recovery_point: (!report.clean)
+            recovery_point: (!is_clean)
                 .then(|| recovery_points.get(&key).copied().unwrap_or(Offset(0))),
             log_start: log_starts.get(&key).copied(),
             now,
@@ -188,8 +190,7 @@ fn sync_recovered(log_dir: &mut LogDir) -> Result<(), LogError> {
     });
     log_dir.begin_checkpoint();
     while let Some(group) = log_dir.begin_commit() {
-        let committed =
-            group.run().map_err(|error| LogError::Offline { reason: error.reason })?;
+        let committed = group.run().map_err(|error| LogError::Offline { reason: error.reason })?;
         log_dir.finish_commit(committed);
     }
     Ok(())

@@ -47,30 +47,23 @@ struct Listing {
 }
 
 /// Opens a log. `None` if it was never created whole: nobody was told of it, and it is removed.
-pub(crate) fn open_log(
-    request: OpenRequest,
-) -> Result<(Option<Log>, RecoveryReport), LogError> {
-    let mut report = RecoveryReport { logs: 1, ..RecoveryReport::default() };
+pub(crate) fn open_log(request: OpenRequest) -> Result<(Option<Log>, RecoveryReport), LogError> {
+    let clean = request.recovery_point.is_none();
+    let mut report = RecoveryReport { clean, logs: 1, ..RecoveryReport::default() };
     let listing = Listing::read(&request.place)?;
-    let topic_id = match checkpoint::read_partition_metadata(
-        &*request.place.disk,
-        &request.place.dir,
-    ) {
-        Ok(topic_id) => topic_id,
-        Err(error @ LogError::BadFile { .. }) => {
-            report.bad_files.push(error.to_string());
-            None
-        }
-        Err(error) => return Err(error),
-    };
+    let topic_id =
+        match checkpoint::read_partition_metadata(&*request.place.disk, &request.place.dir) {
+            Ok(topic_id) => topic_id,
+            Err(error @ LogError::BadFile { .. }) => {
+                report.bad_files.push(error.to_string());
+                None
+            }
+            Err(error) => return Err(error),
+        };
     if topic_id.is_none() && request.recovery_point.is_some() && listing.is_empty() {
         let dir = request.place.dir.to_path_buf();
-        request
-            .place
-            .disk
-            .remove(&dir)
-            .map_err(|error| LogError::io("remove", &dir, error))?;
-        return Ok((None, RecoveryReport::default()));
+        request.place.disk.remove(&dir).map_err(|error| LogError::io("remove", &dir, error))?;
+        return Ok((None, RecoveryReport { logs: 0, ..report }));
     }
     let recovery_point = request.recovery_point;
     let mut log = assemble(request, &listing, topic_id.unwrap_or(Uuid::ZERO), &mut report)?;
@@ -106,9 +99,8 @@ impl Listing {
     }
 
     fn offsets_of(&self, suffix: &'static str) -> impl Iterator<Item = Offset> + '_ {
-        let of_suffix = move |(offset, found): &(Offset, &'static str)| {
-            (*found == suffix).then_some(*offset)
-        };
+        let of_suffix =
+            move |(offset, found): &(Offset, &'static str)| (*found == suffix).then_some(*offset);
         self.sizes.keys().filter_map(of_suffix)
     }
 
@@ -236,6 +228,7 @@ fn recover_unexpectedly(
         _ => return Err(error),
     }
     report.bad_files.push(error.to_string());
+    report.clean = false;
     let point = log.active().base;
     log.producers = ProducerStates::default();
     recover(log, point, report)
@@ -277,10 +270,7 @@ fn recover(log: &mut Log, point: Offset, report: &mut RecoveryReport) -> Result<
     rebuild_before(log, start.segment, report)?;
     let (states, covered) = load_snapshot(log, start.offset)?;
     log.producers = states;
-    if replay(log, covered, start.offset).is_err() {
-        // Damage before the recovery point; what can be read of it is reported by readers.
-        log.producers = ProducerStates::default();
-    }
+    replay_before(log, covered, start)?;
     if log.epochs.entries().is_empty() && read_epochs_of_batches(log).is_err() {
         log.epochs_changed = true;
     }
@@ -302,6 +292,22 @@ fn recover(log: &mut Log, point: Offset, report: &mut RecoveryReport) -> Result<
     }
 }
 
+/// Enters what lies before the start into the producer state. Damage there ends it early; readers are
+/// told when they come to it.
+fn replay_before(log: &mut Log, from: Offset, start: Start) -> Result<(), LogError> {
+    let Some(segment) = log.segments.get_mut(start.segment) else { return Ok(()) };
+    // What follows the start may be anything.
+    let size_bytes = std::mem::replace(&mut segment.size_bytes, start.position);
+    let outcome = replay(log, from, start.offset);
+    if let Some(segment) = log.segments.get_mut(start.segment) {
+        segment.size_bytes = size_bytes;
+    }
+    match outcome {
+        Err(LogError::Damaged { .. }) => Ok(()),
+        outcome => outcome,
+    }
+}
+
 /// Begins a new leader epoch, above all that clients may have seen.
 fn raise_epoch(log: &mut Log, epoch_before: Option<LeaderEpoch>) {
     log.epochs.truncate_from_end(log.end.offset.next());
@@ -316,13 +322,16 @@ fn raise_epoch(log: &mut Log, epoch_before: Option<LeaderEpoch>) {
 /// The batch boundary at the recovery point, found over the indexes before it. If there is none, the
 /// recovery point is not this log's: everything is scanned.
 fn find_start(log: &mut Log, point: Offset) -> Result<Start, LogError> {
-    let count = log.segments.partition_point(|segment| segment.base <= point);
+    // A segment that ends at the point is looked at too: it may have been sealed after the checkpoint,
+    // and then the last entry of its time index is not on disk.
+    let count = log.segments.partition_point(|segment| segment.base < point).max(1);
     let all = Start {
         segment: 0,
         position: 0,
         offset: log.segments.front().map_or(Offset(0), |segment| segment.base),
     };
-    let Some(at) = count.checked_sub(1) else { return Ok(all) };
+    let at = count - 1;
+    let follows = log.segments.get(count).is_some_and(|next| next.base == point);
     let Some(segment) = log.segments.get_mut(at) else { return Ok(all) };
     if segment.index_is_bad() {
         return Ok(Start { segment: at, position: 0, offset: segment.base });
@@ -330,6 +339,8 @@ fn find_start(log: &mut Log, point: Offset) -> Result<Start, LogError> {
     segment.cut_indexes(point, segment.size_bytes)?;
     match walk_to(segment, point) {
         Ok(Some((position, offset))) => Ok(Start { segment: at, position, offset }),
+        // Compaction may have taken its last batches.
+        Ok(None) if follows => Ok(Start { segment: count, position: 0, offset: point }),
         Ok(None) => Ok(all),
         Err(LogError::Damaged { .. }) => {
             Ok(Start { segment: at, position: 0, offset: segment.base })
@@ -417,6 +428,7 @@ fn scan_from(log: &mut Log, start: Start, report: &mut RecoveryReport) -> Result
         let is_sealed = at < log.segments.len();
         if let Some(segment) = log.segments.get_mut(at - 1).filter(|_| is_sealed) {
             segment.seal()?;
+            log.write_snapshot(next)?;
         }
     }
     let active = log.active();
@@ -439,8 +451,7 @@ fn scan_segment(
         segment.offsets.file().create()?;
         segment.times.file().create()?;
     }
-    segment.cut_indexes(*next, position)?;
-    segment.size_bytes = position;
+    segment.end_at(*next, position)?;
     let (path, file) = (segment.path(), segment.reader()?);
     txn_index::truncate(&log.place, base, *next)?;
     let interval_bytes = log.config.index_interval_bytes;

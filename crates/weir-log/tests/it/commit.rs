@@ -163,7 +163,8 @@ fn a_checkpoint_comes_after_enough_bytes() {
     let config = rig.config.clone();
     drop(rig.dir);
     rig.disk.kill();
-    let options = weir_log::LogDirOptions { checkpoint_bytes: 1000, ..crate::rig::options(&config) };
+    let options =
+        weir_log::LogDirOptions { checkpoint_bytes: 1000, ..crate::rig::options(&config) };
     let disk = std::sync::Arc::new(rig.disk.clone());
     let (dir, _) =
         weir_log::LogDir::open(disk, std::path::Path::new(crate::rig::DIR), options, T0).unwrap();

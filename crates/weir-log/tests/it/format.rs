@@ -107,19 +107,22 @@ fn indexes_are_those_of_kafka() {
         times.extend_from_slice(&latest.0.to_be_bytes());
         times.extend_from_slice(&latest.1.to_be_bytes());
     }
-    let (rig, _) = rig.close_and_reopen();
+    let (rig, report) = rig.close_and_reopen();
+    assert!(report.clean, "{report:?}");
     assert_eq!(rig.file(0, "index"), offsets);
     assert_eq!(rig.file(0, "timeindex"), times);
     assert!(!offsets.is_empty() && !times.is_empty());
     // The same after the indexes were lost.
-    let disk = rig.disk.clone();
+    let (disk, config) = (rig.disk.clone(), rig.config.clone());
+    rig.dir.close().unwrap();
     for suffix in ["index", "timeindex"] {
-        weir_log::Disk::remove(&disk, &rig.path(0, suffix)).unwrap();
+        weir_log::Disk::remove(&disk, &crate::rig::path(0, suffix)).unwrap();
     }
-    let (rig, report) = rig.close_and_reopen();
-    assert!(report.clean);
-    assert_eq!(rig.file(0, "index"), offsets);
-    assert_eq!(rig.file(0, "timeindex"), times);
+    let (_dir, report) = crate::rig::open(&disk, &config).unwrap();
+    assert_eq!((report.clean, report.indexes_rebuilt), (true, 1));
+    let files = disk.files();
+    assert_eq!(files[&crate::rig::path(0, "index")], offsets);
+    assert_eq!(files[&crate::rig::path(0, "timeindex")], times);
 }
 
 #[test]

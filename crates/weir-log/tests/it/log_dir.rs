@@ -11,9 +11,8 @@ use crate::rig::{batch_of, open, options, Rig, DIR, T0, TOPIC};
 #[test]
 fn a_second_open_names_the_process_that_has_the_directory() {
     let dir = tempfile::tempdir().unwrap();
-    let open_files = || {
-        LogDir::open(Arc::new(FileDisk), dir.path(), options(&LogConfig::default()), T0)
-    };
+    let open_files =
+        || LogDir::open(Arc::new(FileDisk), dir.path(), options(&LogConfig::default()), T0);
     let first = open_files().unwrap();
     let error = open_files().unwrap_err();
     assert_eq!(error.code(), "WEIR-0202");
@@ -124,9 +123,8 @@ fn a_log_that_was_not_committed_is_gone_or_whole_after_a_power_cut() {
     for seed in 0..50 {
         let disk = MemDisk::new();
         let (mut dir, _) = open(&disk, &LogConfig::default()).unwrap();
-        let id = dir
-            .create_log(TOPIC, Uuid([9; 16]), PartitionId(0), LogConfig::default(), T0)
-            .unwrap();
+        let id =
+            dir.create_log(TOPIC, Uuid([9; 16]), PartitionId(0), LogConfig::default(), T0).unwrap();
         let log = dir.get_mut(id).unwrap();
         log.append(&mut batch_of(5), AppendOrigin::Client, T0).unwrap();
         let image = disk.crash(seed);
@@ -184,8 +182,7 @@ fn foreign_directories_and_files_are_left_alone() {
 fn real_files_behave_as_the_twin() {
     let dir = tempfile::tempdir().unwrap();
     let config = LogConfig::from_pairs([("segment.bytes", "1000")]).unwrap();
-    let open_files =
-        || LogDir::open(Arc::new(FileDisk), dir.path(), options(&config), T0).unwrap();
+    let open_files = || LogDir::open(Arc::new(FileDisk), dir.path(), options(&config), T0).unwrap();
     let (mut log_dir, _) = open_files();
     let ids: Vec<_> = (0..10)
         .map(|partition| {

@@ -91,7 +91,8 @@ fn a_slice_can_be_read_after_its_segment_is_deleted() {
 fn the_first_batch_at_or_after_a_time_is_found() {
     let mut rig = Rig::with(&[("segment.bytes", "1000"), ("index.interval.bytes", "100")]);
     // Times that rise, but not without steps back.
-    let times: Vec<i64> = (0..60).map(|n| 1000 + n * 10 - if n % 3 == 0 { 25 } else { 0 }).collect();
+    let times: Vec<i64> =
+        (0..60).map(|n| 1000 + n * 10 - if n % 3 == 0 { 25 } else { 0 }).collect();
     for time in &times {
         rig.append(batch_at(2, 10, TimestampMs(*time))).unwrap();
     }

@@ -8,8 +8,7 @@ use crate::rig::{batch_of, exists, Rig, T0};
 /// `batches` of 5 records in segments of 3 batches, synced.
 fn filled(batches: usize) -> Rig {
     let segment_bytes = (3 * batch_of(5).len()).to_string();
-    let mut rig =
-        Rig::with(&[("segment.bytes", &segment_bytes), ("index.interval.bytes", "50")]);
+    let mut rig = Rig::with(&[("segment.bytes", &segment_bytes), ("index.interval.bytes", "50")]);
     for _ in 0..batches {
         rig.append(batch_of(5)).unwrap();
     }

@@ -10,9 +10,7 @@ use weir_log::{
 };
 use weir_protocol::batch::{self, BatchBuilder};
 use weir_protocol::compression::Codec;
-use weir_protocol::{
-    Offset, PartitionId, ProducerEpoch, ProducerId, Sequence, TimestampMs, Uuid,
-};
+use weir_protocol::{Offset, PartitionId, ProducerEpoch, ProducerId, Sequence, TimestampMs, Uuid};
 
 pub(crate) const DIR: &str = "/data";
 pub(crate) const TOPIC: &str = "drone-events";
@@ -48,8 +46,7 @@ impl Rig {
     pub(crate) fn new(config: LogConfig) -> Self {
         let disk = MemDisk::new();
         let (mut dir, _) = open(&disk, &config).unwrap();
-        let id =
-            dir.create_log(TOPIC, Uuid([3; 16]), PartitionId(0), config.clone(), T0).unwrap();
+        let id = dir.create_log(TOPIC, Uuid([3; 16]), PartitionId(0), config.clone(), T0).unwrap();
         let mut rig = Self { disk, dir, id, config };
         rig.commit();
         rig

@@ -256,6 +256,27 @@ fn an_event_its_successor_has_overtaken_is_given_back_not_sent_late() {
 }
 
 #[test]
+fn a_manager_that_stops_takes_nothing_and_sends_without_lingering() {
+    let mut manager = manager(config());
+    admit(&mut manager, Priority::Normal, 1, at(0));
+    let first = manager.next_batch(at(0)).unwrap();
+    manager.admit(meta(Priority::Normal, 9), 9, at(0));
+    assert!(manager.next_batch(at(0)).is_none(), "it lingers while one is on its way");
+    manager.stop();
+    let last = manager.next_batch(at(0)).unwrap();
+    assert!(matches!(
+        manager.admit(meta(Priority::Urgent, 1), 1, at(0)),
+        Admission::Rejected { refused: Refused { reason: Reason::ShuttingDown, .. }, .. }
+    ));
+    succeed(&mut manager, last, at(1));
+    fail(&mut manager, first, at(1));
+    let given_back = manager.give_back_all(at(2));
+    assert_eq!(given_back.len(), 1);
+    assert_eq!(given_back[0].refused.code, "WEIR-0505");
+    assert_eq!(manager.ledger().total().accepted(), 1);
+}
+
+#[test]
 fn new_limits_hold_from_now_and_lose_nothing() {
     let mut manager = manager(config());
     admit(&mut manager, Priority::Normal, 500, at(0));

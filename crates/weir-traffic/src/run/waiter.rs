@@ -80,3 +80,25 @@ impl Drop for Waiter {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_event_whose_waiter_is_dropped_has_an_unknown_outcome() {
+        let group = Group::new(2);
+        let refused = Refused::new(Reason::LaneFull, 5);
+        Waiter::new(Arc::clone(&group), 1).settle(Err(refused.clone()));
+        drop(Waiter::new(Arc::clone(&group), 0));
+        assert_eq!(group.state().left, 0);
+        let answers = group.answers().await;
+        assert_eq!(answers[0].as_ref().unwrap_err().reason, Reason::OutcomeUnknown);
+        assert_eq!(answers[1], Err(refused));
+    }
+
+    #[tokio::test]
+    async fn a_call_without_events_is_answered_at_once() {
+        assert!(Group::new(0).answers().await.is_empty());
+    }
+}

@@ -61,6 +61,8 @@ pub(crate) const KEYS: &[Key] = &[
     key("gateway.requests_max", Kind::Count(1, 100_000), Some("1024"), "requests handled at once; more are refused with 503"),
     key("gateway.validation", Kind::OneOf(&["strict", "warn"]), Some("strict"), "whether a field that breaks its schema is refused or only logged"),
     key("console.listen", Kind::Text, Some("127.0.0.1:8090"), "address of the web console"),
+    key("console.hosts", Kind::List, None, "host names the console answers to, beside localhost and loopback addresses"),
+    key("console.clients_max", Kind::Count(1, 100_000), Some("64"), "browsers connected at once"),
     key("layers.fleet", Kind::Bool, Some("true"), "live positions, zones, trajectories, alerts, tasks"),
     key("layers.console", Kind::Bool, Some("true"), "the web console"),
     key("layers.demo", Kind::Bool, Some("false"), "a simulated fleet; the same as --demo"),

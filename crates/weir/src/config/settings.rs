@@ -42,6 +42,8 @@ pub(crate) struct Settings {
     pub(crate) requests_max: usize,
     pub(crate) validation: Validation,
     pub(crate) console_listen: SocketAddr,
+    pub(crate) console_hosts: Vec<String>,
+    pub(crate) console_clients_max: usize,
     pub(crate) layers: Layers,
     pub(crate) traffic: TrafficSettings,
     pub(crate) priorities: [Vec<String>; 4],
@@ -124,6 +126,8 @@ impl Settings {
                 _ => Validation::Strict,
             },
             console_listen: address(values, "console.listen")?,
+            console_hosts: values.list("console.hosts"),
+            console_clients_max: number(values, "console.clients_max")?,
             layers: Layers {
                 fleet: values.flag("layers.fleet"),
                 console: values.flag("layers.console"),

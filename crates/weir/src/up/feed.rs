@@ -7,13 +7,18 @@ use std::time::Duration;
 use tokio::sync::watch;
 use weir_broker::BrokerServer;
 use weir_client::admin::OffsetSpec;
-use weir_client::{Admin, Client, ClientError, TopicPartition};
+use weir_client::{
+    Admin, AutoOffsetReset, Client, ClientError, Consumer, ConsumerConfig, PartitionOffset,
+    TopicPartition,
+};
 use weir_protocol::clock::Clock;
 use weir_traffic::{BreakerState, TrafficHandle, TrafficStats};
 
 use crate::console::hub::{Breaker, ConsoleHub, GroupRow, Lane, Overview, TopicRow, Trend};
 
 const INTERVAL: Duration = Duration::from_secs(1);
+/// Longest look at the first unread records of one group.
+const PROBE: Duration = Duration::from_millis(100);
 /// A lag that moved by less than this share of itself is steady.
 const STEADY_SHARE: f64 = 0.05;
 
@@ -25,7 +30,6 @@ pub(super) struct Feed {
     pub(super) hub: ConsoleHub,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) broker: Option<Arc<BrokerServer>>,
-    pub(super) retention_ms: HashMap<String, u64>,
 }
 
 /// What was true a second ago, to make rates of.
@@ -36,26 +40,46 @@ struct Before {
     delivered: u64,
     topic_ends: HashMap<String, u64>,
     group_lags: HashMap<String, u64>,
+    /// `retention.ms` by topic, asked once; `None`: kept for ever.
+    retention_ms: HashMap<String, Option<i64>>,
 }
 
 impl Feed {
     /// Runs until `stop` turns true.
     pub(super) async fn run(self, mut stop: watch::Receiver<bool>) {
-        let mut before = Before { at_ms: self.clock.now().get(), ..Before::default() };
-        let mut ticks = tokio::time::interval(INTERVAL);
+        let mut before = self.first();
+        let probe = match Probe::new(&self.client) {
+            Ok(probe) => probe,
+            Err(error) => {
+                tracing::error!(%error, "console feed");
+                return;
+            }
+        };
+        // The first tick of an interval comes at once, when there is nothing to make a rate of.
+        let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + INTERVAL, INTERVAL);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 _ = stop.changed() => return,
                 _ = ticks.tick() => {}
             }
-            if let Err(error) = self.tell(&mut before).await {
+            if let Err(error) = self.tell(&mut before, &probe).await {
                 tracing::debug!(%error, "console feed");
             }
         }
     }
 
-    async fn tell(&self, before: &mut Before) -> Result<(), ClientError> {
+    fn first(&self) -> Before {
+        let total = self.traffic.stats().ledger.total();
+        Before {
+            at_ms: self.clock.now().get(),
+            accepted: total.accepted(),
+            delivered: total.delivered,
+            ..Before::default()
+        }
+    }
+
+    async fn tell(&self, before: &mut Before, probe: &Probe) -> Result<(), ClientError> {
         let now_ms = self.clock.now().get();
         let seconds = ((now_ms - before.at_ms) as f64 / 1000.0).max(0.001);
         before.at_ms = now_ms;
@@ -63,7 +87,7 @@ impl Feed {
         self.hub.overview(overview(&stats, before, seconds));
         let admin = Admin::new(Arc::clone(&self.client));
         self.hub.topics(self.topics(&admin, before, seconds).await?);
-        self.hub.groups(groups(&admin, before).await?);
+        self.hub.groups(groups(&admin, before, probe, now_ms).await?);
         Ok(())
     }
 
@@ -98,13 +122,14 @@ impl Feed {
             let top: u64 = numbers().map(|p| of(&tops, p)).sum();
             let name = topic.name.to_string();
             let known = before.topic_ends.insert(name.clone(), top).unwrap_or(top);
+            let retention_ms = retention(admin, &mut before.retention_ms, &name).await?;
             rows.push(TopicRow {
                 partition_records: numbers()
                     .map(|p| of(&tops, p).saturating_sub(of(&starts, p)))
                     .collect(),
                 bytes: sizes.get(&name).copied().unwrap_or(0),
                 per_s: top.saturating_sub(known) as f64 / seconds,
-                retention_ms: self.retention_ms.get(&name).and_then(|ms| i64::try_from(*ms).ok()),
+                retention_ms,
                 name,
             });
         }
@@ -125,7 +150,69 @@ async fn ends(
     Ok(answered.into_iter().map(|(partition, offset)| (partition, number(offset))).collect())
 }
 
-async fn groups(admin: &Admin, before: &mut Before) -> Result<Vec<GroupRow>, ClientError> {
+/// A topic's `retention.ms`; `None`: for ever.
+async fn retention(
+    admin: &Admin,
+    known: &mut HashMap<String, Option<i64>>,
+    topic: &str,
+) -> Result<Option<i64>, ClientError> {
+    if let Some(ms) = known.get(topic) {
+        return Ok(*ms);
+    }
+    let configs = admin.describe_topic_configs(topic).await?;
+    let entry = configs.iter().find(|entry| &*entry.name == "retention.ms");
+    let ms = entry.and_then(|entry| entry.value.as_deref()?.parse().ok()).filter(|ms| *ms >= 0);
+    known.insert(topic.to_owned(), ms);
+    Ok(ms)
+}
+
+/// Looks at single records, to tell how old the first unread one of a group is.
+#[derive(Debug)]
+struct Probe {
+    consumer: Consumer,
+}
+
+impl Probe {
+    fn new(client: &Arc<Client>) -> Result<Self, ClientError> {
+        let config = ConsumerConfig {
+            auto_offset_reset: AutoOffsetReset::Earliest,
+            // One batch of each partition is all that is looked at.
+            partition_fetch_bytes_max: 1,
+            ..ConsumerConfig::default()
+        };
+        Ok(Self { consumer: Consumer::new(Arc::clone(client), config)? })
+    }
+
+    /// The oldest timestamp at these offsets; `None` if none of them answered in time.
+    async fn oldest_ms(&self, at: &[PartitionOffset]) -> Result<Option<i64>, ClientError> {
+        let partitions: Vec<_> = at.iter().map(|at| at.partition.clone()).collect();
+        self.consumer.assign(&partitions)?;
+        for at in at {
+            self.consumer.seek(&at.partition, at.offset)?;
+        }
+        let deadline = tokio::time::Instant::now() + PROBE;
+        let mut found: HashMap<TopicPartition, i64> = HashMap::new();
+        while found.len() < at.len() {
+            let left = deadline.saturating_duration_since(tokio::time::Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            for record in self.consumer.poll(left).await? {
+                let partition = TopicPartition::new(&record.topic, record.partition);
+                found.entry(partition).or_insert(record.timestamp.get());
+            }
+        }
+        self.consumer.assign(&[])?;
+        Ok(found.into_values().min())
+    }
+}
+
+async fn groups(
+    admin: &Admin,
+    before: &mut Before,
+    probe: &Probe,
+    now_ms: i64,
+) -> Result<Vec<GroupRow>, ClientError> {
     let listed = admin.list_groups().await?;
     let names: Vec<&str> = listed.iter().map(|group| &*group.group_id).collect();
     let mut rows = Vec::with_capacity(names.len());
@@ -139,14 +226,18 @@ async fn groups(admin: &Admin, before: &mut Before) -> Result<Vec<GroupRow>, Cli
         };
         let lag = committed.iter().map(behind).sum();
         let name = group.group_id.to_string();
+        let unread: Vec<_> = committed.into_iter().filter(|at| behind(at) > 0).collect();
+        let lag_ms = match unread.is_empty() {
+            true => Some(0),
+            false => probe.oldest_ms(&unread).await?.map(|oldest| (now_ms - oldest).max(0)),
+        };
         let known = before.group_lags.insert(name.clone(), lag).unwrap_or(lag);
         rows.push(GroupRow {
             name,
             state: group.state.to_string(),
             members: u32::try_from(group.members.len()).unwrap_or(u32::MAX),
             lag,
-            // The age of the first unread record needs a fetch of it; a group that has read all is not behind.
-            lag_ms: (lag == 0).then_some(0),
+            lag_ms,
             trend: trend(known, lag),
         });
     }

@@ -1,6 +1,5 @@
 //! One process with all roles: how they are started, joined, and stopped.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -116,7 +115,7 @@ impl Node {
         let (sources, readers) = start_tasks(settings, &shared, broker.clone());
         let console = match console_listener {
             Some(listener) => {
-                let router = console::router(shared.hub.clone(), ConsoleConfig::default());
+                let router = console::router(shared.hub.clone(), console_config(settings));
                 Some(serve(listener, router)?)
             }
             None => None,
@@ -322,6 +321,13 @@ fn read_zones(path: &Path) -> Outcome<String> {
     })
 }
 
+fn console_config(settings: &Settings) -> ConsoleConfig {
+    ConsoleConfig {
+        hosts: settings.console_hosts.clone(),
+        clients_max: settings.console_clients_max,
+    }
+}
+
 fn hub(clock: &Arc<dyn Clock>, zones: String) -> ConsoleHub {
     let clock = Arc::clone(clock);
     let hub = ConsoleHub::new(Arc::new(move || clock.now().get()));
@@ -393,9 +399,6 @@ fn start_tasks(
         sources.spawn(|stop| fly(sink, clock, receiver, stop));
         sender
     });
-    let retention = settings.topics.iter();
-    let retention_ms: HashMap<String, u64> =
-        retention.filter_map(|topic| Some((topic.name.clone(), topic.retention_ms?))).collect();
     let views = Views {
         client: Arc::clone(&shared.client),
         hub: shared.hub.clone(),
@@ -411,7 +414,6 @@ fn start_tasks(
         hub: shared.hub.clone(),
         clock: Arc::clone(&shared.clock),
         broker,
-        retention_ms,
     };
     if settings.layers.console {
         readers.spawn(|stop| feed.run(stop));

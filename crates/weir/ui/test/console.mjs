@@ -25,7 +25,7 @@ class Fact extends Error {}
 const complaints = [];
 let facts = 0;
 
-const steps = [dronesMove, alertShown, languages, themes, accessible, keyboard, addresses, tables, narrow, lostConnection, layerOff, latency, takePicture];
+const steps = [dronesMove, alertShown, takePicture, languages, themes, accessible, keyboard, addresses, tables, narrow, lostConnection, layerOff, latency];
 try {
   for (const step of steps) await step();
   fact(complaints.length === 0, "no console error, no page error, no request to elsewhere", complaints);
@@ -354,7 +354,9 @@ async function takePicture() {
   const page = await open("");
   await until("devices are drawn", () => weir(page, "drawn"));
   await until("the figures are there", () => page.locator(".figure .value").first().textContent().then((text) => text !== "–"));
-  await until("an alert is raised", async () => (await weir(page, "alerts")).length > 0);
+  // Lines want something to show, and the map an alert.
+  await until("a minute of figures", async () => (await (await fetch(`${base}/api/state?devices_max=0`)).json()).history.length >= 50);
+  await until("an alert is open", async () => (await weir(page, "alerts")).length > 0);
   await page.waitForFunction(() => document.querySelector(".u-over"));
   await page.screenshot({ path: picture });
   fact(true, `${picture} is taken, ${PICTURE.width}x${PICTURE.height}`);

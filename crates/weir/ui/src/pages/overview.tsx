@@ -120,11 +120,18 @@ function LastCleared() {
   );
 }
 
+/** Whether a text names the device already. */
+function says(text: string, device: string): boolean {
+  const at = text.indexOf(device);
+  const digit = (c: string | undefined) => c !== undefined && /[0-9a-z]/i.test(c);
+  return at >= 0 && !digit(text[at - 1]) && !digit(text[at + device.length]);
+}
+
 function AlertLine({ alert }: { alert: Alert }) {
   const text = alertText(alert);
   const body = (
     <>
-      {alert.device !== null && <b class="id">{alert.device}</b>} {text}
+      {alert.device !== null && !says(text, alert.device) && <b class="id">{alert.device}</b>} {text}
     </>
   );
   return (
@@ -148,7 +155,7 @@ function Behind() {
     <Panel title={t("groups.behind")} class="at-behind" more={<Link to="/groups">{t("open")}</Link>}>
       {late.length === 0 ? (
         <p class="quiet">
-          {!slowest ? t("groups.none") : slowest.lag === 0 ? t("groups.all.current", { n: rows.length }) : t("groups.slowest", { name: slowest.name, age: duration(slowest.lag_ms ?? 0) })}
+          {slowestText(slowest, rows.length)}
         </p>
       ) : (
         <ul class="lines">
@@ -164,6 +171,15 @@ function Behind() {
       )}
     </Panel>
   );
+}
+
+function slowestText(slowest: GroupRow | undefined, groups: number): string {
+  if (!slowest) return t("groups.none");
+  if (slowest.lag === 0) return t("groups.all.current", { n: groups });
+  const { name, lag, lag_ms } = slowest;
+  return lag_ms === null
+    ? t("groups.slowest.records", { name, n: exact(lag) })
+    : t("groups.slowest", { name, age: duration(lag_ms) });
 }
 
 function ByRate() {

@@ -93,7 +93,7 @@ function options(latest: { current: Props }, width: number): uPlot.Options {
     ],
     bands: fans,
     axes: [
-      { ...axis, grid: { show: false }, size: 24, space: 70, values: (_, ticks) => ticks.map(clockTime) },
+      { ...axis, grid: { show: false }, size: 24, space: 70, values: (plot, ticks) => ticks.map((s) => (plot.valToPos(s, "x") < 26 ? "" : clockTime(s))) },
       { ...axis, grid, size: 58, space: 28, values: (_, ticks) => ticks.map((v) => latest.current.format(v)) },
     ],
     hooks: { draw: [(plot) => endLabels(plot, latest.current)], setCursor: [(plot) => tip(plot, latest.current)] },

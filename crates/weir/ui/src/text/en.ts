@@ -143,6 +143,7 @@ export const en = {
   "groups.all.current": "None; all {n} are up to date.",
   "groups.all.current.one": "None; the only group is up to date.",
   "groups.slowest": "None; the slowest, {name}, is {age} behind.",
+  "groups.slowest.records": "None; the slowest, {name}, is {n} records behind.",
   "groups.lag": "{n} records",
   "groups.empty.how": "A group appears when the first consumer joins it. Its lag is counted in records and in time. Join one:",
   "group.stable": "stable",

@@ -145,6 +145,7 @@ export const zh: Record<keyof typeof en, string> = {
   "groups.all.current": "无，{n} 个消费组都已追平。",
   "groups.all.current.one": "无，唯一的消费组已追平。",
   "groups.slowest": "无，最慢的 {name} 落后 {age}。",
+  "groups.slowest.records": "无，最慢的 {name} 落后 {n} 条。",
   "groups.lag": "{n} 条",
   "groups.empty.how": "第一个消费者加入后，消费组就会出现，落后量按条数和时间计算。加入一个：",
   "group.stable": "稳定",
