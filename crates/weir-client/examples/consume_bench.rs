@@ -2,6 +2,8 @@
 //!
 //! usage: consume_bench HOST:PORT TOPIC MESSAGES [GROUP]
 //!
+//! Environment: OBJECTS=1 reads through `poll` (an object per record) instead of `poll_each`.
+//!
 //! Prints one JSON line.
 // A bench measures with the machine's clock and prints.
 #![allow(clippy::print_stdout, clippy::print_stderr, clippy::disallowed_methods)]
@@ -52,7 +54,18 @@ async fn run() -> Result<(), Box<dyn Error>> {
         consumer.subscribe(&[topic.as_str()])?;
     }
     let (mut seen, mut bytes, mut idle) = (0_u64, 0_usize, 0);
+    let as_objects = std::env::var_os("OBJECTS").is_some();
     while seen < messages && idle < 10 {
+        if !as_objects {
+            let shown = consumer
+                .poll_each(Duration::from_secs(1), |record| {
+                    bytes += record.value.map_or(0, <[u8]>::len);
+                })
+                .await?;
+            idle = if shown == 0 { idle + 1 } else { 0 };
+            seen += shown as u64;
+            continue;
+        }
         let records = consumer.poll(Duration::from_secs(1)).await?;
         idle = if records.is_empty() { idle + 1 } else { 0 };
         seen += records.len() as u64;

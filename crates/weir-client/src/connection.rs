@@ -35,6 +35,9 @@ use crate::transport::{BoxedRead, BoxedWrite, Transport};
 /// Requests unanswered at once on one connection; more wait. Producers and fetchers keep far below.
 pub const REQUESTS_IN_FLIGHT_MAX: usize = 64;
 
+/// An answer up to this size gets its room at once: a fetch of several partitions.
+const READ_BYTES_USUAL: usize = 16 << 20;
+
 /// Room in the read buffer for small answers; a larger answer gets its exact room.
 const READ_BYTES_MIN: usize = 64 << 10;
 
@@ -507,9 +510,10 @@ fn next_frame(buffer: &mut BytesMut, bytes_max: usize) -> Result<Option<Bytes>, 
     };
     let length = frame::frame_len(prefix, bytes_max).map_err(|error| error.to_string())?;
     if buffer.len() < 4 + length {
-        // Room grows with what has come, so a false length costs no memory by itself.
+        // Beyond the usual size room grows with what has come, so that a false length costs nothing by
+        // itself; below it one exact allocation spares the copies of growing.
         let missing = 4 + length - buffer.len();
-        buffer.reserve(missing.min(buffer.len().max(READ_BYTES_MIN)));
+        buffer.reserve(missing.min(buffer.len().max(READ_BYTES_USUAL)));
         return Ok(None);
     }
     buffer.advance(4);

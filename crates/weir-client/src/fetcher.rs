@@ -13,7 +13,7 @@ use bytes::Bytes;
 use weir_protocol::api::fetch::{
     AbortedTransaction, FetchPartition, FetchRequest, FetchResponse, FetchTopic, PartitionData,
 };
-use weir_protocol::batch::{self, BatchView};
+use weir_protocol::batch::{self, BatchView, RecordIter};
 use weir_protocol::error_code::ErrorCode;
 use weir_protocol::types::{NodeId, Offset, PartitionId, ProducerId, Str, TimestampMs, Uuid};
 
@@ -22,7 +22,7 @@ use crate::config::{AutoOffsetReset, ConsumerConfig, IsolationLevel};
 use crate::consumer::TopicPartition;
 use crate::error::ClientError;
 use crate::metadata::ClusterView;
-use crate::record::ConsumedRecord;
+use crate::record::{ConsumedRecord, RecordRef};
 
 /// How long a partition rests after an error.
 const RETRY_MS: u64 = 50;
@@ -617,17 +617,11 @@ impl Chunk {
     pub(crate) fn take(&mut self, records_max: usize, config: &ConsumerConfig) -> Taken {
         let mut damaged = None;
         if let Content::Raw { records, from, aborted } = &mut self.content {
-            let mut decoding = Decoding {
-                partition: &self.partition,
-                config,
-                from: *from,
-                next: *from,
-                aborted: std::mem::take(aborted).into(),
-                aborting: HashSet::new(),
-                records: Vec::new(),
-            };
-            damaged = decoding.run(records).err();
-            let (records, next) = (decoding.records.into_iter(), decoding.next);
+            let mut decoding =
+                Decoding::new(&self.partition, config, *from, std::mem::take(aborted));
+            let mut owned = Owned { partition: &self.partition, records: Vec::new() };
+            damaged = decoding.run(records, &mut owned).err();
+            let (records, next) = (owned.records.into_iter(), decoding.next);
             self.content = Content::Decoded { records, next };
         }
         let Content::Decoded { records, next: end } = &mut self.content else {
@@ -645,54 +639,60 @@ impl Chunk {
         };
         Taken { records: taken, next, is_done, damaged }
     }
+
+    /// Shows every record of the chunk to `see`, without an object for any. Returns how many, and the
+    /// position after them.
+    pub(crate) fn show(
+        &mut self,
+        config: &ConsumerConfig,
+        see: &mut impl FnMut(RecordRef<'_>),
+    ) -> Shown {
+        let mut shown = Shown { count: 0, next: Offset(0), damaged: None };
+        match &mut self.content {
+            Content::Raw { records, from, aborted } => {
+                let mut decoding =
+                    Decoding::new(&self.partition, config, *from, std::mem::take(aborted));
+                let mut views = Views { partition: &self.partition, count: 0, see };
+                shown.damaged = decoding.run(records, &mut views).err();
+                (shown.count, shown.next) = (views.count, decoding.next);
+            }
+            Content::Decoded { records, next } => {
+                for record in records {
+                    see(record.as_ref());
+                    shown.count += 1;
+                }
+                shown.next = *next;
+            }
+        }
+        shown
+    }
 }
 
-struct Decoding<'a> {
+/// What [`Chunk::show`] did.
+#[derive(Debug)]
+pub(crate) struct Shown {
+    pub(crate) count: usize,
+    pub(crate) next: Offset,
+    pub(crate) damaged: Option<ClientError>,
+}
+
+/// Where decoded records go, a batch at a time.
+trait Sink {
+    /// Takes the records from `from` on.
+    fn take(&mut self, from: Offset, records: RecordIter) -> Result<(), batch::BatchError>;
+}
+
+struct Owned<'a> {
     partition: &'a TopicPartition,
-    config: &'a ConsumerConfig,
-    from: Offset,
-    next: Offset,
-    /// Aborted transactions not begun yet, by first offset.
-    aborted: VecDeque<AbortedTransaction>,
-    /// Producers inside an aborted transaction.
-    aborting: HashSet<ProducerId>,
     records: Vec<ConsumedRecord>,
 }
 
-impl Decoding<'_> {
-    fn run(&mut self, bytes: &Bytes) -> Result<(), ClientError> {
-        self.aborted.make_contiguous().sort_by_key(|transaction| transaction.first_offset);
-        for view in batch::batches(bytes) {
-            let view = match view {
-                Ok(view) => view,
-                // Brokers may cut the last batch of an answer; what is whole comes first.
-                Err(error) if error.is_torn() && self.next > self.from => return Ok(()),
-                Err(error) => return Err(self.corrupt(&error)),
-            };
-            self.batch(&view).map_err(|error| self.corrupt(&error))?;
-            self.next = self.next.max(view.last_offset().next());
-        }
-        Ok(())
-    }
-
-    fn batch(&mut self, view: &BatchView<'_>) -> Result<(), batch::BatchError> {
-        if view.last_offset() < self.from {
-            return Ok(());
-        }
-        if self.config.check_crcs {
-            view.verify_crc()?;
-        }
-        if self.is_hidden(view)? {
-            return Ok(());
-        }
-        // The count is the batch's own word; a byte of batch cannot hold more than one record.
-        let count = usize::try_from(view.record_count()).unwrap_or(0).min(view.size_bytes());
-        self.records.reserve(count);
+impl Sink for Owned<'_> {
+    fn take(&mut self, from: Offset, records: RecordIter) -> Result<(), batch::BatchError> {
         let TopicPartition { topic, partition } = self.partition;
-        for record in view.records(self.config.inflate_bytes_max)? {
+        for record in records {
             let record = record?;
-            // A fetch inside a batch gets the whole batch.
-            if record.offset >= self.from {
+            if record.offset >= from {
                 self.records.push(ConsumedRecord {
                     topic: topic.clone(),
                     partition: *partition,
@@ -705,6 +705,90 @@ impl Decoding<'_> {
             }
         }
         Ok(())
+    }
+}
+
+struct Views<'a, F> {
+    partition: &'a TopicPartition,
+    count: usize,
+    see: &'a mut F,
+}
+
+impl<F: FnMut(RecordRef<'_>)> Sink for Views<'_, F> {
+    fn take(&mut self, from: Offset, mut records: RecordIter) -> Result<(), batch::BatchError> {
+        let TopicPartition { topic, partition } = self.partition;
+        while let Some(record) = records.next_view() {
+            let record = record?;
+            if record.offset >= from {
+                self.count += 1;
+                (self.see)(RecordRef {
+                    topic,
+                    partition: *partition,
+                    offset: record.offset,
+                    timestamp: record.timestamp,
+                    key: record.key,
+                    value: record.value,
+                    headers: record.headers,
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+struct Decoding<'a> {
+    partition: &'a TopicPartition,
+    config: &'a ConsumerConfig,
+    from: Offset,
+    next: Offset,
+    /// Aborted transactions not begun yet, by first offset.
+    aborted: VecDeque<AbortedTransaction>,
+    /// Producers inside an aborted transaction.
+    aborting: HashSet<ProducerId>,
+}
+
+impl<'a> Decoding<'a> {
+    fn new(
+        partition: &'a TopicPartition,
+        config: &'a ConsumerConfig,
+        from: Offset,
+        mut aborted: Vec<AbortedTransaction>,
+    ) -> Self {
+        aborted.sort_by_key(|transaction| transaction.first_offset);
+        let aborted = VecDeque::from(aborted);
+        Decoding { partition, config, from, next: from, aborted, aborting: HashSet::new() }
+    }
+
+    fn run(&mut self, bytes: &Bytes, sink: &mut impl Sink) -> Result<(), ClientError> {
+        for view in batch::batches(bytes) {
+            let view = match view {
+                Ok(view) => view,
+                // Brokers may cut the last batch of an answer; what is whole comes first.
+                Err(error) if error.is_torn() && self.next > self.from => return Ok(()),
+                Err(error) => return Err(self.corrupt(&error)),
+            };
+            self.batch(&view, sink).map_err(|error| self.corrupt(&error))?;
+            self.next = self.next.max(view.last_offset().next());
+        }
+        Ok(())
+    }
+
+    fn batch(
+        &mut self,
+        view: &BatchView<'_>,
+        sink: &mut impl Sink,
+    ) -> Result<(), batch::BatchError> {
+        if view.last_offset() < self.from {
+            return Ok(());
+        }
+        if self.config.check_crcs {
+            view.verify_crc()?;
+        }
+        if self.is_hidden(view)? {
+            return Ok(());
+        }
+        // A fetch inside a batch gets the whole batch.
+        sink.take(self.from, view.records(self.config.inflate_bytes_max)?)
     }
 
     /// Control batches are never shown; with read committed neither are aborted records (KIP-98).

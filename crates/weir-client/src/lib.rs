@@ -47,7 +47,7 @@ pub use error::{ClientError, ErrorClass, ProduceError};
 pub use event::{Event, EventBuilder, EventError, Priority};
 pub use partitioner::Partitioner;
 pub use producer::{Appender, Producer, ProducerStats};
-pub use record::{ConsumedRecord, Record};
+pub use record::{ConsumedRecord, Record, RecordRef};
 pub use transport::{MemTransport, TcpTransport, Transport};
 
 /// A record header: a name and a value that may be null.

@@ -1,7 +1,7 @@
 //! What goes in and what comes out: a record to send and a record consumed.
 
 use bytes::Bytes;
-use weir_protocol::batch::{Header, Headers};
+use weir_protocol::batch::{Header, Headers, HeadersView};
 use weir_protocol::types::{Offset, PartitionId, Str, TimestampMs};
 
 /// One record to send. Everything is borrowed: the producer copies it once, into the open batch of
@@ -84,7 +84,38 @@ pub struct ConsumedRecord {
     pub headers: Headers,
 }
 
+/// One record as [`crate::Consumer::poll_each`] shows it: borrowed, for the time of one call.
+#[derive(Debug, Clone, Copy)]
+pub struct RecordRef<'a> {
+    /// The topic it was read from.
+    pub topic: &'a Str,
+    /// The partition it was read from.
+    pub partition: PartitionId,
+    /// Its place in the partition.
+    pub offset: Offset,
+    /// Create time, or append time where the topic says so.
+    pub timestamp: TimestampMs,
+    /// The key; `None` is a null key.
+    pub key: Option<&'a [u8]>,
+    /// The value; `None` is a tombstone.
+    pub value: Option<&'a [u8]>,
+    /// Headers, in order; names may repeat.
+    pub headers: HeadersView<'a>,
+}
+
 impl ConsumedRecord {
+    pub(crate) fn as_ref(&self) -> RecordRef<'_> {
+        RecordRef {
+            topic: &self.topic,
+            partition: self.partition,
+            offset: self.offset,
+            timestamp: self.timestamp,
+            key: self.key.as_deref(),
+            value: self.value.as_deref(),
+            headers: self.headers.view(),
+        }
+    }
+
     /// The value of the last header of this name, as Java's `Headers.lastHeader`; `None` if there is
     /// none or it is null.
     pub fn header(&self, name: &str) -> Option<&[u8]> {

@@ -286,18 +286,19 @@ impl Log {
         marker: Option<EndMarker>,
         now: TimestampMs,
     ) -> Result<(), LogError> {
+        self.index_abort(header, marker)?;
         let interval_bytes = self.config.index_interval_bytes;
         let shared = Arc::clone(&self.shared);
-        self.active_mut()
-            .append(batch, header, interval_bytes)
-            .map_err(|error| shared.judge(error))?;
+        if let Err(error) = self.active_mut().append(batch, header, interval_bytes) {
+            if marker.is_some() {
+                // Else the index names an abort that was not written. Recovery would see to it too.
+                let _ = txn_index::truncate(&self.place, self.end.base, header.base_offset);
+            }
+            return Err(shared.judge(error));
+        }
         self.end.offset = header.last_offset().next();
         self.end.position += header.size_bytes;
-        self.note_producer(header, marker, now).map_err(|error| {
-            // The batch is in the file, so state and file would part.
-            self.shared.fail(&error.to_string());
-            error
-        })?;
+        self.note_producer(header, marker, now);
         self.commit.active_dirty = true;
         self.commit.unsynced_bytes += header.size_bytes;
         self.shared.add_appended(header.size_bytes);
@@ -305,31 +306,28 @@ impl Log {
         Ok(())
     }
 
-    /// Enters an appended batch into the producer state, and an abort into the transaction index.
-    pub(crate) fn note_producer(
+    /// Enters an abort into the transaction index, before its marker is in the log: what can fail
+    /// comes first.
+    pub(crate) fn index_abort(
         &mut self,
         header: &BatchHeader,
         marker: Option<EndMarker>,
-        now: TimestampMs,
     ) -> Result<(), LogError> {
-        let Some(marker) = marker else {
-            if !header.is_control {
-                self.producers.add(header, now);
-            }
-            return Ok(());
-        };
-        let Some(ended) = self.producers.add_marker(header, marker, now) else { return Ok(()) };
-        if marker.commit {
+        if marker.is_none_or(|marker| marker.commit) {
             return Ok(());
         }
-        let stable = self.producers.stable_after(&ended, header.last_offset().next());
+        let marker_offset = header.last_offset();
+        let next = marker_offset.next();
+        let Some((first_offset, stable)) = self.producers.ended_by(header.producer_id, next) else {
+            return Ok(());
+        };
         let aborted = AbortedTxn {
-            producer_id: ended.producer_id,
-            first_offset: ended.first_offset,
-            last_offset: ended.marker_offset,
+            producer_id: header.producer_id,
+            first_offset,
+            last_offset: marker_offset,
             last_stable_offset: stable,
         };
-        let base = self.segment_of(ended.marker_offset).map_or(self.end.base, |found| found.base);
+        let base = self.segment_of(marker_offset).map_or(self.end.base, |found| found.base);
         txn_index::append(&self.place, base, &aborted)?;
         self.commit.sealed_files.push(self.place.path(base, files::TXN_INDEX));
         let dir = self.place.dir.to_path_buf();
@@ -337,6 +335,20 @@ impl Log {
             dirty.dirs.insert(dir);
         });
         Ok(())
+    }
+
+    /// Enters an appended batch into the producer state.
+    pub(crate) fn note_producer(
+        &mut self,
+        header: &BatchHeader,
+        marker: Option<EndMarker>,
+        now: TimestampMs,
+    ) {
+        match marker {
+            Some(marker) => self.producers.add_marker(header, marker, now),
+            None if header.is_control => {}
+            None => self.producers.add(header, now),
+        }
     }
 
     fn list_dirty(&mut self) {
@@ -457,9 +469,8 @@ impl Log {
             return Ok(());
         }
         let shared = Arc::clone(&self.shared);
-        self.cut_from(offset.max(self.log_start)).map_err(|error| {
+        self.cut_from(offset.max(self.log_start)).inspect_err(|error| {
             shared.fail(&error.to_string());
-            error
         })
     }
 

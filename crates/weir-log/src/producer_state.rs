@@ -73,14 +73,6 @@ pub(crate) struct EndMarker {
     pub(crate) coordinator_epoch: i32,
 }
 
-/// A transaction that was ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct EndedTxn {
-    pub(crate) producer_id: ProducerId,
-    pub(crate) first_offset: Offset,
-    pub(crate) marker_offset: Offset,
-}
-
 impl WrittenBatch {
     fn first_sequence(&self) -> Sequence {
         // Backwards over the wrap: 2^31 numbers in the ring.
@@ -203,13 +195,8 @@ impl ProducerStates {
         }
     }
 
-    /// Notes a marker that is in the log. Returns the transaction it ended, unless that was empty.
-    pub(crate) fn add_marker(
-        &mut self,
-        batch: &BatchHeader,
-        marker: EndMarker,
-        now: TimestampMs,
-    ) -> Option<EndedTxn> {
+    /// Notes a marker that is in the log.
+    pub(crate) fn add_marker(&mut self, batch: &BatchHeader, marker: EndMarker, now: TimestampMs) {
         let entry = self
             .entries
             .entry(batch.producer_id)
@@ -217,11 +204,22 @@ impl ProducerStates {
         entry.raise_epoch(batch.producer_epoch);
         entry.coordinator_epoch = marker.coordinator_epoch;
         entry.last_seen = now;
-        let first_offset = entry.txn_first_offset.take()?;
-        self.ongoing.remove(&first_offset);
-        let marker_offset = batch.last_offset();
-        self.unsynced.insert(first_offset, marker_offset);
-        Some(EndedTxn { producer_id: batch.producer_id, first_offset, marker_offset })
+        if let Some(first_offset) = entry.txn_first_offset.take() {
+            self.ongoing.remove(&first_offset);
+            self.unsynced.insert(first_offset, batch.last_offset());
+        }
+    }
+
+    /// The first offset of the transaction that a marker of this producer ends, and the last stable
+    /// offset afterwards: that of the next open transaction, or `next` if there is none.
+    pub(crate) fn ended_by(
+        &self,
+        producer_id: ProducerId,
+        next: Offset,
+    ) -> Option<(Offset, Offset)> {
+        let first_offset = self.entries.get(&producer_id)?.txn_first_offset?;
+        let still_open = self.ongoing.keys().find(|first| **first != first_offset);
+        Some((first_offset, still_open.copied().unwrap_or(next)))
     }
 
     /// Notes that all below `synced` is on disk.
@@ -236,13 +234,6 @@ impl ProducerStates {
         let open = self.ongoing.keys().next();
         let unsynced = self.unsynced.keys().next();
         [open, unsynced].into_iter().flatten().min().copied()
-    }
-
-    /// What [`ProducerStates::first_unstable`] will be once `ended` is synced, or `otherwise`: the
-    /// last stable offset that its record in the transaction index states.
-    pub(crate) fn stable_after(&self, ended: &EndedTxn, otherwise: Offset) -> Offset {
-        let open = self.ongoing.keys().find(|first| **first != ended.first_offset);
-        open.copied().unwrap_or(otherwise)
     }
 
     /// Forgets producers without an open transaction that were last seen before `then`.

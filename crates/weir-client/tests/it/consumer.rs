@@ -245,6 +245,34 @@ async fn a_dropped_poll_loses_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn poll_each_shows_what_poll_returns() {
+    let cluster = FakeCluster::new(1).with_topic("t", 2);
+    fill(&cluster, 2, 40).await;
+    let config = ConsumerConfig { poll_records_max: 7, ..earliest() };
+    let consumer = consumer(&cluster, config, 2).await;
+    let first = consumer.poll(WAIT).await.unwrap();
+    let mut seen: Vec<(i32, i64, String)> = Vec::new();
+    let mut see = |partition: i32, offset: i64, value: &[u8]| {
+        seen.push((partition, offset, String::from_utf8(value.to_vec()).unwrap()));
+    };
+    let mut count = 0;
+    for record in &first {
+        see(record.partition.get(), record.offset.get(), record.value.as_deref().unwrap());
+        count += 1;
+    }
+    while count < 80 {
+        let more = consumer.poll_each(WAIT, |record| {
+            see(record.partition.get(), record.offset.get(), record.value.unwrap());
+        });
+        count += more.await.unwrap();
+    }
+    seen.sort();
+    let expected: Vec<(i32, i64, String)> =
+        (0..2).flat_map(|p| (0..40).map(move |n| (p, n, format!("{p}:{n}")))).collect();
+    assert_eq!(seen, expected);
+}
+
+#[tokio::test(start_paused = true)]
 async fn small_prefetch_still_reads_everything() {
     let cluster = FakeCluster::new(2).with_topic("t", 4);
     fill(&cluster, 4, 50).await;

@@ -97,14 +97,14 @@ fn an_open_transaction_holds_the_stable_offset_until_its_marker_is_synced() {
     let mut states = after(&[txn_batch(0, 0, 5), txn_batch(0, 1, 6)]);
     assert_eq!(states.first_unstable(), Some(Offset(5)));
     assert_eq!(check(&states, &batch(0, 2, 1, 7)), "WEIR-0215");
-    let ended = states.add_marker(&marker_batch(0, 7), COMMIT, NOW).unwrap();
-    assert_eq!((ended.first_offset, ended.marker_offset), (Offset(5), Offset(7)));
+    assert_eq!(states.ended_by(ProducerId(7), Offset(8)), Some((Offset(5), Offset(8))));
+    states.add_marker(&marker_batch(0, 7), COMMIT, NOW);
     assert_eq!(states.first_unstable(), Some(Offset(5)));
     states.set_synced(Offset(7));
     assert_eq!(states.first_unstable(), Some(Offset(5)));
     states.set_synced(Offset(8));
     assert_eq!(states.first_unstable(), None);
-    assert_eq!(states.add_marker(&marker_batch(0, 9), COMMIT, NOW), None);
+    assert_eq!(states.ended_by(ProducerId(7), Offset(9)), None);
 }
 
 #[test]

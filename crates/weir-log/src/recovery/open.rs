@@ -409,8 +409,7 @@ fn scan_from(log: &mut Log, start: Start, report: &mut RecoveryReport) -> Result
     let mut at = start.segment;
     let mut position = start.position;
     let mut next = start.offset;
-    loop {
-        let Some(base) = log.segments.get(at).map(|segment| segment.base) else { break };
+    while let Some(base) = log.segments.get(at).map(|segment| segment.base) {
         let has_hole = base > next && !log.config.cleanup_compact && at > start.segment;
         if has_hole || base < next && at > start.segment {
             let what = format!("the segment begins at offset {base}, {next} should follow");
@@ -472,7 +471,8 @@ fn scan_segment(
             segment.note(header, position, interval_bytes)?;
         }
         let marker = if header.is_control { end_marker(batch) } else { None };
-        log.note_producer(header, marker, now)?;
+        log.index_abort(header, marker)?;
+        log.note_producer(header, marker, now);
         Ok(None)
     })?;
     report.bytes_scanned += outcome.position - position;

@@ -1,5 +1,8 @@
 //! Tests of the public behaviour, one binary for the crate.
 
+// Helpers of tests are no tests to clippy.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod commit;
 mod format;
 mod log_dir;

@@ -89,22 +89,26 @@ fn a_slice_can_be_read_after_its_segment_is_deleted() {
 
 #[test]
 fn the_first_batch_at_or_after_a_time_is_found() {
-    let mut rig = Rig::with(&[("segment.bytes", "1000"), ("index.interval.bytes", "100")]);
     // Times that rise, but not without steps back.
     let times: Vec<i64> =
         (0..60).map(|n| 1000 + n * 10 - if n % 3 == 0 { 25 } else { 0 }).collect();
-    for time in &times {
-        rig.append(batch_at(2, 10, TimestampMs(*time))).unwrap();
-    }
-    for (mut rig, name) in
-        [(rig.close_and_reopen().0, "clean")].into_iter().map(|(rig, name)| (rig, name))
-    {
+    for restart in ["none", "clean", "killed"] {
+        let mut rig = Rig::with(&[("segment.bytes", "1000"), ("index.interval.bytes", "100")]);
+        for time in &times {
+            rig.append(batch_at(2, 10, TimestampMs(*time))).unwrap();
+        }
         rig.commit();
+        let rig = match restart {
+            "clean" => rig.close_and_reopen().0,
+            "killed" => rig.kill_and_reopen().0,
+            _ => rig,
+        };
         for wanted in 960..1620 {
             let expect = times.iter().position(|time| *time >= wanted);
             let found = rig.log().offset_for_timestamp(TimestampMs(wanted)).unwrap();
             let base = found.as_ref().map(|found| found.base_offset.get());
-            assert_eq!(base, expect.map(|at| 2 * i64::try_from(at).unwrap()), "{name} {wanted}");
+            let expect = expect.map(|at| 2 * i64::try_from(at).unwrap());
+            assert_eq!(base, expect, "{restart} {wanted}");
             if let Some(found) = found {
                 let bytes = found.slice.read().unwrap();
                 assert_eq!(BatchView::parse(&bytes).unwrap().base_offset(), found.base_offset);

@@ -17,8 +17,8 @@ use crate::error::{Outcome, UserError};
 const REPLICATION_MAX: usize = 3;
 /// How long a start waits for a cluster.
 const CONNECT: Duration = Duration::from_secs(10);
-/// What the gateway's own deadline leaves to one send.
-const DELIVERY_TIMEOUT_MS: u32 = 30_000;
+/// Shortest time a produce request gets, however short the lanes' own deadline is.
+const DELIVERY_TIMEOUT_MS_MIN: u64 = 5_000;
 
 /// Starts the embedded broker on `data_dir/kafka`.
 pub(super) async fn start_broker(settings: &Settings) -> Outcome<BrokerServer> {
@@ -101,7 +101,9 @@ pub(super) fn producer(settings: &Settings, client: Arc<Client>) -> Outcome<Arc<
     let config = ProducerConfig {
         compression: Codec::from_name(&settings.compression).unwrap_or_default(),
         topic_partitioners: fnv.map(|topic| (topic.name.clone(), Partitioner::Fnv1a)).collect(),
-        delivery_timeout_ms: DELIVERY_TIMEOUT_MS,
+        // A caller waits for what was sent no longer than for what was not.
+        delivery_timeout_ms: u32::try_from(settings.traffic.wait_max_ms.max(DELIVERY_TIMEOUT_MS_MIN))
+            .unwrap_or(u32::MAX),
         ..ProducerConfig::default()
     };
     let producer = Producer::new(client, config)
