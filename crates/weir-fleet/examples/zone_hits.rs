@@ -23,7 +23,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         let fault = |what: String| format!("line {}: {what}", index + 1);
         let event = Event::parse(line.as_bytes()).map_err(|error| fault(error.to_string()))?;
         let checked = validate(&event.event_type, event.data.get());
-        let Checked::DroneLocationUpdated(fix) = checked.map_err(|error| fault(error.to_string()))?
+        let Checked::DroneLocationUpdated(fix) =
+            checked.map_err(|error| fault(error.to_string()))?
         else {
             return Err(fault(format!("type {} has no position", event.event_type)).into());
         };

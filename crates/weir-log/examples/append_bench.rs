@@ -53,7 +53,7 @@ fn open(dir: &Path, partitions: i32) -> (LogDir, Vec<LogId>) {
         .map(|partition| {
             let found = log_dir.find("bench", PartitionId(partition));
             found.unwrap_or_else(|| {
-                let config = LogConfig::default();
+                let config = LogConfig { batch_bytes_max: 2 << 20, ..LogConfig::default() };
                 log_dir
                     .create_log("bench", Uuid([7; 16]), PartitionId(partition), config, T0)
                     .unwrap()

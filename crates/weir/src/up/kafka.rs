@@ -102,8 +102,10 @@ pub(super) fn producer(settings: &Settings, client: Arc<Client>) -> Outcome<Arc<
         compression: Codec::from_name(&settings.compression).unwrap_or_default(),
         topic_partitioners: fnv.map(|topic| (topic.name.clone(), Partitioner::Fnv1a)).collect(),
         // A caller waits for what was sent no longer than for what was not.
-        delivery_timeout_ms: u32::try_from(settings.traffic.wait_max_ms.max(DELIVERY_TIMEOUT_MS_MIN))
-            .unwrap_or(u32::MAX),
+        delivery_timeout_ms: u32::try_from(
+            settings.traffic.wait_max_ms.max(DELIVERY_TIMEOUT_MS_MIN),
+        )
+        .unwrap_or(u32::MAX),
         ..ProducerConfig::default()
     };
     let producer = Producer::new(client, config)

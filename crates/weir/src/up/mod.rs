@@ -17,7 +17,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{signal, SignalKind};
+use tokio::signal::unix::{signal, Signal, SignalKind};
 
 use self::banner::headline;
 use self::instance::{Holder, Instance};
@@ -55,15 +55,17 @@ pub(crate) fn run(args: UpArgs) -> Outcome {
     let language = Language::of_environment();
     let mut instance = begin(&values, &settings, language, settings.brokers.is_empty())?;
     let runtime = runtime()?;
+    // Before anything is started, so that a stop during a long recovery is not lost.
+    let mut signals = runtime.block_on(async { Signals::listen() })?;
     let node = runtime.block_on(Node::start(&settings))?;
     instance.tell(&node.holder());
     say(&node.banner(&settings, started.elapsed()).render(language));
-    runtime.block_on(stop_signal())?;
+    runtime.block_on(signals.wait());
     say(language.pick(
         "stopping: finishing what was accepted (again to force)",
         "正在停止：完成已接收的事件（再按一次强制退出）",
     ));
-    force_on_second_signal(&runtime);
+    force_on_second_signal(&runtime, signals);
     let stopping = now();
     runtime.block_on(node.stop());
     runtime.shutdown_timeout(RUNTIME_STOP);
@@ -94,6 +96,7 @@ pub(crate) fn run_broker(args: BrokerArgs) -> Outcome {
     let language = Language::of_environment();
     let mut instance = begin(&values, &settings, language, true)?;
     let runtime = runtime()?;
+    let mut signals = runtime.block_on(async { Signals::listen() })?;
     let broker = runtime.block_on(kafka::start_broker(&settings))?;
     let address = broker.local_addr();
     instance.tell(&Holder {
@@ -103,8 +106,8 @@ pub(crate) fn run_broker(args: BrokerArgs) -> Outcome {
     });
     let ready_ms = started.elapsed().as_millis();
     say(&format!("\n  Kafka     {address}\n\n  ready in {ready_ms} ms\nCtrl-C stops."));
-    runtime.block_on(stop_signal())?;
-    force_on_second_signal(&runtime);
+    runtime.block_on(signals.wait());
+    force_on_second_signal(&runtime, signals);
     runtime.block_on(kafka::stop_broker(broker));
     runtime.shutdown_timeout(RUNTIME_STOP);
     Ok(())
@@ -196,24 +199,42 @@ fn runtime() -> Outcome<Runtime> {
         .map_err(|error| UserError::new("WEIR-0808", "cannot start the runtime").why(error))
 }
 
-async fn stop_signal() -> Outcome {
-    let failed = |error| UserError::new("WEIR-0808", "cannot wait for signals").why(error);
-    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    Ok(())
+/// The two ways to ask a process to stop.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
 }
 
-fn force_on_second_signal(runtime: &Runtime) {
-    runtime.spawn(async {
-        // `timeout`, `cargo run` and terminals may deliver one wish to stop twice.
-        tokio::time::sleep(SAME_SIGNAL).await;
-        if stop_signal().await.is_ok() {
-            std::process::exit(130);
+impl Signals {
+    fn listen() -> Outcome<Self> {
+        let failed = |error| UserError::new("WEIR-0808", "cannot wait for signals").why(error);
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).map_err(failed)?,
+            interrupt: signal(SignalKind::interrupt()).map_err(failed)?,
+        })
+    }
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
         }
+    }
+}
+
+fn force_on_second_signal(runtime: &Runtime, mut signals: Signals) {
+    runtime.spawn(async move {
+        // `timeout`, `cargo run` and terminals may deliver one wish to stop twice.
+        let same = tokio::time::sleep(SAME_SIGNAL);
+        tokio::pin!(same);
+        loop {
+            tokio::select! {
+                () = &mut same => break,
+                () = signals.wait() => {}
+            }
+        }
+        signals.wait().await;
+        std::process::exit(130);
     });
 }
 
