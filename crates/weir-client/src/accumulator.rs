@@ -371,9 +371,8 @@ impl Accumulator {
     /// An empty one. Without idempotence it needs no identity.
     pub fn new(config: ProducerConfig, retry_backoff_ms: u32, retry_backoff_ms_max: u32) -> Self {
         let identity = (!config.idempotent).then_some(Identity::NONE);
-        // Buffers that grow anew cost more than the records in them: page faults and copies. While
-        // records flow, all of `buffer_bytes_max` may be in turn; half of it is kept when they rest.
-        let pool = BatchPool::new(config.buffer_bytes_max / 2);
+        // Buffers that grow anew cost more than the records in them: page faults and copies.
+        let pool = BatchPool::new(config.buffer_bytes_max);
         Accumulator {
             identity_wanted: config.idempotent,
             identity_error: None,

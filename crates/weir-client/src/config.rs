@@ -114,7 +114,8 @@ pub struct ProducerConfig {
     /// `batch.size`: the most bytes of one batch before compression; a batch is sealed when the next
     /// record would pass it. Also the largest record.
     pub batch_bytes_max: usize,
-    /// `max.request.size`: the most bytes of one produce request; one batch is always sent.
+    /// `max.request.size`: the most bytes of one produce request; one batch is always sent. Larger ones
+    /// cost more: their bytes have left the cache before they are summed and written.
     pub request_bytes_max: usize,
     /// `linger.ms`: the longest a record waits for company. Only waited while records come in so fast
     /// that waiting fills batches, or while earlier requests are unanswered: an idle producer sends
@@ -145,7 +146,7 @@ impl Default for ProducerConfig {
             idempotent: true,
             compression: Codec::None,
             batch_bytes_max: 1_000_000,
-            request_bytes_max: 8 << 20,
+            request_bytes_max: 1 << 20,
             linger_ms: 5,
             in_flight_max: IDEMPOTENT_IN_FLIGHT_MAX,
             buffer_bytes_max: 32 << 20,

@@ -584,7 +584,10 @@ impl Log {
             offsets_written: active.offsets.len(),
             times_written: active.times.len(),
         };
-        let mut writes = vec![active.offsets.pending()?, active.times.pending()?];
+        let mut writes = Vec::new();
+        if self.recovery_point < self.end.offset {
+            writes = vec![active.offsets.pending()?, active.times.pending()?];
+        }
         let (epochs_path, epochs) = self.epochs_file();
         let mut rename = None;
         if self.epochs_changed {

@@ -32,9 +32,9 @@ use crate::recovery::RecoveryReport;
 use crate::segment::Segment;
 use crate::shared::Shared;
 
-/// Logs whose checkpoints go with one commit. It bounds how long a commit of appends can be held up
-/// by them; the others follow with the next.
-const CHECKPOINT_LOGS_MAX: usize = 64;
+/// Files that the checkpoints in one commit write, about. It bounds how long a commit of appends can be
+/// held up by them, and how many files are open; the other logs follow with the next.
+const CHECKPOINT_FILES_MAX: usize = 200;
 
 /// How often producers are looked through for ones to forget (Kafka's
 /// `producer.id.expiration.check.interval.ms`).
@@ -365,11 +365,15 @@ impl LogDir {
         }
         let is_round = !self.checkpoint_logs.is_empty();
         let mut full = false;
-        while work.checkpoints.len() < CHECKPOINT_LOGS_MAX {
+        let mut open_files = 0;
+        while open_files < CHECKPOINT_FILES_MAX {
             let Some(id) = self.checkpoint_logs.pop_front() else { break };
             let Some(log) = self.get_mut(id) else { continue };
             match log.take_checkpoint_work() {
-                Ok(taken) => work.checkpoints.push((id, taken)),
+                Ok(taken) => {
+                    open_files += taken.writes.len() + taken.files.len();
+                    work.checkpoints.push((id, taken));
+                }
                 // No room: recovery will take longer, nothing else.
                 Err(LogError::DiskFull { .. }) => full = true,
                 Err(error) => return Err(error),

@@ -13,7 +13,15 @@ use crate::error::{Outcome, UserError};
 
 /// Starts logging as `logging.*` says. Called once, by the roles that run for long.
 pub(crate) fn start(values: &Values) -> Outcome {
-    let level = values.get("logging.level").unwrap_or("info");
+    let to_terminal = values.get("logging.file").is_none() && io::stderr().is_terminal();
+    let asked = values.iter().any(|(name, _, origin)| {
+        name == "logging.level" && *origin != crate::config::Origin::Default
+    });
+    // A terminal shows the banner; what goes well is in the file, the JSON or the console.
+    let level = match to_terminal && !asked {
+        true => "warn",
+        false => values.get("logging.level").unwrap_or("info"),
+    };
     let filter = EnvFilter::try_new(level).map_err(|error| {
         UserError::new("WEIR-0803", format!("logging.level: \"{level}\" is not a filter"))
             .why(error)
@@ -22,15 +30,14 @@ pub(crate) fn start(values: &Values) -> Outcome {
         Some(path) => Target::File(Arc::new(Mutex::new(RotatingFile::open(path, values)?))),
         None => Target::Stderr,
     };
-    let on_terminal = matches!(target, Target::Stderr) && io::stderr().is_terminal();
     let json = match values.get("logging.format") {
         Some("json") => true,
         Some("text") => false,
-        _ => !on_terminal,
+        _ => !to_terminal,
     };
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_ansi(on_terminal && std::env::var_os("NO_COLOR").is_none())
+        .with_ansi(to_terminal && std::env::var_os("NO_COLOR").is_none())
         .with_writer(target);
     let started = if json { builder.json().try_init() } else { builder.try_init() };
     started.map_err(|error| UserError::new("WEIR-0806", "cannot start logging").why(error))

@@ -91,7 +91,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("topics.*.retention", Kind::Duration(1, 100 * YEAR_MS), None, "how long its records are kept"),
     key("topics.*.partitioner", Kind::OneOf(&["murmur2", "fnv1a"]), None, "how keys become partitions"),
     key("fleet.zones", Kind::Text, None, "GeoJSON file of no-fly zones"),
-    key("logging.level", Kind::Text, Some("info"), "error, warn, info, debug, or a filter such as info,weir_broker=debug"),
+    key("logging.level", Kind::Text, Some("info"), "error, warn, info, debug, or a filter such as info,weir_broker=debug; warn on a terminal unless set"),
     key("logging.format", Kind::OneOf(&["auto", "text", "json"]), Some("auto"), "auto: text on a terminal, JSON elsewhere"),
     key("logging.file", Kind::Text, None, "write the log there instead of stderr"),
     key("logging.file_bytes_max", Kind::Bytes(4096, 64 * GIB), Some("64MiB"), "size at which the log file is rotated"),

@@ -215,6 +215,35 @@ fn each_fault_is_named_and_the_good_events_of_the_same_batch_go_through() {
     }
 }
 
+#[test]
+fn stream_takes_the_same_bodies_as_the_post_and_answers_each_in_order() {
+    use futures_util::{SinkExt, StreamExt};
+    use tokio_tungstenite::tungstenite::Message;
+
+    let dir = tempfile::tempdir().unwrap();
+    let weir = Weir::up(dir.path(), &[]);
+    let url = format!("{}/v1/stream", weir.gateway.replacen("http", "ws", 1));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let answers: Vec<Value> = runtime.block_on(async {
+        let (mut socket, _) = tokio_tungstenite::connect_async(url).await.unwrap();
+        let event = r#"{"type":"drone.heartbeat","source":"ws","data":{"drone_id":1}}"#;
+        for body in [event.to_owned(), format!("[{event},{event}]"), "{\"type\":".to_owned()] {
+            socket.send(Message::text(body)).await.unwrap();
+        }
+        let mut answers = Vec::new();
+        while answers.len() < 3 {
+            let answer = tokio::time::timeout(Duration::from_secs(10), socket.next()).await;
+            if let Message::Text(text) = answer.unwrap().unwrap().unwrap() {
+                answers.push(serde_json::from_str(&text).unwrap());
+            }
+        }
+        answers
+    });
+    assert_eq!(answers[0]["status"], "accepted", "{answers:?}");
+    assert_eq!(answers[1]["accepted"], 2, "{answers:?}");
+    assert_eq!(answers[2]["code"], "WEIR-0901", "{answers:?}");
+}
+
 /// accepted = delivered + queued + in flight + spilled + dropped, as spec and design say it.
 fn balances(stats: &Value) -> bool {
     let total = &stats["ledger"]["total"];
