@@ -1,6 +1,6 @@
 //! What became of a record: futures that cost no allocation per record.
 //!
-//! All records of a batch share its fate, so they share one [`Completion`]; a [`Delivery`] is a
+//! All records of a batch share its fate, so they share one `Completion`; a [`Delivery`] is a
 //! counted reference to it and the record's index in the batch.
 
 use std::future::Future;

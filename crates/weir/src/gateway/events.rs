@@ -2,13 +2,14 @@
 
 use axum::body::Body as HttpBody;
 use axum::extract::{Query, State};
-use axum::http::{header, HeaderValue, StatusCode};
+use axum::http::{header, HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::Json;
 use serde::Deserialize;
 
 use super::body;
 use super::outcome::{EventOutcome, Rejection, Summary};
+use super::trace::TraceId;
 use super::Gateway;
 
 #[derive(Debug, Default, Deserialize)]
@@ -21,6 +22,7 @@ pub(super) struct Options {
 pub(super) async fn post(
     State(gateway): State<Gateway>,
     Query(options): Query<Options>,
+    headers: HeaderMap,
     request_body: HttpBody,
 ) -> Response {
     let Ok(_slot) = gateway.requests.try_acquire() else {
@@ -45,7 +47,7 @@ pub(super) async fn post(
         return refused(Rejection::bad("WEIR-0906", message).status(StatusCode::PAYLOAD_TOO_LARGE));
     }
     let single = body.single;
-    let mut outcomes = gateway.ingest.accept(body.events).await;
+    let mut outcomes = gateway.ingest.accept(body.events, TraceId::of_request(&headers)).await;
     match (single, outcomes.pop()) {
         (true, Some(outcome)) => answer_one(outcome),
         (_, last) => {

@@ -11,6 +11,7 @@ use weir_traffic::{Accepted, Headers, Outgoing, Reason, Refused, TrafficHandle};
 use super::metrics::Metrics;
 use super::outcome::{EventOutcome, Place, Rejection};
 use super::prepare::{Prepared, Rules};
+use super::trace::{Sequence, TraceId};
 
 /// Takes events as text, checks them, and waits until each is safe or refused.
 #[derive(Debug, Clone)]
@@ -18,6 +19,7 @@ pub(crate) struct Ingest {
     rules: Arc<Rules>,
     traffic: TrafficHandle,
     metrics: Arc<Metrics>,
+    sequence: Arc<Sequence>,
     clock: Arc<dyn Clock>,
 }
 
@@ -28,7 +30,7 @@ impl Ingest {
         metrics: Arc<Metrics>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { rules: Arc::new(rules), traffic, metrics, clock }
+        Self { rules: Arc::new(rules), traffic, metrics, sequence: Arc::default(), clock }
     }
 
     /// Takes the events of one request, in order; the answers are in the same order.
@@ -37,7 +39,13 @@ impl Ingest {
     /// that those of one key wait and expire together. When one is refused for now, later ones of
     /// its key and priority are refused with it: a sender that sends the refused ones again in
     /// order keeps its order.
-    pub(crate) async fn accept(&self, events: Vec<Result<Bytes, String>>) -> Vec<EventOutcome> {
+    ///
+    /// `trace` is the trace of the request; without one each event begins its own.
+    pub(crate) async fn accept(
+        &self,
+        events: Vec<Result<Bytes, String>>,
+        trace: Option<TraceId>,
+    ) -> Vec<EventOutcome> {
         let now = self.clock.now();
         let mut outcomes: Vec<Option<EventOutcome>> = Vec::with_capacity(events.len());
         let mut prepared: Vec<(usize, Prepared)> = Vec::with_capacity(events.len());
@@ -53,7 +61,13 @@ impl Ingest {
                 Err(rejection) => outcomes.push(Some(self.reject(rejection))),
             }
         }
-        let outgoing = prepared.iter().map(|(_, event)| outgoing(event)).collect();
+        let outgoing = prepared
+            .iter()
+            .map(|(_, event)| {
+                let trace = trace.clone().unwrap_or_else(TraceId::random);
+                outgoing(event, &trace, self.sequence.next(now))
+            })
+            .collect();
         let answers = self.traffic.publish_many(outgoing).await;
         debug_assert_eq!(answers.len(), prepared.len());
         for ((index, event), answer) in prepared.into_iter().zip(answers) {
@@ -64,7 +78,7 @@ impl Ingest {
 
     /// Takes one event of weir's own.
     pub(crate) async fn accept_one(&self, text: String) -> EventOutcome {
-        let mut outcomes = self.accept(vec![Ok(Bytes::from(text))]).await;
+        let mut outcomes = self.accept(vec![Ok(Bytes::from(text))], None).await;
         outcomes.pop().unwrap_or_else(|| {
             EventOutcome::Rejected(Rejection::bad("WEIR-0901", "the event got no answer"))
         })
@@ -103,12 +117,14 @@ impl Ingest {
     }
 }
 
-fn outgoing(event: &Prepared) -> Outgoing {
+fn outgoing(event: &Prepared, trace: &TraceId, seq: i64) -> Outgoing {
     let mut headers =
-        Headers::with_capacity(96 + event.id.len() + event.event_type.len() + event.source.len());
+        Headers::with_capacity(192 + event.id.len() + event.event_type.len() + event.source.len());
     headers.push(HEADER_EVENT_ID, event.id.as_bytes());
     headers.push(HEADER_EVENT_TYPE, event.event_type.as_bytes());
     headers.push(HEADER_SOURCE, event.source.as_bytes());
+    headers.push(HEADER_TRACE_ID, trace.as_bytes());
+    headers.push(HEADER_SEQ, seq.to_string().as_bytes());
     headers.push(HEADER_PRIORITY, event.priority.name().as_bytes());
     let mut outgoing =
         Outgoing::new(event.topic.as_str(), event.value.clone(), event.timestamp.get())

@@ -19,6 +19,7 @@ pub(crate) mod prepare;
 pub(crate) mod route;
 mod status;
 mod stream;
+pub(crate) mod trace;
 
 use std::sync::atomic::AtomicBool;
 use std::sync::Arc;

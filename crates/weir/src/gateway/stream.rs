@@ -57,7 +57,7 @@ async fn answer(gateway: &Gateway, bytes: &Bytes) -> String {
         return refused(Rejection::bad("WEIR-0906", message));
     }
     let single = body.single;
-    let mut outcomes = gateway.ingest.accept(body.events).await;
+    let mut outcomes = gateway.ingest.accept(body.events, None).await;
     match (single, outcomes.pop()) {
         (true, Some(outcome)) => to_json(&outcome),
         (_, last) => {

@@ -13,7 +13,7 @@ pub(super) struct IngestSink(pub(super) Ingest);
 impl EventSink for IngestSink {
     async fn send(&mut self, events: Vec<SimEvent>) -> Result<(), SimError> {
         let texts = events.into_iter().map(|event| Ok(Bytes::from(event.json))).collect();
-        let outcomes = self.0.accept(texts).await;
+        let outcomes = self.0.accept(texts, None).await;
         let refused = outcomes.iter().filter_map(|outcome| match outcome {
             EventOutcome::Rejected(rejection) => Some(rejection),
             _ => None,

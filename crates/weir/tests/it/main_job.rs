@@ -171,6 +171,8 @@ fn smallest_event_topic_and_priority_are_obeyed() {
     assert_eq!(found.len(), 1);
     assert_eq!(text(found[0].header("priority")), "urgent");
     assert_eq!(text(found[0].header("event-type")), "drone.heartbeat");
+    assert_eq!(text(found[0].header("trace_id")).len(), 32);
+    assert!(text(found[0].header("seq")).parse::<u64>().is_ok());
 }
 
 #[test]
