@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use axum::http::StatusCode;
 use bytes::Bytes;
-use weir_client::event::{HEADER_EVENT_ID, HEADER_EVENT_TYPE, HEADER_PRIORITY, HEADER_SOURCE};
+use weir_client::event::{
+    HEADER_EVENT_ID, HEADER_EVENT_TYPE, HEADER_PRIORITY, HEADER_SEQ, HEADER_SOURCE, HEADER_TRACE_ID,
+};
 use weir_protocol::clock::Clock;
 use weir_traffic::{Accepted, Headers, Outgoing, Reason, Refused, TrafficHandle};
 
