@@ -21,19 +21,22 @@ from bench_report import render
 from weirtest import ROOT, free_port, use_venv, wait_until_serves
 
 use_venv()
-from confluent_kafka.admin import AdminClient, NewTopic  # noqa: E402
+from confluent_kafka import KafkaException, TopicPartition  # noqa: E402
+from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec  # noqa: E402
 
 JSON_FILE, DOCUMENT = ROOT / "docs" / "benchmarks.json", ROOT / "docs" / "benchmarks.md"
 SCRATCH = ROOT / ".cache" / "bench"
-TARGET = pathlib.Path(os.environ.get("WEIR_BENCH_TARGET", ROOT / "target"))
+TARGET = pathlib.Path(os.environ.get("BENCH_TARGET", ROOT / "target"))
 PARTITIONS = 12
 # Records of a run; a broker that is slower at small batches gets fewer, so that each takes seconds.
 BATCH_RECORDS = {5000: {"weir": 4_000_000, "kafka": 4_000_000, "kafka-flush": 2_000_000},
                  100: {"weir": 1_000_000, "kafka": 1_000_000, "kafka-flush": 300_000},
-                 1: {"weir": 40_000, "kafka": 40_000, "kafka-flush": 5_000}}
+                 1: {"weir": 30_000, "kafka": 20_000, "kafka-flush": 3_000}}
+# Before anything is measured: a JVM compiles what runs often.
+WARM_UP_RECORDS = {5000: 1_000_000, 100: 200_000, 1: 2_000}
 CLIENT_RECORDS = {"weir": 4_000_000, "weir-single": 4_000_000, "rdkafka": 1_000_000, "franz-go": 1_500_000}
-CONSUMED_RECORDS = 3_000_000
-LATENCY_RATE, LATENCY_SECONDS, LATENCY_ONE_RECORDS = 10_000, 6, 1_000
+CONSUMED_RECORDS = 2_500_000
+LATENCY_RATE, LATENCY_SECONDS, LATENCY_ONE_RECORDS = 10_000, 5, 1_000
 IDLE_SECONDS = 1.0
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -60,20 +63,27 @@ class System:
         return pages * PAGE_BYTES / 1e6
 
     def create_topic(self, name: str) -> None:
-        admin = AdminClient({"bootstrap.servers": self.address})
+        admin = AdminClient({"bootstrap.servers": self.address, "log_level": 3})
         admin.create_topics([NewTopic(name, PARTITIONS, 1)])[name].result(30)
-        deadline = time.monotonic() + 30
-        while True:
-            topic = admin.list_topics(name, timeout=30).topics[name]
-            if len(topic.partitions) == PARTITIONS and all(p.leader >= 0 for p in topic.partitions.values()):
-                return
-            if time.monotonic() > deadline:
-                sys.exit(f"{self.name}: topic {name} gets no leaders")
-            time.sleep(0.05)
+        # Kafka names leaders before they lead; one that answers for its offsets does.
+        for partition in range(PARTITIONS):
+            until_led(admin, TopicPartition(name, partition))
 
     def stop(self) -> None:
         self.process.kill()
         self.process.wait()
+
+
+def until_led(admin: AdminClient, partition: TopicPartition) -> None:
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            admin.list_offsets({partition: OffsetSpec.latest()})[partition].result(30)
+            return
+        except KafkaException:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
 
 
 def start(name: str) -> System:
@@ -136,6 +146,7 @@ class Bench:
             try:
                 time.sleep(IDLE_SECONDS)
                 self.keep("start", number, name, ready_ms=round(system.ready_ms, 1), rss_mb=round(system.rss_mb(), 1))
+                self.warm_up(system)
                 self.throughput(number, system)
                 if name != "kafka-flush":
                     self.clients(number, system)
@@ -143,11 +154,19 @@ class Bench:
             finally:
                 stop(system)
 
+    def probe(self, system: System, records: int, batch: int) -> dict:
+        topic = self.topic(system)
+        return self.run([TARGET / "bench/release/probe", "produce", system.address, topic, PARTITIONS, records, batch])
+
+    def warm_up(self, system: System) -> None:
+        for batch, records in WARM_UP_RECORDS.items():
+            self.probe(system, self.count(records), batch)
+
     def throughput(self, number: int, system: System) -> None:
         for batch, records in BATCH_RECORDS.items():
-            topic, count = self.topic(system), self.count(records[system.name])
+            count = self.count(records[system.name])
             cpu = system.cpu_seconds()
-            facts = self.run([TARGET / "bench/release/probe", "produce", system.address, topic, PARTITIONS, count, batch])
+            facts = self.probe(system, count, batch)
             cpu = (system.cpu_seconds() - cpu) * 1e6 / count
             self.keep("throughput", number, system.name, batch=batch, broker_cpu_seconds_per_million=round(cpu, 4), **facts)
 

@@ -17,6 +17,6 @@ if [ "${1:-}" != --render ]; then
   CARGO_TARGET_DIR="$target" cargo build --quiet --release -p weir-client --examples
   (cd bench && CARGO_TARGET_DIR="$target/bench" cargo build --quiet --release)
   (cd bench/franz-go && go build -o "$target/bench/franz-go-bench" .)
-  export WEIR_BENCH_TARGET=$target
+  export BENCH_TARGET=$target
 fi
 exec "$root/.cache/venv/bin/python" "$root/scripts/bench.py" "$@"

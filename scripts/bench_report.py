@@ -53,6 +53,10 @@ def number(value: float) -> str:
     return f"{value:.3g}" if value < 100 else f"{value:.0f}"
 
 
+def plural(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def producer(results: Results) -> str:
     def cost(client: str, system: str) -> float:
         if client == "probe":
@@ -104,8 +108,9 @@ def broker(results: Results) -> str:
     head = ["broker", *(f"batches of {batch:,}" for batch in BROKER_BARS)]
     return f"""## Broker
 
-Records per second from the bare probe: one connection, 8 requests in flight, idempotent, acks=all. weir answers when the
-records are on disk; Kafka does so only with flush.messages=1, and without it answers from the page cache.
+Records per second from the bare probe: one connection, 8 requests in flight, idempotent, acks=all, after a warm-up of a
+million records. weir answers when the records are on disk; Kafka does so only with flush.messages=1, and without it
+answers from the page cache.
 
 {table(head, rows)}
 
@@ -171,7 +176,7 @@ def render(lines: list) -> str:
     about = results.about
     return f"""# Benchmarks
 
-Measured on {about["date"]} with `{about["command"]}`: {about["rounds"]} rounds in {about["seconds"] / 60:.0f} minutes, the load
+Measured on {about["date"]} with `{about["command"]}`: {plural(about["rounds"], "round")} in {plural(round(about["seconds"] / 60), "minute")}, the load
 generator on the same machine. One system at a time, `sync` before every run, the order of the systems turned in every
 round; every figure is the median of the rounds, and any error would have ended the run. Written by
 `scripts/bench_report.py` from the runs in [benchmarks.json](benchmarks.json), one per line.

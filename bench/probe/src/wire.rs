@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
+use std::time::Duration;
 
 const PRODUCE: i16 = 0;
 const INIT_PRODUCER_ID: i16 = 22;
@@ -11,6 +12,9 @@ const PRODUCE_VERSION: i16 = 7;
 const INIT_PRODUCER_ID_VERSION: i16 = 0;
 const ACKS_ALL: i16 = -1;
 const TIMEOUT_MS: i32 = 30_000;
+const COORDINATOR_LOAD_IN_PROGRESS: i16 = 14;
+const LOADING_WAIT: Duration = Duration::from_millis(50);
+const LOADING_TRIES_MAX: u32 = 200;
 
 /// One socket.
 #[derive(Debug)]
@@ -27,21 +31,32 @@ impl Connection {
         Ok(Self { stream, correlation_id: 0, answer: Vec::new() })
     }
 
-    /// Asks for a producer id; returns it with its epoch.
+    /// Asks for a producer id until there is one; returns it with its epoch. A fresh Kafka has to fetch
+    /// a block of them first.
     pub(crate) fn init_producer_id(&mut self) -> Result<(i64, i16), Box<dyn Error>> {
+        for _ in 0..LOADING_TRIES_MAX {
+            match self.try_init_producer_id()? {
+                (0, id, epoch) => return Ok((id, epoch)),
+                (COORDINATOR_LOAD_IN_PROGRESS, ..) => std::thread::sleep(LOADING_WAIT),
+                (code, ..) => return Err(format!("InitProducerId: error {code}").into()),
+            }
+        }
+        Err("InitProducerId: the broker is still loading".into())
+    }
+
+    /// Error code, id, epoch.
+    fn try_init_producer_id(&mut self) -> Result<(i16, i64, i16), Box<dyn Error>> {
         let mut request = self.begin(INIT_PRODUCER_ID, INIT_PRODUCER_ID_VERSION);
         request.extend_from_slice(&(-1_i16).to_be_bytes()); // no transactional id
         request.extend_from_slice(&TIMEOUT_MS.to_be_bytes());
         self.send(&mut request)?;
         let body = self.receive()?;
-        // Throttle time, error, id, epoch.
+        // Behind the throttle time.
         match (field(body, 4), field(body, 6), field(body, 14)) {
-            (Some(code), Some(id), Some(epoch)) if i16::from_be_bytes(code) == 0 => {
-                Ok((i64::from_be_bytes(id), i16::from_be_bytes(epoch)))
+            (Some(code), Some(id), Some(epoch)) => {
+                Ok((i16::from_be_bytes(code), i64::from_be_bytes(id), i16::from_be_bytes(epoch)))
             }
-            (code, ..) => {
-                Err(format!("InitProducerId: error {:?}", code.map(i16::from_be_bytes)).into())
-            }
+            _ => Err("an InitProducerId answer is too short".into()),
         }
     }
 

@@ -311,7 +311,7 @@ impl TrajectoryStore {
     ///
     /// # Errors
     /// [`FleetError::Store`].
-    pub fn last_points(&self) -> Result<Vec<TrackPoint>, FleetError> {
+    pub fn last_points(&self, not_after: TimestampMs) -> Result<Vec<TrackPoint>, FleetError> {
         // One descent of the primary key per device, not a scan of all points.
         self.query(
             "read last points",
@@ -319,10 +319,11 @@ impl TrajectoryStore {
                     p.partition, p.offset
              FROM device d JOIN point p ON p.device_no = d.no
               AND (p.ts_ms, p.topic_no, p.partition, p.offset) = (
-                SELECT ts_ms, topic_no, partition, offset FROM point WHERE device_no = d.no
+                SELECT ts_ms, topic_no, partition, offset FROM point
+                WHERE device_no = d.no AND ts_ms <= ?1
                 ORDER BY ts_ms DESC, topic_no DESC, partition DESC, offset DESC LIMIT 1)
              ORDER BY d.no",
-            params![],
+            params![not_after.get()],
             point_of,
         )
     }

@@ -12,7 +12,7 @@
 //! | [`recovery`] | what an unclean stop leaves, and the [`RecoveryReport`] |
 //! | [`disk`] | [`Disk`], the one seam to storage, with [`FileDisk`] and its twin [`MemDisk`] |
 //! | [`config`] | [`LogConfig`]: Kafka's topic keys |
-//! | [`slice`] | [`FileSlice`]: batches to be read or sent outside any lock |
+//! | [`mod@slice`] | [`FileSlice`]: batches to be read or sent outside any lock |
 //! | [`error`] | what can go wrong |
 //!
 //! # What holds

@@ -54,7 +54,11 @@ pub struct Log {
     /// All below is found by recovery without looking at it.
     pub(crate) recovery_point: Offset,
     pub(crate) epochs: LeaderEpochs,
+    /// The file of the leader epochs is behind.
     pub(crate) epochs_changed: bool,
+    /// The leader epoch was raised by the start and has not been written under. It may be lost in a
+    /// crash, as the next start raises it to the same number again; so that an idle log costs nothing.
+    pub(crate) epoch_is_unused: bool,
     pub(crate) leader_epoch: LeaderEpoch,
     pub(crate) producers: ProducerStates,
     /// Snapshots on file, rising.
@@ -298,6 +302,7 @@ impl Log {
         }
         self.end.offset = header.last_offset().next();
         self.end.position += header.size_bytes;
+        self.epochs_changed |= std::mem::take(&mut self.epoch_is_unused);
         self.note_producer(header, marker, now);
         self.commit.active_dirty = true;
         self.commit.unsynced_bytes += header.size_bytes;
@@ -568,7 +573,20 @@ impl Log {
 
     /// Whether a checkpoint would shorten recovery.
     pub(crate) fn needs_checkpoint(&self) -> bool {
-        self.recovery_point < self.end.offset || self.epochs_changed
+        self.recovery_point < self.end.offset
+    }
+
+    /// Makes the indexes complete, before a clean stop.
+    pub(crate) fn prepare_close(&mut self) -> Result<(), LogError> {
+        self.epochs_changed |= std::mem::take(&mut self.epoch_is_unused);
+        let active = self.active_mut();
+        active.seal()?;
+        active.trim_indexes()
+    }
+
+    /// Whether a clean stop must write something.
+    pub(crate) fn needs_last_checkpoint(&self) -> bool {
+        self.needs_checkpoint() || self.epochs_changed
     }
 
     /// What a checkpoint that begins now must write and sync, beside the commit of this log.
@@ -647,9 +665,8 @@ impl Log {
     pub(crate) fn repair_indexes(&mut self) -> Result<usize, LogError> {
         let interval_bytes = self.config.index_interval_bytes;
         let mut rebuilt = 0;
-        for segment in self.segments.iter_mut().filter(|segment| segment.index_is_bad()) {
-            segment.rebuild_indexes(interval_bytes)?;
-            rebuilt += 1;
+        for segment in &mut self.segments {
+            rebuilt += usize::from(segment.repair_indexes(interval_bytes)?);
         }
         Ok(rebuilt)
     }

@@ -35,6 +35,9 @@ use crate::shared::Shared;
 /// Files that the checkpoints in one commit write, about. It bounds how long a commit of appends can be
 /// held up by them, and how many files are open; the other logs follow with the next.
 const CHECKPOINT_FILES_MAX: usize = 200;
+/// As above while nobody waits but for the start. Still less than the 1,024 that a process may have
+/// open by default.
+const CHECKPOINT_FILES_AT_START_MAX: usize = 800;
 
 /// How often producers are looked through for ones to forget (Kafka's
 /// `producer.id.expiration.check.interval.ms`).
@@ -116,6 +119,7 @@ pub struct LogDir {
     commit_running: bool,
     /// Logs that the checkpoint under way has not come to yet.
     checkpoint_logs: VecDeque<LogId>,
+    checkpoint_files_max: usize,
     next_checkpoint: TimestampMs,
     next_retention: TimestampMs,
     next_expiry: TimestampMs,
@@ -334,7 +338,7 @@ impl LogDir {
             return None;
         }
         if self.shared.appended_bytes().load(Ordering::Relaxed) >= self.options.checkpoint_bytes {
-            self.begin_checkpoint();
+            self.begin_checkpoint(Log::needs_checkpoint);
         }
         if !self.has_dirty() {
             return None;
@@ -366,7 +370,7 @@ impl LogDir {
         let is_round = !self.checkpoint_logs.is_empty();
         let mut full = false;
         let mut open_files = 0;
-        while open_files < CHECKPOINT_FILES_MAX {
+        while open_files < self.checkpoint_files_max {
             let Some(id) = self.checkpoint_logs.pop_front() else { break };
             let Some(log) = self.get_mut(id) else { continue };
             match log.take_checkpoint_work() {
@@ -446,11 +450,11 @@ impl LogDir {
         moved
     }
 
-    /// Begins a round of checkpoints, unless one is under way.
-    fn begin_checkpoint(&mut self) {
+    /// Begins a round of checkpoints of the logs that need one, unless one is under way.
+    fn begin_checkpoint(&mut self, needs: fn(&Log) -> bool) {
         self.shared.appended_bytes().store(0, Ordering::Relaxed);
         if self.checkpoint_logs.is_empty() {
-            let due = self.logs.iter().flatten().filter(|log| log.needs_checkpoint());
+            let due = self.logs.iter().flatten().filter(|log| needs(log));
             self.checkpoint_logs = due.map(|log| log.id).collect();
         }
     }
@@ -488,7 +492,7 @@ impl LogDir {
         }
         if now >= self.next_checkpoint {
             self.next_checkpoint = now.plus_ms(self.options.checkpoint_interval_ms);
-            self.begin_checkpoint();
+            self.begin_checkpoint(Log::needs_checkpoint);
         }
         for log in self.logs.iter_mut().flatten() {
             report.indexes_rebuilt += log.repair_indexes()?;
@@ -531,15 +535,15 @@ impl LogDir {
         }
         let offline = |error: CommitError| LogError::Offline { reason: error.reason };
         for log in self.logs.iter_mut().flatten() {
-            log.active_mut().seal()?;
-            log.active_mut().trim_indexes()?;
+            log.prepare_close()?;
         }
-        self.begin_checkpoint();
+        self.checkpoint_logs.clear();
+        self.begin_checkpoint(Log::needs_last_checkpoint);
         while let Some(group) = self.begin_commit() {
             let committed = group.run().map_err(offline)?;
             self.finish_commit(committed);
         }
-        if let Some(log) = self.logs.iter().flatten().find(|log| log.needs_checkpoint()) {
+        if let Some(log) = self.logs.iter().flatten().find(|log| log.needs_last_checkpoint()) {
             return Err(LogError::DiskFull { path: log.dir().to_path_buf() });
         }
         let mut last = self.offset_files(&Work::default());
@@ -582,6 +586,7 @@ impl Log {
             recovery_point: Offset(0),
             epochs,
             epochs_changed: false,
+            epoch_is_unused: false,
             leader_epoch: LeaderEpoch(0),
             producers: crate::producer_state::ProducerStates::default(),
             snapshots: Vec::new(),

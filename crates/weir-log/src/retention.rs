@@ -20,7 +20,7 @@ impl Log {
     pub(crate) fn enforce_retention(&mut self, now: TimestampMs) -> Result<usize, LogError> {
         let mut deleted = 0;
         if self.config.cleanup_delete {
-            let expired = self.expired_segments(now)?;
+            let expired = self.expired_segments(now);
             deleted += self.delete_oldest(expired, now)?;
             let surplus = self.surplus_segments();
             deleted += self.delete_oldest(surplus, now)?;
@@ -29,16 +29,10 @@ impl Log {
     }
 
     /// How many of the oldest segments hold only records older than `retention.ms`.
-    fn expired_segments(&self, now: TimestampMs) -> Result<usize, LogError> {
-        let Some(retention_ms) = self.config.retention_ms else { return Ok(0) };
-        let mut count = 0;
-        for segment in self.segments.iter().take(self.deletable_segments()) {
-            if segment.age_ms(now)? <= retention_ms {
-                break;
-            }
-            count += 1;
-        }
-        Ok(count)
+    fn expired_segments(&self, now: TimestampMs) -> usize {
+        let Some(retention_ms) = self.config.retention_ms else { return 0 };
+        let deletable = self.segments.iter().take(self.deletable_segments());
+        deletable.take_while(|segment| segment.age_ms(now) > retention_ms).count()
     }
 
     /// How many of the oldest segments are more than `retention.bytes` needs.
@@ -76,12 +70,17 @@ impl Log {
     }
 
     fn delete_oldest(&mut self, count: usize, now: TimestampMs) -> Result<usize, LogError> {
+        let mut count = count;
+        if count > 0 && count == self.segments.len() {
+            // A log keeps an active segment, and its name keeps the log end.
+            match self.roll(now) {
+                // The others make room.
+                Err(LogError::DiskFull { .. }) => count -= 1,
+                outcome => outcome?,
+            }
+        }
         if count == 0 {
             return Ok(0);
-        }
-        if count == self.segments.len() {
-            // A log keeps an active segment, and its name keeps the log end.
-            self.roll(now)?;
         }
         for _ in 0..count {
             let Some(base) = self.segments.front().map(|segment| segment.base) else { break };

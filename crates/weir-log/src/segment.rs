@@ -41,6 +41,8 @@ pub(crate) struct Segment {
     created: TimestampMs,
     /// An index entry pointed to something that is not its batch; the index is not used any more.
     index_is_bad: AtomicBool,
+    /// It could not be built again, as the segment itself is damaged.
+    is_beyond_repair: bool,
 }
 
 /// A batch in a segment.
@@ -77,6 +79,7 @@ impl Segment {
             first_timestamp: OnceLock::new(),
             created: now,
             index_is_bad: AtomicBool::new(false),
+            is_beyond_repair: false,
         }
     }
 
@@ -230,9 +233,18 @@ impl Segment {
     }
 
     /// How old its youngest record is. Without timestamps: how long this process knows it.
-    pub(crate) fn age_ms(&self, now: TimestampMs) -> Result<i64, LogError> {
-        let latest = self.latest()?.timestamp;
-        Ok(now.since(if latest >= TimestampMs(0) { latest } else { self.created }))
+    pub(crate) fn age_ms(&self, now: TimestampMs) -> i64 {
+        let latest = self.latest_or_later().timestamp;
+        now.since(if latest >= TimestampMs(0) { latest } else { self.created })
+    }
+
+    /// As [`Segment::latest`]; without a readable time index, later than anything, so that the segment
+    /// is looked into and not deleted.
+    pub(crate) fn latest_or_later(&self) -> TimeEntry {
+        self.latest().unwrap_or_else(|_| {
+            self.index_is_bad.store(true, Ordering::Relaxed);
+            TimeEntry { timestamp: TimestampMs(i64::MAX), offset: self.base }
+        })
     }
 
     /// Makes the indexes complete on file, with the last entry of the time index. Not synced.
@@ -330,9 +342,26 @@ impl Segment {
         Ok(None)
     }
 
-    /// Whether an index entry was found to lie.
+    /// Whether an index is missing, or was found to lie.
     pub(crate) fn index_is_bad(&self) -> bool {
         self.index_is_bad.load(Ordering::Relaxed)
+    }
+
+    /// Builds the indexes again if they are bad. Returns whether it did.
+    pub(crate) fn repair_indexes(&mut self, index_interval_bytes: u64) -> Result<bool, LogError> {
+        if self.is_beyond_repair || !self.index_is_bad() {
+            return Ok(false);
+        }
+        match self.rebuild_indexes(index_interval_bytes) {
+            Ok(()) => Ok(true),
+            // Readers are told when they come to it; trying each second would not help them.
+            Err(LogError::Damaged { .. }) => {
+                self.is_beyond_repair = true;
+                self.index_is_bad.store(true, Ordering::Relaxed);
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     fn lookup(

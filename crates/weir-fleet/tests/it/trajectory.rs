@@ -57,7 +57,10 @@ fn points_and_offsets_survive_reopening() {
     assert_eq!(read, [points[0].clone(), points[2].clone()]);
     assert_eq!(store.points("a", TimestampMs(11), TimestampMs(29), 10).unwrap(), []);
     assert_eq!(store.points("a", TimestampMs(0), TimestampMs(99), 1).unwrap().len(), 1);
-    assert_eq!(store.last_points().unwrap(), [points[2].clone(), points[1].clone()]);
+    assert_eq!(
+        store.last_points(TimestampMs(i64::MAX)).unwrap(),
+        [points[2].clone(), points[1].clone()]
+    );
     let done = store.commit(&commit(&points, &[offset(0, 2)], &[])).unwrap();
     assert_eq!((done.points_stored, done.points_known), (0, 3));
     assert_eq!(store.counts().unwrap(), [("a".to_owned(), 2), ("b".to_owned(), 1)]);

@@ -15,6 +15,13 @@ use super::{DirEntry, Disk, DiskFile, DiskLock, LockFailure, OpenMode};
 /// pages of strangers on the same file system.
 const SYNC_EACH_MAX: usize = 4;
 
+/// Bytes given to the system in one write.
+///
+/// Since ext4 has large folios (Linux 6.16), a write of 1 MB into a growing file asks for folios of that
+/// size, and getting them costs more than the copy. Measured on 6.18, 1 GB into the page cache: 0.4 to
+/// 0.9 GB/s in writes of 1 MB, 3.0 to 3.2 in writes of 64 KiB.
+const WRITE_BYTES: usize = 64 << 10;
+
 /// The operating system's files.
 ///
 /// All files given to one [`Disk::sync_many`] must lie on one file system, as those of a log
@@ -183,7 +190,12 @@ impl DiskFile for OpenFile {
     }
 
     fn write_at(&self, buf: &[u8], position: u64) -> io::Result<()> {
-        self.file.write_all_at(buf, position)
+        let mut position = position;
+        for part in buf.chunks(WRITE_BYTES) {
+            self.file.write_all_at(part, position)?;
+            position += part.len() as u64;
+        }
+        Ok(())
     }
 
     fn set_len(&self, len_bytes: u64) -> io::Result<()> {

@@ -176,7 +176,7 @@ impl Log {
         timestamp: TimestampMs,
     ) -> Result<Option<BatchAt>, LogError> {
         for segment in &self.segments {
-            if segment.latest()?.timestamp < timestamp {
+            if segment.latest_or_later().timestamp < timestamp {
                 continue;
             }
             if let Some(found) = segment.locate_time(timestamp, self.log_start)? {
@@ -193,7 +193,7 @@ impl Log {
     pub fn max_timestamp(&self) -> Result<Option<BatchAt>, LogError> {
         let mut best: Option<(TimestampMs, &Segment)> = None;
         for segment in self.segments.iter().filter(|segment| segment.size_bytes > 0) {
-            let latest = segment.latest()?.timestamp;
+            let latest = segment.latest_or_later().timestamp;
             if best.is_none_or(|(timestamp, _)| latest > timestamp) {
                 best = Some((latest, segment));
             }

@@ -1,18 +1,22 @@
 //! Opening a data directory.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use weir_protocol::{Offset, TimestampMs};
 
-use super::{LogDir, LogDirOptions, LogId, EXPIRY_INTERVAL_MS};
+use super::{
+    LogDir, LogDirOptions, LogId, CHECKPOINT_FILES_AT_START_MAX, CHECKPOINT_FILES_MAX,
+    EXPIRY_INTERVAL_MS,
+};
 use crate::checkpoint::{self, MetaProperties, Offsets};
 use crate::disk::{read_all, replace_files, Disk, LockFailure};
 use crate::error::LogError;
 use crate::files;
 use crate::index::Place;
+use crate::log::Log;
 use crate::recovery::{open_log, OpenRequest, RecoveryReport};
 use crate::shared::Shared;
 
@@ -41,7 +45,8 @@ pub(super) fn open(
         logs: Vec::new(),
         by_name: HashMap::new(),
         commit_running: false,
-        checkpoint_logs: std::collections::VecDeque::new(),
+        checkpoint_logs: VecDeque::new(),
+        checkpoint_files_max: CHECKPOINT_FILES_AT_START_MAX,
         next_checkpoint: now.plus_ms(options.checkpoint_interval_ms),
         next_retention: now,
         next_expiry: now.plus_ms(EXPIRY_INTERVAL_MS),
@@ -56,6 +61,7 @@ pub(super) fn open(
     if !report.clean {
         sync_recovered(&mut log_dir)?;
     }
+    log_dir.checkpoint_files_max = CHECKPOINT_FILES_MAX;
     Ok((log_dir, report))
 }
 
@@ -188,7 +194,7 @@ fn sync_recovered(log_dir: &mut LogDir) -> Result<(), LogError> {
         dirty.dirs.extend(dirs);
         dirty.offsets = true;
     });
-    log_dir.begin_checkpoint();
+    log_dir.begin_checkpoint(Log::needs_checkpoint);
     while let Some(group) = log_dir.begin_commit() {
         let committed = group.run().map_err(|error| LogError::Offline { reason: error.reason })?;
         log_dir.finish_commit(committed);

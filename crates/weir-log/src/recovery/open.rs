@@ -75,6 +75,7 @@ pub(crate) fn open_log(request: OpenRequest) -> Result<(Option<Log>, RecoveryRep
         }
         Some(point) => recover(&mut log, point, &mut report)?,
     }
+    log.epochs.truncate_from_start(log.log_start);
     Ok((Some(log), report))
 }
 
@@ -164,6 +165,7 @@ fn assemble(
         recovery_point: first,
         epochs,
         epochs_changed,
+        epoch_is_unused: false,
         leader_epoch: LeaderEpoch(0),
         producers: ProducerStates::default(),
         snapshots: listing.offsets_of(files::SNAPSHOT).collect(),
@@ -274,12 +276,12 @@ fn recover(log: &mut Log, point: Offset, report: &mut RecoveryReport) -> Result<
     if log.epochs.entries().is_empty() && read_epochs_of_batches(log).is_err() {
         log.epochs_changed = true;
     }
-    let epoch_before = log.epochs.latest();
+    let known = log.epochs.clone();
     log.epochs.truncate_from_end(start.offset.next());
     let before = report.bytes_scanned + report.bytes_cut;
     scan_from(log, start, report)?;
     log.log_start = log.log_start.min(log.end.offset);
-    raise_epoch(log, epoch_before);
+    raise_epoch(log, &known);
     if report.bytes_scanned + report.bytes_cut > before {
         report.logs_recovered += 1;
         let first = start.segment.min(log.segments.len() - 1);
@@ -309,14 +311,15 @@ fn replay_before(log: &mut Log, from: Offset, start: Start) -> Result<(), LogErr
 }
 
 /// Begins a new leader epoch, above all that clients may have seen.
-fn raise_epoch(log: &mut Log, epoch_before: Option<LeaderEpoch>) {
+fn raise_epoch(log: &mut Log, known: &LeaderEpochs) {
     log.epochs.truncate_from_end(log.end.offset.next());
-    log.leader_epoch = match epoch_before.max(log.epochs.latest()) {
+    log.epochs_changed |= log.epochs != *known;
+    log.leader_epoch = match known.latest().max(log.epochs.latest()) {
         Some(latest) => LeaderEpoch(latest.get().saturating_add(1)),
         None => LeaderEpoch(0),
     };
     log.epochs.assign(log.leader_epoch, log.end.offset);
-    log.epochs_changed = true;
+    log.epoch_is_unused = true;
 }
 
 /// The batch boundary at the recovery point, found over the indexes before it. If there is none, the

@@ -219,3 +219,13 @@ fn real_files_behave_as_the_twin() {
     assert!(report.clean);
     check(&log_dir);
 }
+
+/// A commit runs on another thread than the core, and slices are read on a third.
+#[test]
+fn what_crosses_threads_may() {
+    fn crosses<T: Send + Sync>() {}
+    crosses::<LogDir>();
+    crosses::<weir_log::CommitGroup>();
+    crosses::<weir_log::Committed>();
+    crosses::<weir_log::FileSlice>();
+}

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod commit;
+mod damage;
 mod format;
 mod log_dir;
 mod model;

@@ -168,24 +168,31 @@ impl Model {
                 self.note_retention(outcome)
             }
             Op::Truncate { at } => self.truncate(i64::from(*at)),
+            _ => {
+                self.restart(op);
+                Ok(())
+            }
+        }
+    }
+
+    /// A stop of some kind, and the next start.
+    fn restart(&mut self, op: &Op) {
+        match op {
             Op::Close => {
                 self.finish().unwrap();
                 self.dir.take().unwrap().close().unwrap();
                 self.synced = self.end();
                 self.durable_start = self.start;
                 self.reopen(self.disk.clone(), self.end());
-                Ok(())
             }
             Op::Kill => {
                 self.stop();
                 self.reopen(self.disk.clone(), self.end());
-                Ok(())
             }
             Op::PowerCut { seed } => {
                 self.stop();
                 let image = self.disk.crash(*seed);
                 self.reopen(image, self.synced);
-                Ok(())
             }
             Op::PowerCutDuring { after, seed, ops } => {
                 self.disk.inject(Fault { after: *after, kind: FaultKind::PowerOff });
@@ -194,7 +201,7 @@ impl Model {
                         break;
                     }
                 }
-                self.apply(&Op::PowerCut { seed: *seed })
+                self.restart(&Op::PowerCut { seed: *seed });
             }
             Op::PowerCutInRecovery { after, seed } => {
                 self.stop();
@@ -204,8 +211,8 @@ impl Model {
                 drop(open(&image, &config));
                 let image = image.crash(seed.wrapping_add(1));
                 self.reopen(image, self.synced);
-                Ok(())
             }
+            _ => unreachable!("{op:?} is no stop"),
         }
     }
 

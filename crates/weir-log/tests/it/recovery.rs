@@ -116,8 +116,13 @@ fn an_unclean_start_raises_the_leader_epoch_and_a_clean_one_does_not() {
     let (rig, _) = rig.close_and_reopen();
     assert_eq!(rig.log().leader_epoch(), LeaderEpoch(1));
     assert_eq!(rig.log().end_offset_for_epoch(LeaderEpoch(1)), Some((LeaderEpoch(1), Offset(15))));
-    // Twice without an append in between: clients may have seen both.
+    // An epoch in which nothing was written may be given again.
     let (rig, _) = rig.kill_and_reopen();
+    let (rig, _) = rig.kill_and_reopen();
+    assert_eq!(rig.log().leader_epoch(), LeaderEpoch(2));
+    let (mut rig, _) = rig.close_and_reopen();
+    assert_eq!(rig.log().leader_epoch(), LeaderEpoch(2));
+    rig.append(batch_of(5)).unwrap();
     let (rig, _) = rig.kill_and_reopen();
     assert_eq!(rig.log().leader_epoch(), LeaderEpoch(3));
     assert_eq!(rig.log().end_offset_for_epoch(LeaderEpoch(4)), None);

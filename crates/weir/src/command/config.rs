@@ -13,7 +13,7 @@ pub(crate) fn run(args: ConfigArgs) -> Outcome {
         }
         ConfigCommand::Check { file } => {
             let values = Values::load(file.config.as_deref(), std::env::vars())?;
-            Settings::from_values(&values)?;
+            crate::up::check(&Settings::from_values(&values)?)?;
             let set =
                 values.iter().filter(|(_, _, o)| **o != crate::config::Origin::Default).count();
             println!("ok: {set} values set, the rest are defaults");

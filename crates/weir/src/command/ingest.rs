@@ -44,6 +44,17 @@ struct Refusal {
     retry_after_ms: Option<u64>,
 }
 
+/// What became of one request.
+enum Posted {
+    /// Each event has its answer; refused ones may be sent again after the wait.
+    Answered(Answer, Duration),
+    /// Nothing can be said about the events: they are sent again. Those with an id are recognised
+    /// if they had arrived.
+    Unknown(String),
+    /// The request as a whole will not be taken.
+    Refused(String),
+}
+
 /// What became of the events so far.
 #[derive(Debug, Default, serde::Serialize)]
 struct Tally {
@@ -159,15 +170,31 @@ impl Sender {
     }
 
     /// Sends until the gateway has decided every event for good.
-    fn send_all(&mut self, mut batch: Vec<Line>) -> Outcome {
+    fn send_all(&mut self, batch: Vec<Line>) -> Outcome {
         self.tally.sent += batch.len() as u64;
+        self.last_progress = now();
+        self.send(batch)
+    }
+
+    fn send(&mut self, mut batch: Vec<Line>) -> Outcome {
         while !batch.is_empty() {
             let body: String = batch.iter().flat_map(|line| [line.text.as_str(), "\n"]).collect();
             let (answer, wait) = match self.post(&body) {
-                Ok(answer) => answer,
-                Err(why) => {
+                Posted::Answered(answer, wait) => (answer, wait),
+                Posted::Unknown(why) => {
                     self.wait_or_give_up(RETRY_AFTER_DEFAULT, &why)?;
                     continue;
+                }
+                Posted::Refused(why) if batch.len() > 1 => {
+                    // Something in it, or its size: halves find out what.
+                    let rest = batch.split_off(batch.len() / 2);
+                    tracing::debug!(why, "request refused whole: halving it");
+                    self.send(batch)?;
+                    return self.send(rest);
+                }
+                Posted::Refused(why) => {
+                    self.refuse(batch.first().map_or(0, |line| line.number), "", &why);
+                    return Ok(());
                 }
             };
             let waiting = self.settle(batch, &answer);
@@ -198,33 +225,43 @@ impl Sender {
                 waiting.push(line);
                 continue;
             }
-            self.tally.refused += 1;
-            self.last_progress = now();
-            if self.shown < REFUSALS_SHOWN_MAX {
-                self.shown += 1;
-                eprintln!("line {}: {} {}", line.number, refusal.code, refusal.message);
-            }
+            self.refuse(line.number, &refusal.code, &refusal.message);
         }
         waiting
     }
 
-    /// `Err`: nothing can be said about the events; they are sent again (ids make that harmless).
-    fn post(&self, body: &str) -> Result<(Answer, Duration), String> {
+    fn refuse(&mut self, line: u64, code: &str, message: &str) {
+        self.tally.refused += 1;
+        self.last_progress = now();
+        if self.shown < REFUSALS_SHOWN_MAX {
+            self.shown += 1;
+            eprintln!("line {line}: {code} {message}");
+        }
+    }
+
+    fn post(&self, body: &str) -> Posted {
         let request = self.agent.post(&self.url).content_type("application/x-ndjson");
-        let mut response = request.send(body).map_err(|error| format!("{}: {error}", self.url))?;
+        let mut response = match request.send(body) {
+            Ok(response) => response,
+            Err(error) => return Posted::Unknown(format!("{}: {error}", self.url)),
+        };
         let retry_after = response.headers().get("retry-after");
         let seconds: Option<f64> =
             retry_after.and_then(|value| value.to_str().ok()).and_then(|text| text.parse().ok());
         let status = response.status().as_u16();
-        let text = response.body_mut().read_to_string().map_err(|error| error.to_string())?;
-        let answer: Answer = serde_json::from_str(&text)
-            .map_err(|error| format!("{} answered {status} with {text:?}: {error}", self.url))?;
+        let text = match response.body_mut().read_to_string() {
+            Ok(text) => text,
+            Err(error) => return Posted::Unknown(error.to_string()),
+        };
+        let answer: Answer = serde_json::from_str(&text).unwrap_or_default();
         if answer.accepted + answer.duplicate == 0 && answer.results.is_empty() {
-            return Err(format!("{} answered {status}: {text}", self.url));
+            let why = format!("the gateway answered {status}: {text}");
+            let for_now = status == 429 || status >= 500;
+            return if for_now { Posted::Unknown(why) } else { Posted::Refused(why) };
         }
         let asked = answer.results.iter().filter_map(|refusal| refusal.retry_after_ms).max();
         let wait = asked.map(Duration::from_millis).or(seconds.map(Duration::from_secs_f64));
-        Ok((answer, wait.unwrap_or(RETRY_AFTER_DEFAULT)))
+        Posted::Answered(answer, wait.unwrap_or(RETRY_AFTER_DEFAULT))
     }
 
     fn wait_or_give_up(&self, wait: Duration, why: &str) -> Outcome {

@@ -6,8 +6,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use weir_client::admin::OffsetSpec;
 use weir_client::{
-    Admin, AutoOffsetReset, Client, ClientError, Consumer, ConsumerConfig, Event, SystemClock,
-    TopicPartition,
+    Admin, AutoOffsetReset, Client, Consumer, ConsumerConfig, Event, SystemClock, TopicPartition,
 };
 use weir_fleet::{validate, Checked, Order};
 use weir_protocol::clock::Clock;
@@ -80,13 +79,20 @@ async fn alerts(client: &Arc<Client>) -> Outcome<Consumer> {
     Ok(consumer)
 }
 
-async fn listen(consumer: Consumer, orders: mpsc::Sender<Order>) -> Result<(), ClientError> {
+/// Ends when nobody takes orders any more; an absent Kafka is waited for.
+async fn listen(consumer: Consumer, orders: mpsc::Sender<Order>) {
     loop {
-        for record in consumer.poll(POLL).await? {
-            if let Some(order) = order(record.value.as_deref()) {
-                if orders.send(order).await.is_err() {
-                    return Ok(());
-                }
+        let records = match consumer.poll(POLL).await {
+            Ok(records) => records,
+            Err(error) => {
+                eprintln!("alerts cannot be read, trying again: {error}");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                continue;
+            }
+        };
+        for order in records.iter().filter_map(|record| order(record.value.as_deref())) {
+            if orders.send(order).await.is_err() {
+                return;
             }
         }
     }

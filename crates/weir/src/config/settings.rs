@@ -40,6 +40,8 @@ pub(crate) struct Settings {
     pub(crate) event_bytes_max: usize,
     pub(crate) events_per_request_max: usize,
     pub(crate) requests_max: usize,
+    pub(crate) request_bytes_max: usize,
+    pub(crate) streams_max: usize,
     pub(crate) validation: Validation,
     pub(crate) console_listen: SocketAddr,
     pub(crate) console_hosts: Vec<String>,
@@ -58,6 +60,7 @@ pub(crate) struct Settings {
     pub(crate) routes: Vec<(String, String)>,
     pub(crate) topics: Vec<TopicSettings>,
     pub(crate) zones_file: Option<PathBuf>,
+    pub(crate) trajectory_retention_ms: u64,
 }
 
 /// What is switched on.
@@ -121,6 +124,8 @@ impl Settings {
             event_bytes_max: bytes(values, "gateway.event_bytes_max")?,
             events_per_request_max: number(values, "gateway.events_per_request_max")?,
             requests_max: number(values, "gateway.requests_max")?,
+            request_bytes_max: bytes(values, "gateway.request_bytes_max")?,
+            streams_max: number(values, "gateway.streams_max")?,
             validation: match values.get("gateway.validation") {
                 Some("warn") => Validation::Warn,
                 _ => Validation::Strict,
@@ -144,6 +149,7 @@ impl Settings {
             compression: need("kafka.compression_codec")?,
             routes: under(values, "routes."),
             topics: topics(values)?,
+            trajectory_retention_ms: duration(values, "fleet.retention")?,
             zones_file: values.get("fleet.zones").map(PathBuf::from),
         })
     }

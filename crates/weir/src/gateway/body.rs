@@ -16,9 +16,14 @@ pub(crate) struct Body {
 /// The first byte decides: `[` is an array, and a broken array is refused whole because where an
 /// element ends is then unknown. Else the body is one value if it parses as one, and lines if not.
 /// The texts are slices of `body`. `Err` says why nothing can be handled.
-pub(crate) fn split(body: &Bytes) -> Result<Body, String> {
+///
+/// `lines`: the sender said that it is NDJSON, so each line is an event whatever it looks like.
+pub(crate) fn split(body: &Bytes, lines: bool) -> Result<Body, String> {
     let start = body.iter().position(|byte| !byte.is_ascii_whitespace());
     let Some(start) = start else { return Err("the body is empty".to_owned()) };
+    if lines {
+        return Ok(Body { events: events_of(body, &lines_of(body)), single: false });
+    }
     if body.get(start) == Some(&b'[') {
         let elements: Vec<&RawValue> =
             serde_json::from_slice(body).map_err(|error| error.to_string())?;
@@ -29,22 +34,27 @@ pub(crate) fn split(body: &Bytes) -> Result<Body, String> {
         let event = slice_of(body, raw.get().as_bytes());
         return Ok(Body { events: vec![Ok(event)], single: true });
     }
-    let lines: Vec<&[u8]> = body
-        .split(|byte| *byte == b'\n')
-        .map(<[u8]>::trim_ascii)
-        .filter(|line| !line.is_empty())
-        .collect();
+    let lines = lines_of(body);
     let single = lines.len() == 1 || pretty_printed(&lines);
     if single {
         let error = serde_json::from_slice::<&RawValue>(body).err();
         let why = error.map_or_else(String::new, |error| error.to_string());
         return Ok(Body { events: vec![Err(why)], single });
     }
-    let events = lines.into_iter().map(|line| match serde_json::from_slice::<&RawValue>(line) {
+    Ok(Body { events: events_of(body, &lines), single })
+}
+
+fn lines_of(body: &[u8]) -> Vec<&[u8]> {
+    let lines = body.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
+    lines.filter(|line| !line.is_empty()).collect()
+}
+
+fn events_of(body: &Bytes, lines: &[&[u8]]) -> Vec<Result<Bytes, String>> {
+    let event = |line: &&[u8]| match serde_json::from_slice::<&RawValue>(line) {
         Ok(_) => Ok(slice_of(body, line)),
         Err(error) => Err(error.to_string()),
-    });
-    Ok(Body { events: events.collect(), single })
+    };
+    lines.iter().map(event).collect()
 }
 
 /// One broken object over several lines rather than NDJSON: no line is a value by itself.
@@ -61,7 +71,7 @@ mod tests {
     use super::*;
 
     fn check(body: &str, expect: &[Option<&str>], single: bool) {
-        let split = split(&Bytes::copy_from_slice(body.as_bytes())).unwrap();
+        let split = split(&Bytes::copy_from_slice(body.as_bytes()), false).unwrap();
         let got: Vec<Option<String>> = split
             .events
             .iter()
@@ -97,9 +107,17 @@ mod tests {
     }
 
     #[test]
+    fn ndjson_is_split_by_line_even_if_it_is_one_line_or_all_broken() {
+        for (body, events) in [("{\"a\":1}\n", 1), ("{\n}\n{", 3), ("[1]\n[2]", 2)] {
+            let split = split(&Bytes::copy_from_slice(body.as_bytes()), true).unwrap();
+            assert_eq!((split.events.len(), split.single), (events, false), "{body}");
+        }
+    }
+
+    #[test]
     fn broken_array_and_empty_body_are_refused_whole() {
         for body in ["[{\"a\":1}, {", "", "  \n "] {
-            assert!(split(&Bytes::copy_from_slice(body.as_bytes())).is_err(), "{body}");
+            assert!(split(&Bytes::copy_from_slice(body.as_bytes()), false).is_err(), "{body}");
         }
     }
 }

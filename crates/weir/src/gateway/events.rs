@@ -1,5 +1,7 @@
 //! `POST /v1/events`.
 
+use std::time::Duration;
+
 use axum::body::Body as HttpBody;
 use axum::extract::{Query, State};
 use axum::http::{header, HeaderMap, HeaderValue, StatusCode};
@@ -11,6 +13,9 @@ use super::body;
 use super::outcome::{EventOutcome, Rejection, Summary};
 use super::trace::TraceId;
 use super::Gateway;
+
+/// Longest time a body may take to arrive.
+const BODY_TIME: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Options {
@@ -30,11 +35,24 @@ pub(super) async fn post(
         let status = StatusCode::SERVICE_UNAVAILABLE;
         return refused(Rejection::later("WEIR-0908", message, status, 100));
     };
-    let bytes = match axum::body::to_bytes(request_body, gateway.limits.body_bytes_max).await {
-        Ok(bytes) => bytes,
-        Err(error) => return refused(unreadable(&error, gateway.limits.body_bytes_max)),
+    let body_bytes_max = gateway.limits.body_bytes_max;
+    let Some(_room) = gateway.take_room(content_length(&headers).unwrap_or(body_bytes_max)) else {
+        let message = "the bodies being handled take all the memory they may";
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        return refused(Rejection::later("WEIR-0908", message, status, 100));
     };
-    let body = match body::split(&bytes) {
+    let reading = axum::body::to_bytes(request_body, body_bytes_max);
+    let bytes = match tokio::time::timeout(BODY_TIME, reading).await {
+        Ok(Ok(bytes)) => bytes,
+        Ok(Err(error)) => return refused(unreadable(&error, body_bytes_max)),
+        Err(_) => {
+            let message = format!("the body did not arrive within {} s", BODY_TIME.as_secs());
+            return refused(
+                Rejection::bad("WEIR-0901", message).status(StatusCode::REQUEST_TIMEOUT),
+            );
+        }
+    };
+    let body = match body::split(&bytes, is_ndjson(&headers)) {
         Ok(body) => body,
         Err(why) => {
             return refused(Rejection::bad("WEIR-0901", format!("the body is no JSON: {why}")))
@@ -46,7 +64,8 @@ pub(super) async fn post(
             format!("{} events in one request, {count_max} is the limit", body.events.len());
         return refused(Rejection::bad("WEIR-0906", message).status(StatusCode::PAYLOAD_TOO_LARGE));
     }
-    let single = body.single;
+    // Who asks for a certain form of results can read a list of one.
+    let single = body.single && options.results.is_none();
     let mut outcomes = gateway.ingest.accept(body.events, TraceId::of_request(&headers)).await;
     match (single, outcomes.pop()) {
         (true, Some(outcome)) => answer_one(outcome),
@@ -56,6 +75,15 @@ pub(super) async fn post(
             answer_many(&Summary::new(outcomes, refused_only))
         }
     }
+}
+
+fn content_length(headers: &HeaderMap) -> Option<usize> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+fn is_ndjson(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    kind.is_some_and(|kind| kind.contains("ndjson") || kind.contains("jsonl"))
 }
 
 fn unreadable(error: &axum::Error, bytes_max: usize) -> Rejection {

@@ -128,13 +128,17 @@ fn outgoing(event: &Prepared, trace: &TraceId, seq: i64) -> Outgoing {
     headers.push(HEADER_TRACE_ID, trace.as_bytes());
     headers.push(HEADER_SEQ, seq.to_string().as_bytes());
     headers.push(HEADER_PRIORITY, event.priority.name().as_bytes());
-    let mut outgoing =
-        Outgoing::new(event.topic.as_str(), event.value.clone(), event.timestamp.get())
-            .with_key(Bytes::copy_from_slice(event.key.as_bytes()))
-            .with_priority(event.priority)
-            .with_id(&event.id);
+    let mut outgoing = Outgoing::new(event.topic.as_str(), event.value.clone(), event.taken.get())
+        .with_key(Bytes::copy_from_slice(event.key.as_bytes()))
+        .with_priority(event.priority)
+        .with_id(&dedup_id(event));
     outgoing.headers = headers;
     outgoing
+}
+
+/// An id is unique for its source only, as in CloudEvents: two senders may both count from 1.
+fn dedup_id(event: &Prepared) -> String {
+    format!("{}\u{0}{}", event.source, event.id)
 }
 
 /// A full lane is the sender's pace (429); an absent Kafka is ours (503).

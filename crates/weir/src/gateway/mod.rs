@@ -27,9 +27,12 @@ use std::sync::Arc;
 use axum::middleware;
 use axum::routing::{get, post};
 use axum::Router;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use self::ingest::Ingest;
+
+/// Memory for bodies is counted in these.
+const ROOM_UNIT_BYTES: usize = 1024;
 
 /// What one request may cost.
 #[derive(Debug, Clone, Copy)]
@@ -37,6 +40,9 @@ pub(crate) struct Limits {
     pub(crate) body_bytes_max: usize,
     pub(crate) events_per_request_max: usize,
     pub(crate) requests_max: usize,
+    /// Bytes of all bodies together.
+    pub(crate) request_bytes_max: usize,
+    pub(crate) streams_max: usize,
 }
 
 /// What every handler shares.
@@ -45,13 +51,33 @@ pub(crate) struct Gateway {
     ingest: Ingest,
     limits: Limits,
     requests: Arc<Semaphore>,
+    /// Room for bodies, in units of [`ROOM_UNIT_BYTES`].
+    room: Arc<Semaphore>,
+    streams: Arc<Semaphore>,
     ready: Arc<AtomicBool>,
 }
 
 impl Gateway {
     /// `ready` says whether `/ready` answers 200; the caller clears it when it begins to stop.
     pub(crate) fn new(ingest: Ingest, limits: Limits, ready: Arc<AtomicBool>) -> Self {
-        Self { ingest, limits, requests: Arc::new(Semaphore::new(limits.requests_max)), ready }
+        let semaphore =
+            |permits: usize| Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS)));
+        Self {
+            ingest,
+            limits,
+            requests: semaphore(limits.requests_max),
+            room: semaphore(
+                limits.request_bytes_max.max(limits.body_bytes_max) / ROOM_UNIT_BYTES + 1,
+            ),
+            streams: semaphore(limits.streams_max),
+            ready,
+        }
+    }
+
+    /// Reserves memory for a body of so many bytes, until the permit is dropped.
+    fn take_room(&self, bytes: usize) -> Option<SemaphorePermit<'_>> {
+        let units = bytes.min(self.limits.body_bytes_max) / ROOM_UNIT_BYTES + 1;
+        self.room.try_acquire_many(u32::try_from(units).ok()?).ok()
     }
 
     pub(crate) fn router(self) -> Router {

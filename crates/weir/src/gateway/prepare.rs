@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::http::StatusCode;
 use bytes::Bytes;
-use uuid::Uuid;
+use weir_client::event::new_event_id;
 use weir_client::{Event, EventError, Priority};
 use weir_protocol::types::TimestampMs;
 
@@ -21,7 +21,9 @@ pub(crate) struct Prepared {
     pub(crate) topic: String,
     pub(crate) key: String,
     pub(crate) priority: Priority,
-    pub(crate) timestamp: TimestampMs,
+    /// When it was taken: the record's timestamp. The event's own time stays in its text, since a
+    /// device's clock must decide neither how long Kafka keeps a record nor whether it takes a batch.
+    pub(crate) taken: TimestampMs,
     pub(crate) value: Bytes,
 }
 
@@ -72,7 +74,7 @@ impl Rules {
                 return Err(Rejection::bad("WEIR-0433", message).field("id"));
             }
             Some(id) => id.to_string(),
-            None => new_id(now).to_string(),
+            None => new_event_id(now),
         };
         let priority = event.priority.unwrap_or_else(|| (self.priority_of)(&event_type));
         Ok(Prepared {
@@ -80,7 +82,7 @@ impl Rules {
             source: event.source.to_string(),
             key: event.key().into_owned(),
             priority,
-            timestamp: event.timestamp.unwrap_or(now),
+            taken: now,
             topic,
             event_type,
             value: text.clone(),
@@ -140,15 +142,6 @@ fn envelope(error: EventError) -> Rejection {
     Rejection { field, ..Rejection::bad(error.code(), error.to_string()) }
 }
 
-/// A UUIDv7 of `now`, RFC 9562: ids made later sort later.
-fn new_id(now: TimestampMs) -> Uuid {
-    let ms = u64::try_from(now.get()).unwrap_or(0);
-    let random = Uuid::new_v4();
-    let mut entropy = [0; 10];
-    entropy.copy_from_slice(&random.as_bytes()[..10]);
-    uuid::Builder::from_unix_timestamp_millis(ms, &entropy).into_uuid()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -177,8 +170,8 @@ mod tests {
         let prepared = prepare(text).unwrap();
         assert_eq!(prepared.value, text.as_bytes());
         assert_eq!((prepared.topic.as_str(), prepared.key.as_str()), ("drone-events", "1"));
-        assert_eq!((prepared.priority, prepared.timestamp), (Priority::Normal, NOW));
-        let id: Uuid = prepared.id.parse().unwrap();
+        assert_eq!((prepared.priority, prepared.taken), (Priority::Normal, NOW));
+        let id: uuid::Uuid = prepared.id.parse().unwrap();
         assert_eq!(id.get_version_num(), 7);
         assert_ne!(prepare(text).unwrap().id, prepared.id);
     }

@@ -5,13 +5,20 @@
 //! device's credit to send the next one.
 
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
+use std::sync::Arc;
+use std::time::Duration;
+
 use axum::extract::State;
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use axum::Json;
 use bytes::Bytes;
 
 use super::outcome::{EventOutcome, Rejection, Summary};
 use super::{body, origin, Gateway};
+
+/// A connection that says nothing for so long is closed.
+const IDLE: Duration = Duration::from_secs(600);
 
 pub(super) async fn upgrade(
     State(gateway): State<Gateway>,
@@ -21,13 +28,20 @@ pub(super) async fn upgrade(
     if !origin::is_ours(&headers) {
         return origin::refusal().into_response();
     }
-    upgrade
-        .max_message_size(gateway.limits.body_bytes_max)
-        .on_upgrade(move |socket| serve(socket, gateway))
+    let Ok(seat) = Arc::clone(&gateway.streams).try_acquire_owned() else {
+        let message = "too many WebSocket connections are open";
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        let rejection = Rejection::later("WEIR-0908", message, status, 1_000);
+        return (status, Json(EventOutcome::Rejected(rejection))).into_response();
+    };
+    upgrade.max_message_size(gateway.limits.body_bytes_max).on_upgrade(move |socket| async move {
+        serve(socket, gateway).await;
+        drop(seat);
+    })
 }
 
 async fn serve(mut socket: WebSocket, gateway: Gateway) {
-    while let Some(Ok(message)) = socket.recv().await {
+    while let Ok(Some(Ok(message))) = tokio::time::timeout(IDLE, socket.recv()).await {
         let bytes = match message {
             Message::Text(text) => Bytes::from(text),
             Message::Binary(bytes) => bytes,
@@ -35,7 +49,10 @@ async fn serve(mut socket: WebSocket, gateway: Gateway) {
             // axum answers pings itself.
             Message::Ping(_) | Message::Pong(_) => continue,
         };
+        // A device waits for its turn where a request would be refused: it is connected already.
+        let Ok(slot) = gateway.requests.acquire().await else { return };
         let answer = answer(&gateway, &bytes).await;
+        drop(slot);
         if socket.send(Message::Text(answer.into())).await.is_err() {
             return;
         }
@@ -44,7 +61,7 @@ async fn serve(mut socket: WebSocket, gateway: Gateway) {
 
 async fn answer(gateway: &Gateway, bytes: &Bytes) -> String {
     let refused = |rejection| to_json(&EventOutcome::Rejected(rejection));
-    let body = match body::split(bytes) {
+    let body = match body::split(bytes, false) {
         Ok(body) => body,
         Err(why) => {
             return refused(Rejection::bad("WEIR-0901", format!("the message is no JSON: {why}")))

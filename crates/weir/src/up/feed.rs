@@ -1,7 +1,7 @@
 //! What the console is told once a second: rates, lanes, topics, groups.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -29,7 +29,7 @@ pub(super) struct Feed {
     pub(super) traffic: TrafficHandle,
     pub(super) hub: ConsoleHub,
     pub(super) clock: Arc<dyn Clock>,
-    pub(super) broker: Option<Arc<BrokerServer>>,
+    pub(super) broker: Option<Weak<BrokerServer>>,
 }
 
 /// What was true a second ago, to make rates of.
@@ -99,7 +99,9 @@ impl Feed {
     ) -> Result<Vec<TopicRow>, ClientError> {
         let sizes: HashMap<String, u64> = self
             .broker
-            .iter()
+            .as_ref()
+            .and_then(Weak::upgrade)
+            .into_iter()
             .flat_map(|broker| broker.stats().topics)
             .map(|topic| (topic.name, topic.size_bytes))
             .collect();

@@ -17,6 +17,9 @@ use crate::error::{Outcome, UserError};
 const REPLICATION_MAX: usize = 3;
 /// How long a start waits for a cluster.
 const CONNECT: Duration = Duration::from_secs(10);
+const BATCH_BYTES_MAX: usize = 1_040_000;
+/// Longest wait for metadata or room: the lanes are where events wait.
+const MAX_BLOCK_MS: u32 = 3_000;
 /// Shortest time a produce request gets, however short the lanes' own deadline is.
 const DELIVERY_TIMEOUT_MS_MIN: u64 = 5_000;
 
@@ -77,7 +80,12 @@ async fn create_topics(client: &Arc<Client>, topics: &[TopicSettings]) -> Outcom
         .iter()
         .map(|topic| {
             let partitions = i32::try_from(topic.partitions).unwrap_or(i32::MAX);
-            let new = NewTopic::new(topic.name.as_str(), partitions).with_replication(replication);
+            let mut new =
+                NewTopic::new(topic.name.as_str(), partitions).with_replication(replication);
+            if replication > 2 {
+                // Otherwise acks=all is the leader alone once the others have fallen behind.
+                new = new.with_config("min.insync.replicas", "2");
+            }
             match topic.retention_ms {
                 Some(ms) => new.with_config("retention.ms", ms.to_string()),
                 None => new,
@@ -99,6 +107,9 @@ async fn create_topics(client: &Arc<Client>, topics: &[TopicSettings]) -> Outcom
 pub(super) fn producer(settings: &Settings, client: Arc<Client>) -> Outcome<Arc<Producer>> {
     let fnv = settings.topics.iter().filter(|topic| topic.fnv1a);
     let config = ProducerConfig {
+        // The largest event with its headers, under the broker's max.message.bytes of 1,048,588.
+        batch_bytes_max: BATCH_BYTES_MAX,
+        max_block_ms: MAX_BLOCK_MS,
         compression: Codec::from_name(&settings.compression).unwrap_or_default(),
         topic_partitioners: fnv.map(|topic| (topic.name.clone(), Partitioner::Fnv1a)).collect(),
         // A caller waits for what was sent no longer than for what was not.

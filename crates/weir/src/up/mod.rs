@@ -57,7 +57,13 @@ pub(crate) fn run(args: UpArgs) -> Outcome {
     let runtime = runtime()?;
     // Before anything is started, so that a stop during a long recovery is not lost.
     let mut signals = runtime.block_on(async { Signals::listen() })?;
-    let node = runtime.block_on(Node::start(&settings))?;
+    let started_node = runtime.block_on(async {
+        tokio::select! {
+            node = Node::start(&settings) => node.map(Some),
+            () = signals.wait() => Ok(None),
+        }
+    });
+    let Some(node) = started_node? else { return Ok(()) };
     instance.tell(&node.holder());
     say(&node.banner(&settings, started.elapsed()).render(language));
     runtime.block_on(signals.wait());
@@ -111,6 +117,12 @@ pub(crate) fn run_broker(args: BrokerArgs) -> Outcome {
     runtime.block_on(kafka::stop_broker(broker));
     runtime.shutdown_timeout(RUNTIME_STOP);
     Ok(())
+}
+
+/// What a start would refuse of the settings, without starting anything.
+pub(crate) fn check(settings: &Settings) -> Outcome {
+    check_loopback(settings)?;
+    node::check(settings)
 }
 
 fn load(file: &ConfigFile) -> Outcome<Values> {

@@ -33,8 +33,10 @@ use crate::gateway::prepare::Rules;
 use crate::gateway::route::RouteTable;
 use crate::gateway::{Gateway, Limits};
 
-/// How long each part may take to finish what it holds; together less than two seconds.
-const DRAIN: Duration = Duration::from_millis(700);
+/// How long each part may take to finish what it holds.
+const DRAIN: Duration = Duration::from_millis(500);
+/// How long all of them may take, so that a stop takes less than two seconds.
+const STOP_MAX: Duration = Duration::from_millis(1_400);
 /// Orders that wait for the demo fleet.
 const ORDERS_MAX: usize = 256;
 /// The demo fleet is the same at every start, but for its start time.
@@ -136,9 +138,24 @@ impl Node {
     }
 
     /// Stops in the order of the flow, so that what was accepted arrives: sources, gateway, lanes,
-    /// producer, readers, broker.
-    pub(super) async fn stop(self) {
+    /// producer, readers, broker. A part that does not end in time is left behind: what it holds is
+    /// either not accepted or stored already.
+    pub(super) async fn stop(mut self) {
         self.ready.store(false, Ordering::Release);
+        let broker = self.broker.take();
+        if tokio::time::timeout(STOP_MAX, self.stop_all_but_the_broker()).await.is_err() {
+            tracing::warn!("some parts did not stop in time");
+        }
+        match broker.map(Arc::try_unwrap) {
+            Some(Ok(broker)) => kafka::stop_broker(broker).await,
+            Some(Err(_)) => {
+                tracing::error!("the broker is still in use: its next start is a recovery")
+            }
+            None => {}
+        }
+    }
+
+    async fn stop_all_but_the_broker(self) {
         self.sources.stop().await;
         self.gateway.stop().await;
         let report = self.traffic.shutdown(DRAIN).await;
@@ -153,9 +170,6 @@ impl Node {
         self.readers.stop().await;
         if let Some(console) = self.console {
             console.stop().await;
-        }
-        if let Some(broker) = self.broker.and_then(Arc::into_inner) {
-            kafka::stop_broker(broker).await;
         }
     }
 
@@ -217,6 +231,8 @@ impl Tasks {
         for mut task in self.tasks {
             if tokio::time::timeout_at(deadline, &mut task).await.is_err() {
                 task.abort();
+                // So that what it holds is let go of before the next step.
+                let _ = task.await;
             }
         }
     }
@@ -256,14 +272,26 @@ fn serve_gateway(
         body_bytes_max: settings.body_bytes_max,
         events_per_request_max: settings.events_per_request_max,
         requests_max: settings.requests_max,
+        request_bytes_max: settings.request_bytes_max,
+        streams_max: settings.streams_max,
     };
     let gateway = Gateway::new(shared.ingest.clone(), limits, Arc::clone(ready));
     serve(listener, gateway.router())
 }
 
-fn traffic(settings: &Settings, producer: &Arc<Producer>) -> Outcome<TrafficHandle> {
+/// Builds what can be wrong in the settings, and throws it away.
+pub(super) fn check(settings: &Settings) -> Outcome {
+    let config = traffic_config(settings);
+    config
+        .validate()
+        .map_err(|error| UserError::new(error.code(), "traffic_control").why(error))?;
+    priorities(settings)?;
+    zones(settings).map(|_| ())
+}
+
+fn traffic_config(settings: &Settings) -> TrafficConfig {
     let wanted = &settings.traffic;
-    let config = TrafficConfig {
+    TrafficConfig {
         buffer_size: wanted.buffer_size,
         buffer_bytes_max: wanted.buffer_bytes_max,
         batch_size: wanted.batch_size,
@@ -275,17 +303,24 @@ fn traffic(settings: &Settings, producer: &Arc<Producer>) -> Outcome<TrafficHand
         half_open_successes: wanted.half_open_successes,
         wait_max_ms: wanted.wait_max_ms,
         ..TrafficConfig::default()
-    };
+    }
+}
+
+fn traffic(settings: &Settings, producer: &Arc<Producer>) -> Outcome<TrafficHandle> {
     let sink = ProducerSink::new(Arc::clone(producer));
-    TrafficHandle::start(config, sink).map_err(|error| {
+    TrafficHandle::start(traffic_config(settings), sink).map_err(|error| {
         UserError::new(error.code(), "cannot start the traffic manager").why(error)
     })
 }
 
-fn ingest(settings: &Settings, traffic: &TrafficHandle, clock: &Arc<dyn Clock>) -> Outcome<Ingest> {
+fn priorities(settings: &Settings) -> Outcome<PriorityTable> {
     let [urgent, high, normal, low] = settings.priorities.clone();
-    let table = PriorityTable::new(&MessagePriorities { urgent, high, normal, low })
-        .map_err(|error| UserError::new(error.code(), "message_priorities").why(error))?;
+    PriorityTable::new(&MessagePriorities { urgent, high, normal, low })
+        .map_err(|error| UserError::new(error.code(), "message_priorities").why(error))
+}
+
+fn ingest(settings: &Settings, traffic: &TrafficHandle, clock: &Arc<dyn Clock>) -> Outcome<Ingest> {
+    let table = priorities(settings)?;
     let rules = Rules {
         routes: RouteTable::new(&settings.routes),
         priority_of: Arc::new(move |event_type| table.priority(event_type)),
@@ -381,6 +416,7 @@ fn start_worker(settings: &Settings, shared: &Shared) -> Outcome<Option<Worker>>
         ingest: shared.ingest.clone(),
         hub: shared.hub.clone(),
         zones: Arc::clone(&shared.zones),
+        clock: Arc::clone(&shared.clock),
     };
     Worker::start(settings, parts, Handle::current()).map(Some)
 }
@@ -413,7 +449,7 @@ fn start_tasks(
         traffic: shared.ingest.traffic().clone(),
         hub: shared.hub.clone(),
         clock: Arc::clone(&shared.clock),
-        broker,
+        broker: broker.as_ref().map(Arc::downgrade),
     };
     if settings.layers.console {
         readers.spawn(|stop| feed.run(stop));

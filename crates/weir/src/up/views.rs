@@ -126,7 +126,11 @@ impl State {
 
     fn raise(&mut self, alert: &AlertCreated<'_>, data: &str, at: TimestampMs, hub: &ConsoleHub) {
         if self.alerts.len() > 2 * ALERTS_MAX {
-            self.alerts.retain(|_, alert| alert.cleared_ms.is_none());
+            // Cleared ones first, then the oldest: the console shows the newest only.
+            let mut times: Vec<i64> = self.alerts.values().map(|alert| alert.at_ms).collect();
+            times.sort_unstable();
+            let middle = times.get(times.len() / 2).copied().unwrap_or(i64::MIN);
+            self.alerts.retain(|_, alert| alert.cleared_ms.is_none() && alert.at_ms > middle);
         }
         let in_english = serde_json::from_str::<serde_json::Value>(data).ok();
         let in_english =

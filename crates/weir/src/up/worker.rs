@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 use weir_client::admin::OffsetSpec;
+use weir_client::event::HEADER_TRACE_ID;
 use weir_client::{
     Admin, AutoOffsetReset, Client, ConsumedRecord, Consumer, ConsumerConfig, Event, GroupConfig,
     PartitionOffset, TopicPartition,
@@ -21,6 +22,7 @@ use weir_fleet::{
     validate, AlertChange, Commit, ConsumedOffset, Effect, LocationHandler, RecordRef, TrackPoint,
     TrajectoryStore, ZoneSet,
 };
+use weir_protocol::clock::Clock;
 use weir_protocol::types::{Offset, PartitionId};
 
 use super::instance::instance_id;
@@ -34,6 +36,10 @@ use crate::gateway::outcome::EventOutcome;
 pub(crate) const TOPIC: &str = "drone-events";
 /// Longest wait of one poll: how fast a stop is noticed.
 const POLL: Duration = Duration::from_millis(100);
+/// How often old points are looked for.
+const CLEAN_INTERVAL: Duration = Duration::from_secs(3_600);
+/// A stored point dated further ahead than this is no device's last one: its clock was wrong.
+const AHEAD_MS_MAX: i64 = weir_fleet::location::FUTURE_MS_MAX;
 /// How often a failed call to Kafka is tried again.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -44,6 +50,7 @@ pub(crate) struct WorkerParts {
     pub(crate) ingest: Ingest,
     pub(crate) hub: ConsoleHub,
     pub(crate) zones: Arc<ZoneSet>,
+    pub(crate) clock: Arc<dyn Clock>,
 }
 
 /// A running worker.
@@ -98,31 +105,24 @@ struct Shift {
     instance_id: String,
     session_timeout_ms: u32,
     commit_interval: Duration,
+    retention_ms: u64,
     /// Where a partition starts that the store knows nothing of.
     first: OffsetSpec,
+    /// What that came to, asked once.
+    starts: BTreeMap<PartitionId, Offset>,
+    /// Partitions of the present assignment that have been set to the store's position.
+    placed: Vec<TopicPartition>,
     /// Stored, but not yet told to Kafka.
     uncommitted: BTreeMap<PartitionId, Offset>,
     committed_at: Instant,
+    cleaned_at: Option<Instant>,
     skipped: u64,
 }
 
 impl Shift {
     fn new(parts: WorkerParts, mut store: TrajectoryStore, settings: &Settings) -> Outcome<Self> {
         let group = format!("{}-fleet", settings.group_prefix);
-        let mut handler = LocationHandler::new(Arc::clone(&parts.zones));
-        let unreadable = |error: weir_fleet::FleetError| {
-            UserError::new(error.code(), "cannot read the stored trajectories").why(error)
-        };
-        let orphaned = handler.restore(
-            store.last_points().map_err(unreadable)?,
-            store.open_alerts().map_err(unreadable)?,
-        );
-        let clear =
-            Commit { group: &group, topic: TOPIC, offsets: &[], points: &[], alerts: &orphaned };
-        store.commit(&clear).map_err(unreadable)?;
-        for live in handler.live().iter() {
-            show(&parts.hub, live, None);
-        }
+        let handler = restored(&parts, &mut store, &group)?;
         Ok(Self {
             parts,
             store,
@@ -131,9 +131,13 @@ impl Shift {
             instance_id: instance_id(&settings.data_dir)?,
             session_timeout_ms: u32::try_from(settings.session_timeout_ms).unwrap_or(u32::MAX),
             commit_interval: Duration::from_millis(settings.commit_interval_ms),
+            retention_ms: settings.trajectory_retention_ms,
             first: if settings.from_earliest { OffsetSpec::Earliest } else { OffsetSpec::Latest },
+            starts: BTreeMap::new(),
+            placed: Vec::new(),
             uncommitted: BTreeMap::new(),
             committed_at: now(),
+            cleaned_at: None,
             skipped: 0,
         })
     }
@@ -141,20 +145,20 @@ impl Shift {
     fn run(&mut self, runtime: &Handle, stop: &AtomicBool) {
         // The client starts tasks of its own, for which it needs the runtime.
         let _inside = runtime.enter();
-        let mut consumer = None;
+        let mut consumer: Option<Consumer> = None;
         while !stop.load(Ordering::Acquire) {
-            if consumer.is_none() {
-                match runtime.block_on(self.join()) {
-                    Ok(joined) => consumer = Some(joined),
-                    Err(error) => self.pause(&error),
+            let turned = match &consumer {
+                Some(joined) => self.turn(runtime, joined),
+                None => runtime.block_on(self.join()).map(|joined| consumer = Some(joined)),
+            };
+            if let Err(error) = turned {
+                tracing::warn!(code = error.code, %error, "fleet worker: trying again");
+                if let Some(joined) = consumer.take() {
+                    // Quietly: what failed may be the very connection it needs.
+                    let _ = runtime.block_on(joined.close());
                 }
-                continue;
-            }
-            let Some(joined) = &consumer else { continue };
-            if let Err(error) = self.turn(runtime, joined) {
-                self.pause(&error);
-                consumer = None;
-                self.uncommitted.clear();
+                thread::sleep(RETRY);
+                self.start_over();
             }
         }
         if let Some(joined) = consumer {
@@ -169,17 +173,21 @@ impl Shift {
         }
     }
 
-    fn pause(&self, error: &UserError) {
-        tracing::warn!(code = error.code, %error, "fleet worker: trying again");
-        thread::sleep(RETRY);
+    /// After a failure the handler knows of fixes and alerts that may not be stored. It is made anew
+    /// from the store, or the repeat of these records would find nothing new in them.
+    fn start_over(&mut self) {
+        self.uncommitted.clear();
+        self.placed.clear();
+        match restored(&self.parts, &mut self.store, &self.group) {
+            Ok(handler) => self.handler = handler,
+            Err(error) => tracing::warn!(code = error.code, %error, "fleet worker: restoring"),
+        }
     }
 
-    /// Sets the group's position from the store, then joins it.
-    async fn join(&self) -> Outcome<Consumer> {
+    async fn join(&mut self) -> Outcome<Consumer> {
         let failed = |error: weir_client::ClientError| {
-            UserError::new(error.code(), format!("cannot join group {}", self.group)).why(error)
+            UserError::new(error.code(), "cannot join the group of the fleet worker").why(error)
         };
-        let stored = self.store.offsets(&self.group, TOPIC).map_err(storage)?;
         let admin = Admin::new(Arc::clone(&self.parts.client));
         let topic = admin.describe_topic(TOPIC).await.map_err(failed)?;
         let asked: Vec<_> = topic
@@ -187,17 +195,8 @@ impl Shift {
             .iter()
             .map(|partition| (TopicPartition::new(TOPIC, partition.partition), self.first))
             .collect();
-        let first = admin.list_offsets(&asked).await.map_err(failed)?;
-        let offsets: Vec<PartitionOffset> = first
-            .into_iter()
-            .map(|(partition, first)| PartitionOffset {
-                offset: next_of(&stored, partition.partition).or(first).unwrap_or(Offset(0)),
-                partition,
-            })
-            .collect();
-        if let Err(error) = admin.set_group_offsets(&self.group, &offsets).await {
-            // Another member is in the group: its commits are as good.
-            tracing::debug!(%error, "the group's position stays as it is");
+        for (partition, first) in admin.list_offsets(&asked).await.map_err(failed)? {
+            self.starts.entry(partition.partition).or_insert(first.unwrap_or(Offset(0)));
         }
         let mut group = GroupConfig::new(self.group.as_str());
         group.instance_id = Some(self.instance_id.clone());
@@ -212,13 +211,35 @@ impl Shift {
         Ok(consumer)
     }
 
+    /// Sets partitions that are new in the assignment to the store's position, whatever Kafka's
+    /// copy of it says. Returns them: what this poll brought of them came from another position.
+    fn place(&mut self, consumer: &Consumer) -> Outcome<Vec<TopicPartition>> {
+        let assigned = consumer.assignment();
+        let new: Vec<_> =
+            assigned.iter().filter(|partition| !self.placed.contains(partition)).cloned().collect();
+        if !new.is_empty() {
+            let stored = self.store.offsets(&self.group, TOPIC).map_err(storage)?;
+            for partition in &new {
+                let number = partition.partition;
+                let known = next_of(&stored, number).or_else(|| self.starts.get(&number).copied());
+                consumer.seek(partition, known.unwrap_or(Offset(0))).map_err(|error| {
+                    UserError::new(error.code(), "cannot set the position").why(error)
+                })?;
+            }
+        }
+        self.placed = assigned;
+        Ok(new)
+    }
+
     /// One poll: handle, store, publish alerts, commit. In this order, so that a crash anywhere
     /// repeats work that is recognised as a repeat, and skips none.
     fn turn(&mut self, runtime: &Handle, consumer: &Consumer) -> Outcome {
         let failed = |error: weir_client::ClientError| {
             UserError::new(error.code(), "cannot read drone-events").why(error)
         };
-        let records = runtime.block_on(consumer.poll(POLL)).map_err(failed)?;
+        let mut records = runtime.block_on(consumer.poll(POLL)).map_err(failed)?;
+        let moved = self.place(consumer)?;
+        records.retain(|record| moved.iter().all(|new| new.partition != record.partition));
         if !records.is_empty() {
             let next = self.handle(&records)?;
             self.uncommitted.extend(next);
@@ -227,6 +248,21 @@ impl Shift {
         if !self.uncommitted.is_empty() && self.committed_at.elapsed() >= self.commit_interval {
             self.committed_at = now();
             consumer.commit_async(self.take_uncommitted());
+        }
+        self.clean()
+    }
+
+    /// Deletes points that are older than the retention, once in a while.
+    fn clean(&mut self) -> Outcome {
+        if self.cleaned_at.is_some_and(|at| at.elapsed() < CLEAN_INTERVAL) {
+            return Ok(());
+        }
+        self.cleaned_at = Some(now());
+        let before =
+            self.parts.clock.now().plus_ms(-i64::try_from(self.retention_ms).unwrap_or(i64::MAX));
+        let deleted = self.store.delete_before(before).map_err(storage)?;
+        if deleted > 0 {
+            tracing::info!(deleted, "old points of trajectories are deleted");
         }
         Ok(())
     }
@@ -280,6 +316,12 @@ impl Shift {
     fn handle_one(&mut self, record: &ConsumedRecord, effects: &mut Vec<Effect>) -> Option<String> {
         let event = Event::parse(record.value.as_deref()?).ok()?;
         let checked = validate(&event.event_type, event.data.get()).ok()?;
+        let trace_id = record.header(HEADER_TRACE_ID).and_then(|id| std::str::from_utf8(id).ok());
+        tracing::debug!(
+            "Consumed message, trace_id={}, offset={}",
+            trace_id.unwrap_or("-"),
+            record.offset
+        );
         let at = event.timestamp.unwrap_or(record.timestamp);
         let place = RecordRef { partition: record.partition, offset: record.offset };
         self.handler.handle_event(&checked, at, record.timestamp, place, effects);
@@ -343,6 +385,26 @@ impl Shift {
         }
         self.store.mark_published(&published).map_err(storage)
     }
+}
+
+/// A handler that knows what the store knows, and the map with it.
+fn restored(
+    parts: &WorkerParts,
+    store: &mut TrajectoryStore,
+    group: &str,
+) -> Outcome<LocationHandler> {
+    let mut handler = LocationHandler::new(Arc::clone(&parts.zones));
+    let not_after = parts.clock.now().plus_ms(AHEAD_MS_MAX);
+    let orphaned = handler.restore(
+        store.last_points(not_after).map_err(storage)?,
+        store.open_alerts().map_err(storage)?,
+    );
+    let clear = Commit { group, topic: TOPIC, offsets: &[], points: &[], alerts: &orphaned };
+    store.commit(&clear).map_err(storage)?;
+    for live in handler.live().iter() {
+        show(&parts.hub, live, None);
+    }
+    Ok(handler)
 }
 
 fn next_of(stored: &[ConsumedOffset], partition: PartitionId) -> Option<Offset> {

@@ -26,7 +26,7 @@ fn used(dir: &Path, codes: &mut BTreeSet<String>) {
             }
         } else if name.ends_with(".rs") && name != "tests.rs" {
             let text = fs::read_to_string(&path).unwrap();
-            let text = text.split("#[cfg(test)]").next().unwrap_or_default();
+            let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
             codes.extend(codes_in(text));
         }
     }

@@ -65,7 +65,7 @@ function Lanes() {
   const notes = facts && [
     facts.rate_max_per_s === null ? t("limits.none") : t("limits.rate", { rate: rate(facts.rate_max_per_s) }),
     t("limits.lane", { n: exact(facts.lane_events_max) }),
-    facts.durable ? t("durable.yes") : t("durable.no"),
+    facts.mode === "cluster" ? t("durable.cluster") : facts.durable ? t("durable.yes") : t("durable.no"),
   ];
   return (
     <Panel title={t("lanes")} class="at-lanes" more={<span><Mark state={breaker} /> {t(`breaker.${now?.breaker ?? "unknown"}`)}</span>}>

@@ -86,6 +86,7 @@ export const en = {
   "limits.rate": "at most {rate}",
   "limits.lane": "{n} events a lane",
   "durable.yes": "acks=all is on disk before the answer",
+  "durable.cluster": "durability is the cluster's own",
   "durable.no": "durability is relaxed: acks=all is answered before the disk",
   "breaker.closed": "breaker closed",
   "breaker.open": "breaker open",

@@ -88,6 +88,7 @@ export const zh: Record<keyof typeof en, string> = {
   "limits.rate": "限速 {rate}",
   "limits.lane": "每通道 {n} 个事件",
   "durable.yes": "acks=all 落盘后才应答",
+  "durable.cluster": "持久性由集群决定",
   "durable.no": "持久化已放宽：acks=all 在落盘之前应答",
   "breaker.closed": "熔断器闭合",
   "breaker.open": "熔断器断开",
