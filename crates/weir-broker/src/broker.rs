@@ -376,9 +376,7 @@ impl Broker {
         for due in self.commit_queue.finish() {
             self.carry_out(due, synced.is_ok(), now, &mut woken);
         }
-        for (log, _) in synced.unwrap_or_default() {
-            self.wake_fetches(log, &mut woken);
-        }
+        self.wake_fetches(synced.unwrap_or_default().into_iter().map(|(log, _)| log), &mut woken);
         self.note_housekeeping();
         woken
     }
@@ -488,6 +486,14 @@ fn fail(response: Response) -> Response {
                 result.error_code = ErrorCode::CoordinatorNotAvailable.code();
             }
             Response::DeleteGroups(response)
+        }
+        Response::DeleteRecords(mut response) => {
+            let partitions = response.topics.iter_mut().flat_map(|topic| &mut topic.partitions);
+            for partition in partitions.filter(|partition| partition.error_code == 0) {
+                partition.error_code = ErrorCode::KafkaStorageError.code();
+                partition.low_watermark = -1;
+            }
+            Response::DeleteRecords(response)
         }
         // The catalog says it durably; the logs follow at the next start.
         other => other,

@@ -118,16 +118,18 @@ impl Coordinator {
         self.deadlines.first().map(|(at, _)| *at)
     }
 
-    /// A group whose time has come. It leaves the deadlines; [`Coordinator::reschedule`] puts it back.
-    fn take_due(&mut self, now: TimestampMs) -> Option<Str> {
-        if self.deadlines.first()?.0 > now {
-            return None;
+    /// The groups whose time has come. They leave the deadlines; [`Coordinator::reschedule`] puts them back, and one that
+    /// is due again at once waits for the next call: nothing a client asks for can hold the core here.
+    fn take_due(&mut self, now: TimestampMs) -> Vec<Str> {
+        let mut due = Vec::new();
+        while self.deadlines.first().is_some_and(|(at, _)| *at <= now) {
+            let Some((_, name)) = self.deadlines.pop_first() else { break };
+            if let Some(entry) = self.groups.get_mut(&name) {
+                entry.wake_at = None;
+            }
+            due.push(name);
         }
-        let (_, name) = self.deadlines.pop_first()?;
-        if let Some(entry) = self.groups.get_mut(&name) {
-            entry.wake_at = None;
-        }
-        Some(name)
+        due
     }
 
     /// Puts the group among the deadlines anew. A heartbeat needs none: it only moves a deadline further away, and a
@@ -509,7 +511,7 @@ impl Broker {
 
     /// Lets the groups' time pass.
     pub(crate) fn tick_groups(&mut self, now: TimestampMs, woken: &mut Vec<(Ticket, Response)>) {
-        while let Some(name) = self.coordinator.take_due(now) {
+        for name in self.coordinator.take_due(now) {
             let mut effects = Vec::new();
             if let Some(entry) = self.coordinator.get_mut(&name) {
                 entry.group.tick(now, &mut effects);

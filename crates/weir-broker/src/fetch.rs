@@ -6,6 +6,7 @@
 //!
 //! Fetch sessions (KIP-227) are not kept: every answer says session 0, so every request names its partitions.
 
+use std::collections::BTreeSet;
 use std::io;
 
 use bytes::BytesMut;
@@ -73,7 +74,8 @@ impl FetchPlan {
         Self {
             read_committed: request.isolation_level == READ_COMMITTED,
             by_id: version >= 13,
-            min_bytes: size(request.min_bytes).min(fetch_bytes_max),
+            // More than may be sent would never come.
+            min_bytes: size(request.min_bytes).min(size(request.max_bytes)).min(fetch_bytes_max),
             bytes_max: size(request.max_bytes).min(fetch_bytes_max),
             topics: request
                 .topics
@@ -199,9 +201,16 @@ impl Broker {
         logs
     }
 
-    /// Answers those who wait for `log` and now have enough.
-    pub(crate) fn wake_fetches(&mut self, log: LogId, woken: &mut Vec<(Ticket, Response)>) {
-        for ticket in self.purgatory.waiting_for(log) {
+    /// Answers those who wait for one of `logs` and now have enough. Each is looked at once, however many of its logs
+    /// have grown.
+    pub(crate) fn wake_fetches(
+        &mut self,
+        logs: impl Iterator<Item = LogId>,
+        woken: &mut Vec<(Ticket, Response)>,
+    ) {
+        let tickets: BTreeSet<Ticket> =
+            logs.flat_map(|log| self.purgatory.waiting_for(log)).collect();
+        for ticket in tickets {
             self.wake_fetch_if_ready(ticket, woken);
         }
     }

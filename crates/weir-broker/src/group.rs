@@ -184,6 +184,10 @@ pub enum GroupEffect {
     Store,
 }
 
+/// A round of a rebalance that nobody has joined takes at least so long, whatever its members ask for: it would only be
+/// looked at again and again.
+const EMPTY_ROUND_MS_MIN: i64 = 1_000;
+
 /// How long an empty group's first rebalance still waits.
 #[derive(Debug, Clone, Copy)]
 struct InitialDelay {
@@ -432,7 +436,8 @@ impl Group {
             self.replace_static(&old_id, id, join, ticket, now, out);
         } else if join.instance_id.is_none() && join.knows_member_id_required {
             // KIP-394: members that never come back with their id would otherwise pile up behind retries.
-            self.pending.insert(id.clone(), now.plus_ms(i64::from(join.session_timeout_ms)));
+            let timeout_ms = i64::from(join.session_timeout_ms).max(1);
+            self.pending.insert(id.clone(), now.plus_ms(timeout_ms));
             out.push(GroupEffect::Joined(ticket, Joined::failed(ErrorCode::MemberIdRequired, id)));
         } else {
             self.add_member(id, join, ticket, now, out);
@@ -566,10 +571,10 @@ impl Group {
         self.complete_join_if_all_are_there(now, out);
     }
 
+    /// At least 1: a deadline that is not in the future would be due again in the very tick that sets it.
     fn rebalance_timeout_ms(&self) -> i64 {
-        i64::from(
-            self.members.values().map(|member| member.rebalance_timeout_ms).max().unwrap_or(0),
-        )
+        let longest = self.members.values().map(|member| member.rebalance_timeout_ms).max();
+        i64::from(longest.unwrap_or(0)).max(1)
     }
 
     /// Ends what CompletingRebalance or Stable was about.
@@ -616,7 +621,8 @@ impl Group {
         }
         if self.leader.is_none() {
             // Only static members, and none of them is back: wait another round.
-            self.join_deadline = Some(now.plus_ms(self.rebalance_timeout_ms()));
+            let round_ms = self.rebalance_timeout_ms().max(EMPTY_ROUND_MS_MIN);
+            self.join_deadline = Some(now.plus_ms(round_ms));
             return;
         }
         self.join_deadline = None;

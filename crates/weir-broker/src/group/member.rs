@@ -98,7 +98,9 @@ impl Member {
             .map(|known| known.metadata.clone())
     }
 
+    /// A stored member may say anything: a session of no time would be over before it begins.
     pub(super) fn restart_session(&mut self, now: TimestampMs) {
-        self.session_deadline = Some(now.plus_ms(i64::from(self.session_timeout_ms)));
+        let timeout_ms = i64::from(self.session_timeout_ms).max(1);
+        self.session_deadline = Some(now.plus_ms(timeout_ms));
     }
 }

@@ -366,10 +366,37 @@ fn a_stored_group_comes_back() {
     assert_eq!(f.synced[&100].assignment, "B");
 }
 
+#[test]
+fn timeouts_of_0_leave_nothing_due() {
+    let in_no_time = |id: &str, fresh: &str, instance: &'static str| Join {
+        instance_id: Some(instance.into()),
+        rebalance_timeout_ms: 0,
+        ..join(id, fresh)
+    };
+    let mut f = Fixture::new(LIMITS);
+    f.join(in_no_time("", "a", "i"), 1, 0);
+    f.join(in_no_time("", "b", "j"), 2, 0);
+    f.tick(1);
+    assert_eq!(f.leave("a", 2), ErrorCode::None);
+    // Only a static member is left, and it does not come back.
+    for _ in 0..100 {
+        let Some(deadline) = f.group.next_deadline() else { break };
+        f.tick(deadline.get());
+        assert!(f.group.next_deadline().is_none_or(|next| next > deadline));
+    }
+    assert_eq!(f.group.state(), GroupState::Empty);
+    let mut record = Fixture::stable_pair().group.record();
+    record.members.iter_mut().for_each(|member| member.session_timeout_ms = -1);
+    let restored = Group::restore(LIMITS, record, at(50));
+    assert!(restored.next_deadline().is_some_and(|deadline| deadline > at(50)));
+}
+
 /// One thing that happens to a group of up to four clients.
 #[derive(Debug, Clone)]
 enum Action {
     Join(usize),
+    /// With a rebalance timeout of 0.
+    JoinInNoTime(usize),
     Sync(usize),
     Heartbeat(usize),
     Leave(usize),
@@ -382,6 +409,7 @@ fn action() -> impl Strategy<Value = Action> {
     let who = 0..4_usize;
     prop_oneof![
         4 => who.clone().prop_map(Action::Join),
+        1 => who.clone().prop_map(Action::JoinInNoTime),
         4 => who.clone().prop_map(Action::Sync),
         2 => who.clone().prop_map(Action::Heartbeat),
         1 => who.clone().prop_map(Action::Leave),
@@ -512,15 +540,16 @@ fn run(actions: &[Action], two_step: bool) {
     let mut fresh = 0;
     for (ticket, action) in (1_u64..).zip(actions) {
         match action {
-            Action::Join(who) => {
+            Action::Join(who) | Action::JoinInNoTime(who) => {
                 fresh += 1;
                 model.asks(*who, ticket);
                 let id = model.clients[*who].member_id.clone();
-                f.join(
-                    Join { knows_member_id_required: two_step, ..join(&id, &format!("m{fresh}")) },
-                    ticket,
-                    now,
-                );
+                let mut request = join(&id, &format!("m{fresh}"));
+                request.knows_member_id_required = two_step;
+                if matches!(action, Action::JoinInNoTime(_)) {
+                    request.rebalance_timeout_ms = 0;
+                }
+                f.join(request, ticket, now);
             }
             Action::Sync(who) => {
                 if model.clients[*who].member_id.is_empty() {

@@ -791,3 +791,39 @@ fn deleted_records_are_gone_after_a_power_cut_too() {
     assert_eq!(list(&mut h, -2).1, 2);
     assert_eq!(h.read("t", 0, 2), ["c"]);
 }
+
+#[test]
+fn a_failed_sync_deletes_no_records() {
+    use weir_protocol::api::delete_records::{
+        DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic,
+    };
+    let mut h = Harness::new();
+    h.create("t", 1, &[]);
+    h.produce("t", 0, batch(&["a"]));
+    h.produce("t", 0, batch(&["b"]));
+    let partitions = vec![DeleteRecordsPartition { partition_index: 0, offset: 1 }];
+    let topics = vec![DeleteRecordsTopic { name: "t".into(), partitions }];
+    let request = DeleteRecordsRequest { topics, ..Default::default() };
+    let ticket = h.call(2, &request).ticket();
+    h.disk.inject(Fault { after: 0, kind: FaultKind::SyncError });
+    h.commit_all();
+    let answer = h.answer::<DeleteRecordsRequest>(ticket).unwrap();
+    let partition = &answer.topics[0].partitions[0];
+    assert_eq!(
+        (partition.error_code, partition.low_watermark),
+        (ErrorCode::KafkaStorageError.code(), -1)
+    );
+}
+
+#[test]
+fn min_bytes_over_max_bytes_is_not_waited_for() {
+    let mut h = Harness::new();
+    h.create("t", 1, &[]);
+    h.produce("t", 0, batch(&["a"]));
+    let request = weir_protocol::api::fetch::FetchRequest {
+        min_bytes: 1 << 20,
+        max_bytes: 10,
+        ..fetch_request("t", 0, 0, 1_000)
+    };
+    assert_eq!(fetched(&h.call(12, &request).answer()), ["a"]);
+}
