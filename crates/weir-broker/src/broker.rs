@@ -323,6 +323,14 @@ impl Broker {
         woken
     }
 
+    /// The clock that `now` comes from was set, forward or back: what has a deadline keeps the time it had left.
+    pub fn clock_set(&mut self, by_ms: i64) {
+        self.purgatory.shift(by_ms);
+        self.coordinator.shift(by_ms);
+        self.next_housekeeping = self.next_housekeeping.plus_ms(by_ms);
+        self.next_offsets_check = self.next_offsets_check.plus_ms(by_ms);
+    }
+
     /// Checkpoints and the like also go with a commit, a few logs at a time.
     fn note_housekeeping(&mut self) {
         if self.logs.failure().is_none() && self.logs.has_dirty() {
@@ -381,6 +389,18 @@ impl Broker {
         woken
     }
 
+    /// A commit was begun and will never end, as its thread has panicked: nobody knows what is on disk. Takes the
+    /// directory offline and answers all that waits.
+    pub fn abandon_commits(&mut self, now: TimestampMs) -> Vec<(Ticket, Response)> {
+        tracing::error!("the commit thread has panicked; the log directory is offline");
+        self.logs.take_offline("the commit thread has panicked");
+        let mut woken = Vec::new();
+        for due in self.commit_queue.abandon() {
+            self.carry_out(due, false, now, &mut woken);
+        }
+        woken
+    }
+
     fn carry_out(
         &mut self,
         due: Due,
@@ -393,12 +413,9 @@ impl Broker {
             Due::Answer(ticket, response) if synced => woken.push((ticket, response)),
             Due::Answer(ticket, response) => woken.push((ticket, fail(response))),
             Due::Offsets { ticket, response, group, offsets } => {
-                if synced {
-                    self.offsets_stored(&group, offsets);
-                    woken.push((ticket, response));
-                } else {
-                    woken.push((ticket, fail(response)));
-                }
+                self.offsets_stored(ticket, &group, offsets, synced);
+                let response = if synced { response } else { fail(response) };
+                woken.push((ticket, response));
             }
             Due::Assignment { group, generation } => {
                 let result = if synced { Ok(()) } else { Err(failed) };

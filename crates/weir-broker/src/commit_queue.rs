@@ -133,6 +133,13 @@ impl CommitQueue {
         self.due.drain(..count).map(|(_, due)| due).collect()
     }
 
+    /// No commit will end any more. Returns all that waits, in order.
+    pub fn abandon(&mut self) -> Vec<Due> {
+        self.in_flight = false;
+        self.need = CommitNeed::None;
+        self.due.drain(..).map(|(_, due)| due).collect()
+    }
+
     /// How many wait.
     #[must_use]
     pub fn len(&self) -> usize {

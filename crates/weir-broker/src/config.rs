@@ -42,7 +42,10 @@ pub struct BrokerConfig {
     pub request_heap_bytes_max: usize,
     /// Answers that one connection may wait for. Then nothing more is read from it.
     pub answers_waiting_max: usize,
-    /// Connections at once.
+    /// Memory that answers of one connection may take while they wait to be written, and requests while they wait for
+    /// their answers. Then nothing more is read from it; one answer alone may be larger.
+    pub answer_bytes_waiting_max: usize,
+    /// Connections at once; fewer where the limit of open files says so.
     pub connections_max: usize,
     /// `connections.max.idle.ms`
     pub connection_idle_ms_max: u64,
@@ -52,8 +55,10 @@ pub struct BrokerConfig {
     pub fetch_bytes_max: usize,
     /// The longest wait of a fetch, whatever it asks for.
     pub fetch_wait_ms_max: i32,
-    /// `max.request.partition.size.limit`, for Produce and Fetch too.
+    /// `max.request.partition.size.limit`, for every request that names partitions.
     pub request_partitions_max: usize,
+    /// Topics, groups or resources that one request may name, where an answer says more of each than the request did.
+    pub request_names_max: usize,
     /// How long an append of acks=1 may wait for its sync, and so to be seen by readers.
     pub sync_lag_ms_max: u64,
     /// `group.initial.rebalance.delay.ms`. Kafka says 3,000; here 0, as on its quick start.
@@ -91,12 +96,14 @@ impl Default for BrokerConfig {
             request_bytes_total_max: 256 << 20,
             request_heap_bytes_max: 64 << 20,
             answers_waiting_max: 1_000,
+            answer_bytes_waiting_max: 16 << 20,
             connections_max: 10_000,
             connection_idle_ms_max: 600_000,
             request_stall_ms_max: 30_000,
             fetch_bytes_max: 57_671_680,
             fetch_wait_ms_max: 300_000,
             request_partitions_max: 20_000,
+            request_names_max: 20_000,
             sync_lag_ms_max: 5,
             group_initial_rebalance_delay_ms: 0,
             group_session_timeout_ms_min: 3_000,

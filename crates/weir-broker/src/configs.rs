@@ -3,7 +3,7 @@
 //! The two tables come from the definitions inside Kafka 4.1.0. A key that is described is not always one that does
 //! something here: what a single node has no use for keeps Kafka's default.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::OnceLock;
 
 use weir_protocol::api::create_topics::CreatableTopicConfigs;
@@ -16,7 +16,7 @@ use weir_protocol::{ErrorCode, Str};
 use crate::broker::{Broker, Step};
 use crate::config::BrokerConfig;
 use crate::effects::Connection;
-use crate::request::Response;
+use crate::request::{distinct, Response};
 
 /// Longest value of a topic's configuration key.
 pub const CONFIG_VALUE_BYTES_MAX: usize = 4_096;
@@ -253,11 +253,21 @@ impl Broker {
         connection: &Connection,
         request: &DescribeConfigsRequest,
     ) -> Step {
-        let results = request
-            .resources
-            .iter()
-            .map(|resource| self.describe_resource(connection, resource, request.include_synonyms))
-            .collect();
+        let resources = distinct(&request.resources, |one| (one.resource_type, &one.resource_name));
+        let names_max = self.config.request_names_max;
+        let results = if resources.len() > names_max {
+            let words = format!("More than {names_max} resources in one request.");
+            let refused = resources.into_iter().take(names_max);
+            refused
+                .map(|resource| failed_resource(resource, ErrorCode::InvalidRequest, &words))
+                .collect()
+        } else {
+            let synonyms = request.include_synonyms;
+            resources
+                .into_iter()
+                .map(|resource| self.describe_resource(connection, resource, synonyms))
+                .collect()
+        };
         Step::Answer(Response::DescribeConfigs(DescribeConfigsResponse {
             throttle_time_ms: 0,
             results,
@@ -270,10 +280,9 @@ impl Broker {
         resource: &DescribeConfigsResource,
         synonyms: bool,
     ) -> DescribeConfigsResult {
-        let wanted = |name: &str| match &resource.configuration_keys {
-            None => true,
-            Some(keys) => keys.iter().any(|key| *key == *name),
-        };
+        let keys = resource.configuration_keys.as_ref();
+        let keys: Option<HashSet<&str>> = keys.map(|keys| keys.iter().map(|key| &**key).collect());
+        let wanted = |name: &str| keys.as_ref().is_none_or(|keys| keys.contains(name));
         let configs = match resource.resource_type {
             RESOURCE_TOPIC => self.topic_configs(&resource.resource_name, synonyms),
             RESOURCE_BROKER => self.broker_configs(connection, &resource.resource_name, synonyms),
@@ -283,22 +292,16 @@ impl Broker {
                 format!("Unsupported resource type: {}", resource.resource_type),
             )),
         };
-        let mut result = DescribeConfigsResult {
-            error_message: None,
-            resource_type: resource.resource_type,
-            resource_name: resource.resource_name.clone(),
-            ..DescribeConfigsResult::default()
-        };
         match configs {
-            Ok(configs) => {
-                result.configs = configs.into_iter().filter(|config| wanted(&config.name)).collect()
-            }
-            Err((error, message)) => {
-                result.error_code = error.code();
-                result.error_message = Some(message.into());
-            }
+            Ok(configs) => DescribeConfigsResult {
+                error_message: None,
+                resource_type: resource.resource_type,
+                resource_name: resource.resource_name.clone(),
+                configs: configs.into_iter().filter(|config| wanted(&config.name)).collect(),
+                ..DescribeConfigsResult::default()
+            },
+            Err((error, message)) => failed_resource(resource, error, &message),
         }
-        result
     }
 
     fn topic_configs(
@@ -331,6 +334,20 @@ impl Broker {
             .iter()
             .map(|key| broker_config(key, own.get(key.name), synonyms))
             .collect())
+    }
+}
+
+fn failed_resource(
+    resource: &DescribeConfigsResource,
+    error: ErrorCode,
+    message: &str,
+) -> DescribeConfigsResult {
+    DescribeConfigsResult {
+        error_code: error.code(),
+        error_message: Some(Str::copy_from(message)),
+        resource_type: resource.resource_type,
+        resource_name: resource.resource_name.clone(),
+        ..DescribeConfigsResult::default()
     }
 }
 

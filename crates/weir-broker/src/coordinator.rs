@@ -29,7 +29,8 @@ use crate::group::{
     Group, GroupEffect, GroupLimits, GroupState, Join, Joined, Protocol, Sync, Synced,
 };
 use crate::offset_records::{CommittedOffset, OffsetKey};
-use crate::request::Response;
+use crate::offsets::tombstones;
+use crate::request::{distinct, Response};
 
 /// Operations on a group, as bits: without an authorizer everybody may do all of them.
 const GROUP_OPERATIONS: i32 = 0b1101_0100_1000;
@@ -41,8 +42,48 @@ pub struct GroupEntry {
     pub group: Group,
     /// Topic → partition → offset.
     pub offsets: BTreeMap<Str, BTreeMap<i32, CommittedOffset>>,
+    /// Offsets that are in the log, whose commit is still under way, by the requests that wait for it. What is
+    /// forgotten meanwhile leaves here too: its tombstone comes after it in the log.
+    pub pending_offsets: BTreeMap<(Str, i32), Vec<Ticket>>,
     /// No deadline of the group is before this; `None` if it is not among the deadlines.
     wake_at: Option<TimestampMs>,
+}
+
+impl GroupEntry {
+    /// The partitions it has offsets of in the log, also where the commit is still under way.
+    fn offset_keys(&self) -> BTreeSet<(Str, i32)> {
+        let seen = self.offsets.iter().flat_map(|(topic, partitions)| {
+            partitions.keys().map(move |partition| (topic.clone(), *partition))
+        });
+        seen.chain(self.pending_offsets.keys().cloned()).collect()
+    }
+
+    /// Forgets the offsets of a topic, and says of which partitions the log has some.
+    pub(crate) fn forget_topic(&mut self, topic: &str) -> BTreeSet<i32> {
+        let seen = self.offsets.remove(topic).unwrap_or_default();
+        let mut partitions: BTreeSet<i32> = seen.into_keys().collect();
+        self.pending_offsets.retain(|(of, partition), _| {
+            let goes = *of == *topic;
+            if goes {
+                partitions.insert(*partition);
+            }
+            !goes
+        });
+        partitions
+    }
+
+    /// Takes `ticket` off those that wait for this offset. False if the offset was forgotten meanwhile.
+    pub(crate) fn settle(&mut self, topic: &Str, partition: i32, ticket: Ticket) -> bool {
+        let key = (topic.clone(), partition);
+        let Some(waiting) = self.pending_offsets.get_mut(&key) else { return false };
+        let before = waiting.len();
+        waiting.retain(|one| *one != ticket);
+        let found = waiting.len() < before;
+        if waiting.is_empty() {
+            self.pending_offsets.remove(&key);
+        }
+        found
+    }
 }
 
 /// All groups.
@@ -75,6 +116,7 @@ impl Coordinator {
         self.groups.entry(Str::copy_from(name)).or_insert_with(|| GroupEntry {
             group: Group::new(limits, now),
             offsets: BTreeMap::new(),
+            pending_offsets: BTreeMap::new(),
             wake_at: None,
         })
     }
@@ -109,6 +151,7 @@ impl Coordinator {
     pub fn forget_all_offsets(&mut self) {
         for entry in self.groups.values_mut() {
             entry.offsets.clear();
+            entry.pending_offsets.clear();
         }
     }
 
@@ -116,6 +159,16 @@ impl Coordinator {
     #[must_use]
     pub fn next_deadline(&self) -> Option<TimestampMs> {
         self.deadlines.first().map(|(at, _)| *at)
+    }
+
+    /// Moves all deadlines.
+    pub fn shift(&mut self, by_ms: i64) {
+        self.deadlines.clear();
+        for (name, entry) in &mut self.groups {
+            entry.group.shift(by_ms);
+            entry.wake_at = entry.group.next_deadline();
+            self.deadlines.extend(entry.wake_at.map(|at| (at, name.clone())));
+        }
     }
 
     /// The groups whose time has come. They leave the deadlines; [`Coordinator::reschedule`] puts them back, and one that
@@ -322,9 +375,9 @@ impl Broker {
     }
 
     pub(crate) fn describe_groups(&self, request: &DescribeGroupsRequest, version: i16) -> Step {
-        let groups = request
-            .groups
-            .iter()
+        let groups = distinct(&request.groups, |name| name)
+            .into_iter()
+            .take(self.config.request_names_max)
             .map(|name| self.describe_group(name, version, request.include_authorized_operations))
             .collect();
         Step::Answer(Response::DescribeGroups(DescribeGroupsResponse {
@@ -415,17 +468,9 @@ impl Broker {
             return Err(ErrorCode::NonEmptyGroup);
         }
         let group = Str::copy_from(name);
-        let mut tombstones: Vec<(OffsetKey, Option<Vec<u8>>)> = Vec::new();
-        for (topic, partitions) in &entry.offsets {
-            for partition in partitions.keys() {
-                let key = OffsetKey::Commit {
-                    group: group.clone(),
-                    topic: topic.clone(),
-                    partition: *partition,
-                };
-                tombstones.push((key, None));
-            }
-        }
+        let keys = entry.offset_keys();
+        let mut tombstones =
+            tombstones(&group, keys.iter().map(|(topic, partition)| (&**topic, *partition)));
         tombstones.push((OffsetKey::Group { group: group.clone() }, None));
         self.write_offset_records(&group, &tombstones, now)?;
         self.commit_queue.appended(true);

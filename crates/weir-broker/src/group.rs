@@ -364,6 +364,15 @@ impl Group {
         [sessions, pending, self.join_deadline, self.sync_deadline].into_iter().flatten().min()
     }
 
+    /// Moves all deadlines: the clock was set.
+    pub fn shift(&mut self, by_ms: i64) {
+        let sessions = self.members.values_mut().filter_map(|m| m.session_deadline.as_mut());
+        let phases = [&mut self.join_deadline, &mut self.sync_deadline].into_iter().flatten();
+        for deadline in sessions.chain(self.pending.values_mut()).chain(phases) {
+            *deadline = deadline.plus_ms(by_ms);
+        }
+    }
+
     /// A client wants to be, or to stay, a member. The answer comes as [`GroupEffect::Joined`], now or later.
     pub fn join(
         &mut self,

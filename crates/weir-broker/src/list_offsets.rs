@@ -1,5 +1,7 @@
 //! ListOffsets and OffsetForLeaderEpoch: where a reader may begin, and where an epoch ended.
 
+use std::collections::HashSet;
+
 use weir_protocol::api::list_offsets::{
     ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse,
     ListOffsetsTopicResponse,
@@ -29,41 +31,25 @@ const LATEST_TIERED: i64 = -5;
 impl Broker {
     pub(crate) fn list_offsets(&self, request: &ListOffsetsRequest) -> Step {
         let read_committed = request.isolation_level == READ_COMMITTED;
+        let repeated = repeated_partitions(request);
+        let count: usize = request.topics.iter().map(|topic| topic.partitions.len()).sum();
+        let too_many = count > self.config.request_partitions_max;
+        let list = |topic: &str, wanted: &ListOffsetsPartition| {
+            let found = match too_many || repeated.contains(&(topic, wanted.partition_index)) {
+                true => Err(ErrorCode::InvalidRequest),
+                false => self.find_offset(topic, wanted, read_committed),
+            };
+            listed(wanted, found)
+        };
         let topics = request
             .topics
             .iter()
             .map(|topic| ListOffsetsTopicResponse {
                 name: topic.name.clone(),
-                partitions: topic
-                    .partitions
-                    .iter()
-                    .map(|wanted| self.list_partition(&topic.name, wanted, read_committed))
-                    .collect(),
+                partitions: topic.partitions.iter().map(|p| list(&topic.name, p)).collect(),
             })
             .collect();
         Step::Answer(Response::ListOffsets(ListOffsetsResponse { throttle_time_ms: 0, topics }))
-    }
-
-    fn list_partition(
-        &self,
-        topic: &str,
-        wanted: &ListOffsetsPartition,
-        read_committed: bool,
-    ) -> ListOffsetsPartitionResponse {
-        let mut response = ListOffsetsPartitionResponse {
-            partition_index: wanted.partition_index,
-            ..Default::default()
-        };
-        match self.find_offset(topic, wanted, read_committed) {
-            Ok(Some(found)) => {
-                response.timestamp = found.timestamp.get();
-                response.offset = found.offset.get();
-                response.leader_epoch = found.leader_epoch.get();
-            }
-            Ok(None) => {}
-            Err(error) => response.error_code = error.code(),
-        }
-        response
     }
 
     fn find_offset(
@@ -100,16 +86,23 @@ impl Broker {
     }
 
     pub(crate) fn offset_for_leader_epoch(&self, request: &OffsetForLeaderEpochRequest) -> Step {
+        let count: usize = request.topics.iter().map(|topic| topic.partitions.len()).sum();
+        let too_many = count > self.config.request_partitions_max;
+        let refused = |wanted: &OffsetForLeaderPartition| EpochEndOffset {
+            partition: wanted.partition,
+            error_code: ErrorCode::InvalidRequest.code(),
+            ..Default::default()
+        };
+        let end = |topic: &str, wanted: &OffsetForLeaderPartition| match too_many {
+            true => refused(wanted),
+            false => self.epoch_end(topic, wanted),
+        };
         let topics = request
             .topics
             .iter()
             .map(|topic| OffsetForLeaderTopicResult {
                 topic: topic.topic.clone(),
-                partitions: topic
-                    .partitions
-                    .iter()
-                    .map(|wanted| self.epoch_end(&topic.topic, wanted))
-                    .collect(),
+                partitions: topic.partitions.iter().map(|p| end(&topic.topic, p)).collect(),
             })
             .collect();
         Step::Answer(Response::OffsetForLeaderEpoch(OffsetForLeaderEpochResponse {
@@ -139,4 +132,39 @@ impl Broker {
         }
         response
     }
+}
+
+/// Partitions that a request names more than once. Kafka refuses them too: each may cost a batch to inflate.
+fn repeated_partitions(request: &ListOffsetsRequest) -> HashSet<(&str, i32)> {
+    let mut seen = HashSet::new();
+    let mut repeated = HashSet::new();
+    for topic in &request.topics {
+        for partition in &topic.partitions {
+            let named = (&*topic.name, partition.partition_index);
+            if !seen.insert(named) {
+                repeated.insert(named);
+            }
+        }
+    }
+    repeated
+}
+
+fn listed(
+    wanted: &ListOffsetsPartition,
+    found: Result<Option<TimedOffset>, ErrorCode>,
+) -> ListOffsetsPartitionResponse {
+    let mut response = ListOffsetsPartitionResponse {
+        partition_index: wanted.partition_index,
+        ..Default::default()
+    };
+    match found {
+        Ok(Some(found)) => {
+            response.timestamp = found.timestamp.get();
+            response.offset = found.offset.get();
+            response.leader_epoch = found.leader_epoch.get();
+        }
+        Ok(None) => {}
+        Err(error) => response.error_code = error.code(),
+    }
+    response
 }

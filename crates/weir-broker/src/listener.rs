@@ -5,7 +5,9 @@
 
 mod commits;
 mod connection;
+mod file_limit;
 mod frame_reader;
+mod jump;
 mod shared;
 
 use std::net::{IpAddr, SocketAddr};
@@ -72,6 +74,8 @@ impl BrokerServer {
         let listener = TcpListener::bind(config.listen).await.map_err(bind)?;
         let local_addr = listener.local_addr().map_err(bind)?;
         config.listen = local_addr;
+        config.connections_max =
+            file_limit::connections_max(config.connections_max, file_limit::raise());
         let broker = Broker::open(config.clone(), disk, seed(), clock.now())?;
         let shared = Arc::new(Shared::new(broker, config, clock));
         let commits = CommitThread::start(shared.clone())?;
@@ -182,9 +186,8 @@ async fn serve_socket(
 /// Wakes the core when something is due.
 async fn run_timer(shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) {
     loop {
-        let now = shared.clock.now();
-        let Some(next) = shared.tick(now) else { return };
-        let sleep_ms = next.since(now).clamp(1, TIMER_MS_MAX);
+        let Some(left_ms) = shared.tick() else { return };
+        let sleep_ms = left_ms.clamp(1, TIMER_MS_MAX);
         let sleep = tokio::time::sleep(Duration::from_millis(sleep_ms.unsigned_abs()));
         tokio::select! {
             () = sleep => {}

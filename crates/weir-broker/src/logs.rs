@@ -2,18 +2,23 @@
 //!
 //! All that the broker asks of weir-log goes through here, so that what an error of a log means to a client is said once.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use weir_log::{
-    AppendError, AppendOrigin, BatchAt, CommitError, CommitGroup, Committed, Disk, FileSlice, Log,
+    AppendError, AppendOrigin, CommitError, CommitGroup, Committed, Disk, FileSlice, Log,
     LogConfig, LogDir, LogDirOptions, LogError, LogId, RecoveryReport,
 };
 use weir_protocol::batch::{self, BatchView};
 use weir_protocol::{ErrorCode, LeaderEpoch, Offset, PartitionId, Str, TimestampMs, Uuid};
 
 use crate::produce::Refusal;
+
+/// Bytes read at once while records are searched by time, and at most. It is done under the core's lock.
+const SEARCH_BYTES: usize = 1 << 20;
+const SEARCH_BYTES_MAX: usize = 16 << 20;
 
 /// What became of a batch.
 #[derive(Debug, Clone, Copy)]
@@ -76,6 +81,8 @@ pub(crate) struct TimedOffset {
 #[derive(Debug)]
 pub(crate) struct Logs {
     dir: LogDir,
+    /// Why the directory is offline, though it does not know itself.
+    offline: Option<CommitError>,
     inflate_bytes_max: usize,
 }
 
@@ -88,7 +95,7 @@ impl Logs {
         now: TimestampMs,
     ) -> Result<(Self, RecoveryReport), LogError> {
         let (dir, report) = LogDir::open(disk, path, options, now)?;
-        Ok((Self { dir, inflate_bytes_max }, report))
+        Ok((Self { dir, offline: None, inflate_bytes_max }, report))
     }
 
     pub(crate) fn cluster_id(&self) -> &str {
@@ -111,6 +118,7 @@ impl Logs {
         config: LogConfig,
         now: TimestampMs,
     ) -> Result<LogId, LogError> {
+        self.check_offline()?;
         self.dir.create_log(topic, topic_id, partition, config, now)
     }
 
@@ -130,6 +138,7 @@ impl Logs {
         before: Offset,
         now: TimestampMs,
     ) -> Result<Offset, ErrorCode> {
+        self.check_offline().map_err(|error| error_of(&error))?;
         let log = self.dir.get_mut(log).ok_or(ErrorCode::UnknownTopicOrPartition)?;
         log.delete_records(before, now).map_err(|error| error_of(&error))
     }
@@ -146,6 +155,7 @@ impl Logs {
         origin: AppendOrigin,
         now: TimestampMs,
     ) -> Result<Taken, Refusal> {
+        self.check_offline().map_err(|error| refusal(&AppendError::Log(error)))?;
         let log = self.dir.get_mut(log).ok_or(Refusal::bare(ErrorCode::UnknownTopicOrPartition))?;
         let appended = log.append(batch, origin, now).map_err(|error| refusal(&error))?;
         Ok(Taken {
@@ -207,7 +217,55 @@ impl Logs {
     ) -> Result<Option<TimedOffset>, ErrorCode> {
         let log = self.dir.get(log).ok_or(ErrorCode::UnknownTopicOrPartition)?;
         let found = log.offset_for_timestamp(time).map_err(|error| error_of(&error))?;
-        self.record_in(found, bound, |timestamp, _| timestamp >= time)
+        let Some(found) = found.filter(|found| found.base_offset < bound) else { return Ok(None) };
+        let range = log.log_start_offset()..bound;
+        let bytes = found.slice.read().map_err(|_| ErrorCode::KafkaStorageError)?;
+        let view = BatchView::parse_shared(&bytes).map_err(|_| ErrorCode::CorruptMessage)?;
+        let fits = |timestamp, _| timestamp >= time;
+        if let Some(record) = self.record_in(&view, &range, fits)? {
+            return Ok(Some(record));
+        }
+        self.record_after(log, found.last_offset.plus(1), range, time)
+    }
+
+    /// Goes on where the batch that was found by its header holds no such record: what fits lies below the log start, or
+    /// the header says more than the records do.
+    fn record_after(
+        &self,
+        log: &Log,
+        mut offset: Offset,
+        range: Range<Offset>,
+        time: TimestampMs,
+    ) -> Result<Option<TimedOffset>, ErrorCode> {
+        let mut left_bytes = SEARCH_BYTES_MAX;
+        while offset < range.end {
+            let read =
+                log.read(offset, SEARCH_BYTES, range.end).map_err(|error| error_of(&error))?;
+            for slice in &read.slices {
+                let bytes = slice.read().map_err(|_| ErrorCode::KafkaStorageError)?;
+                for view in batch::batches(&bytes).map_while(Result::ok) {
+                    if view.max_timestamp() < time {
+                        continue;
+                    }
+                    let fits = |timestamp, _| timestamp >= time;
+                    if let Some(record) = self.record_in(&view, &range, fits)? {
+                        return Ok(Some(record));
+                    }
+                }
+            }
+            if read.next_offset <= offset {
+                break;
+            }
+            offset = read.next_offset;
+            left_bytes = left_bytes.saturating_sub(read.size_bytes);
+            if left_bytes == 0 && offset < range.end {
+                // A reader that begins here sees older records too, but misses none.
+                let leader_epoch =
+                    log.epoch_for_offset(offset).unwrap_or_else(|| log.leader_epoch());
+                return Ok(Some(TimedOffset { offset, timestamp: time, leader_epoch }));
+            }
+        }
+        Ok(None)
     }
 
     /// The first of the records with the largest timestamp.
@@ -218,25 +276,27 @@ impl Logs {
     ) -> Result<Option<TimedOffset>, ErrorCode> {
         let log = self.dir.get(log).ok_or(ErrorCode::UnknownTopicOrPartition)?;
         let found = log.max_timestamp().map_err(|error| error_of(&error))?;
-        self.record_in(found, bound, |timestamp, max| timestamp >= max)
+        let Some(found) = found.filter(|found| found.base_offset < bound) else { return Ok(None) };
+        let bytes = found.slice.read().map_err(|_| ErrorCode::KafkaStorageError)?;
+        let view = BatchView::parse_shared(&bytes).map_err(|_| ErrorCode::CorruptMessage)?;
+        let range = log.log_start_offset()..bound;
+        self.record_in(&view, &range, |timestamp, max| timestamp >= max)
     }
 
+    /// The first record of the batch in `range` that is wanted, by its own and the batch's largest timestamp.
     fn record_in(
         &self,
-        batch: Option<BatchAt>,
-        bound: Offset,
+        view: &BatchView<'_>,
+        range: &Range<Offset>,
         wanted: impl Fn(TimestampMs, TimestampMs) -> bool,
     ) -> Result<Option<TimedOffset>, ErrorCode> {
-        let Some(found) = batch.filter(|found| found.base_offset < bound) else { return Ok(None) };
-        let bytes = found.slice.read().map_err(|_| ErrorCode::KafkaStorageError)?;
         let damaged = |_| ErrorCode::CorruptMessage;
-        let view = BatchView::parse_shared(&bytes).map_err(damaged)?;
         let append_time = view.timestamp_type() == batch::TimestampType::LogAppendTime;
         for record in view.records(self.inflate_bytes_max).map_err(damaged)? {
             let record = record.map_err(damaged)?;
             let timestamp = if append_time { view.max_timestamp() } else { record.timestamp };
-            if wanted(timestamp, view.max_timestamp()) && record.offset < bound {
-                let leader_epoch = found.leader_epoch;
+            if wanted(timestamp, view.max_timestamp()) && range.contains(&record.offset) {
+                let leader_epoch = view.partition_leader_epoch();
                 return Ok(Some(TimedOffset { offset: record.offset, timestamp, leader_epoch }));
             }
         }
@@ -279,6 +339,9 @@ impl Logs {
     }
 
     pub(crate) fn begin_commit(&mut self) -> Option<CommitGroup> {
+        if self.offline.is_some() {
+            return None;
+        }
         self.dir.begin_commit()
     }
 
@@ -287,7 +350,19 @@ impl Logs {
     }
 
     pub(crate) fn failure(&self) -> Option<CommitError> {
-        self.dir.failure()
+        self.dir.failure().or_else(|| self.offline.clone())
+    }
+
+    /// Refuses appends and commits from now on.
+    pub(crate) fn take_offline(&mut self, reason: &str) {
+        self.offline.get_or_insert_with(|| CommitError { reason: Arc::from(reason) });
+    }
+
+    fn check_offline(&self) -> Result<(), LogError> {
+        match &self.offline {
+            None => Ok(()),
+            Some(error) => Err(LogError::Offline { reason: Arc::clone(&error.reason) }),
+        }
     }
 
     pub(crate) fn tick(&mut self, now: TimestampMs) -> Result<(), LogError> {
@@ -299,6 +374,7 @@ impl Logs {
     }
 
     pub(crate) fn close(self) -> Result<(), LogError> {
+        self.check_offline()?;
         self.dir.close()
     }
 }

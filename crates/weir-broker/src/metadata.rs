@@ -14,7 +14,7 @@ use weir_protocol::{ErrorCode, Str, TimestampMs};
 
 use crate::broker::{Broker, Step, NODE_ID};
 use crate::effects::Connection;
-use crate::request::Response;
+use crate::request::{distinct, Response};
 use crate::topics::{check_name, is_internal, Topic};
 
 /// Operations on a topic, as bits: without an authorizer everybody may do all of them.
@@ -38,10 +38,17 @@ impl Broker {
             // Version 0 has no null: there empty means all.
             Some(topics) if version > 0 || !topics.is_empty() => {
                 let create = request.allow_auto_topic_creation;
-                topics
-                    .iter()
-                    .map(|wanted| self.wanted_topic(wanted, create, with_operations, now))
-                    .collect()
+                let topics = distinct(topics, |wanted| (&wanted.name, wanted.topic_id));
+                let names_max = self.config.request_names_max;
+                if topics.len() > names_max {
+                    let refused = topics.into_iter().take(names_max);
+                    refused.map(|wanted| failed_topic(wanted, ErrorCode::InvalidRequest)).collect()
+                } else {
+                    topics
+                        .into_iter()
+                        .map(|wanted| self.wanted_topic(wanted, create, with_operations, now))
+                        .collect()
+                }
             }
             _ => self
                 .topics
@@ -78,13 +85,7 @@ impl Broker {
         with_operations: bool,
         now: TimestampMs,
     ) -> MetadataResponseTopic {
-        let failed = |error: ErrorCode| MetadataResponseTopic {
-            error_code: error.code(),
-            name: wanted.name.clone(),
-            topic_id: wanted.topic_id,
-            is_internal: wanted.name.as_ref().is_some_and(|name| is_internal(name)),
-            ..MetadataResponseTopic::default()
-        };
+        let failed = |error: ErrorCode| failed_topic(wanted, error);
         let Some(name) = wanted.name.as_ref() else {
             return match self.topics.get_by_id(wanted.topic_id) {
                 Some(topic) => self.topic_metadata(topic, with_operations),
@@ -176,6 +177,11 @@ impl Broker {
         now: TimestampMs,
     ) -> Step {
         let keys = if version >= 4 { request.coordinator_keys } else { vec![request.key] };
+        let keys: Vec<Str> = distinct(&keys, |key| key)
+            .into_iter()
+            .take(self.config.request_names_max)
+            .cloned()
+            .collect();
         let mut coordinators = Vec::with_capacity(keys.len());
         for key in keys {
             let found = self.coordinator_of(&key, request.key_type, now);
@@ -227,5 +233,15 @@ impl Broker {
             }
             _ => Err((ErrorCode::InvalidRequest, "this type of coordinator is not known")),
         }
+    }
+}
+
+fn failed_topic(wanted: &MetadataRequestTopic, error: ErrorCode) -> MetadataResponseTopic {
+    MetadataResponseTopic {
+        error_code: error.code(),
+        name: wanted.name.clone(),
+        topic_id: wanted.topic_id,
+        is_internal: wanted.name.as_ref().is_some_and(|name| is_internal(name)),
+        ..MetadataResponseTopic::default()
     }
 }

@@ -28,7 +28,7 @@ use crate::effects::Ticket;
 use crate::error::BrokerError;
 use crate::group::{Group, GroupState};
 use crate::offset_records::{partition_of, CommittedOffset, GroupMetadataValue, OffsetKey};
-use crate::request::Response;
+use crate::request::{distinct, Response};
 use crate::topics::OFFSETS_TOPIC;
 
 /// From this version on an unknown group is an error of OffsetCommit by name.
@@ -44,7 +44,12 @@ impl Broker {
         version: i16,
         now: TimestampMs,
     ) -> Step {
-        if let Err(error) = self.check_committer(request, version, now) {
+        let count: usize = request.topics.iter().map(|topic| topic.partitions.len()).sum();
+        let checked = match count > self.config.request_partitions_max {
+            true => Err(ErrorCode::InvalidRequest),
+            false => self.check_committer(request, version, now),
+        };
+        if let Err(error) = checked {
             return Step::Answer(Response::OffsetCommit(commit_response(request, |_, _| error)));
         }
         let group = Str::copy_from(&request.group_id);
@@ -70,6 +75,12 @@ impl Broker {
             return Step::Answer(Response::OffsetCommit(response));
         }
         self.commit_queue.appended(true);
+        if let Some(entry) = self.coordinator.get_mut(&group) {
+            for offset in &offsets {
+                let key = (offset.topic.clone(), offset.partition);
+                entry.pending_offsets.entry(key).or_default().push(ticket);
+            }
+        }
         let response = Response::OffsetCommit(response);
         self.commit_queue.push(Due::Offsets { ticket, response, group, offsets });
         Step::Parked
@@ -132,10 +143,21 @@ impl Broker {
         })
     }
 
-    /// The commit of these offsets has ended well: from now on they are seen.
-    pub(crate) fn offsets_stored(&mut self, group: &str, offsets: Vec<PendingOffset>) {
+    /// The commit of these offsets has ended. If it went well they are seen from now on, but for those that were forgotten
+    /// since, with their group or their topic: the log has their tombstones behind them.
+    pub(crate) fn offsets_stored(
+        &mut self,
+        ticket: Ticket,
+        group: &str,
+        offsets: Vec<PendingOffset>,
+        synced: bool,
+    ) {
         let Some(entry) = self.coordinator.get_mut(group) else { return };
         for offset in offsets {
+            let kept = entry.settle(&offset.topic, offset.partition, ticket);
+            if !(kept && synced) {
+                continue;
+            }
             if self.topics.get(&offset.topic).is_some_and(|topic| topic.id() == offset.topic_id) {
                 entry
                     .offsets
@@ -149,9 +171,9 @@ impl Broker {
     pub(crate) fn offset_fetch(&self, request: &OffsetFetchRequest, version: i16) -> Step {
         let mut response = OffsetFetchResponse::default();
         if version >= 8 {
-            response.groups = request
-                .groups
-                .iter()
+            let mut left = self.config.request_partitions_max;
+            response.groups = distinct(&request.groups, |group| &group.group_id)
+                .into_iter()
                 .map(|group| {
                     let wanted = group.topics.as_ref().map(|topics| {
                         topics
@@ -159,11 +181,10 @@ impl Broker {
                             .map(|topic| (&topic.name, topic.partition_indexes.as_slice()))
                             .collect()
                     });
-                    OffsetFetchResponseGroup {
-                        group_id: group.group_id.clone(),
-                        topics: self.fetch_offsets(&group.group_id, wanted),
-                        error_code: 0,
-                    }
+                    let (topics, error) =
+                        split(self.fetch_offsets(&group.group_id, wanted, &mut left));
+                    let group_id = group.group_id.clone();
+                    OffsetFetchResponseGroup { group_id, topics, error_code: error.code() }
                 })
                 .collect();
             return Step::Answer(Response::OffsetFetch(response));
@@ -171,19 +192,28 @@ impl Broker {
         let wanted = request.topics.as_ref().map(|topics| {
             topics.iter().map(|topic| (&topic.name, topic.partition_indexes.as_slice())).collect()
         });
-        response.topics =
-            self.fetch_offsets(&request.group_id, wanted).into_iter().map(as_old_topic).collect();
+        let mut left = self.config.request_partitions_max;
+        let (topics, error) = split(self.fetch_offsets(&request.group_id, wanted, &mut left));
+        response.topics = topics.into_iter().map(as_old_topic).collect();
+        response.error_code = error.code();
         Step::Answer(Response::OffsetFetch(response))
     }
 
-    /// The offsets of a group. What was never committed, also by a group never seen, is −1 without an error.
+    /// The offsets of a group, of `left` partitions at most, which are taken off it. What was never committed, also by a
+    /// group never seen, is −1 without an error.
     fn fetch_offsets(
         &self,
         group: &str,
         wanted: Option<Vec<(&Str, &[i32])>>,
-    ) -> Vec<OffsetFetchResponseTopics> {
+        left: &mut usize,
+    ) -> Result<Vec<OffsetFetchResponseTopics>, ErrorCode> {
         let none = BTreeMap::new();
         let offsets = self.coordinator.get(group).map_or(&none, |entry| &entry.offsets);
+        let count: usize = match &wanted {
+            None => offsets.values().map(BTreeMap::len).sum(),
+            Some(wanted) => wanted.iter().map(|(_, indexes)| indexes.len()).sum(),
+        };
+        *left = left.checked_sub(count).ok_or(ErrorCode::InvalidRequest)?;
         let Some(wanted) = wanted else {
             let all = offsets.iter().map(|(name, partitions)| OffsetFetchResponseTopics {
                 name: name.clone(),
@@ -192,9 +222,9 @@ impl Broker {
                     .map(|(index, offset)| fetched(*index, Some(offset)))
                     .collect(),
             });
-            return all.collect();
+            return Ok(all.collect());
         };
-        wanted
+        let topics = wanted
             .into_iter()
             .map(|(name, indexes)| {
                 let partitions = offsets.get(&**name);
@@ -204,7 +234,8 @@ impl Broker {
                     partitions: indexes.iter().map(offset).collect(),
                 }
             })
-            .collect()
+            .collect();
+        Ok(topics)
     }
 
     /// Appends records about `group` to its partition, as one batch.
@@ -242,13 +273,16 @@ impl Broker {
         let groups: Vec<Str> = self
             .coordinator
             .iter()
-            .filter(|(_, entry)| entry.offsets.contains_key(topic))
+            .filter(|(_, entry)| {
+                let mut pending = entry.pending_offsets.keys();
+                entry.offsets.contains_key(topic) || pending.any(|(of, _)| *of == *topic)
+            })
             .map(|(name, _)| name.clone())
             .collect();
         for group in groups {
             let Some(entry) = self.coordinator.get_mut(&group) else { continue };
-            let Some(partitions) = entry.offsets.remove(topic) else { continue };
-            let keys = partitions.keys().map(|partition| (topic, *partition));
+            let partitions = entry.forget_topic(topic);
+            let keys = partitions.iter().map(|partition| (topic, *partition));
             let records = tombstones(&group, keys);
             if let Err(error) = self.write_offset_records(&group, &records, now) {
                 tracing::warn!(group = %group, topic, %error, "offsets of a deleted topic stay in the log");
@@ -265,6 +299,8 @@ impl Broker {
             .coordinator
             .iter()
             .filter(|(_, entry)| entry.group.state() == GroupState::Empty)
+            // The tombstone of an offset would come behind the newer one that is on its way.
+            .filter(|(_, entry)| entry.pending_offsets.is_empty())
             .map(|(name, _)| name.clone())
             .collect();
         for name in names {
@@ -329,11 +365,25 @@ impl Broker {
             entry.group = Group::restore(limits, record, now);
             self.coordinator.reschedule(&name);
         }
+        let mut dropped: BTreeMap<Str, Vec<(Str, i32)>> = BTreeMap::new();
         for ((group, topic, partition), offset) in replay.offsets {
-            // The tombstones of a deleted topic may have missed the last commit before a crash.
             if self.topics.get(&topic).is_some() {
                 let entry = self.coordinator.get_or_make(&group, limits, now);
                 entry.offsets.entry(topic).or_default().insert(partition, offset);
+            } else {
+                dropped.entry(group).or_default().push((topic, partition));
+            }
+        }
+        // The tombstones of a deleted topic have missed the last commit before a crash. Without them its offsets would be
+        // those of the next topic of its name.
+        for (group, keys) in dropped {
+            let keys = keys.iter().map(|(topic, partition)| (&**topic, *partition));
+            let records = tombstones(&group, keys);
+            match self.write_offset_records(&group, &records, now) {
+                Ok(()) => self.commit_queue.appended(false),
+                Err(error) => {
+                    tracing::warn!(group = %group, %error, "offsets of a deleted topic stay in the log")
+                }
             }
         }
     }
@@ -380,7 +430,8 @@ fn commit_key(group: &Str, offset: &PendingOffset) -> OffsetKey {
     }
 }
 
-fn tombstones<'a>(
+/// Records that say that `group` has no offsets of these partitions any more.
+pub(crate) fn tombstones<'a>(
     group: &Str,
     offsets: impl Iterator<Item = (&'a str, i32)>,
 ) -> Vec<(OffsetKey, Option<Vec<u8>>)> {
@@ -414,6 +465,15 @@ fn commit_response(
         })
         .collect();
     OffsetCommitResponse { throttle_time_ms: 0, topics }
+}
+
+fn split(
+    found: Result<Vec<OffsetFetchResponseTopics>, ErrorCode>,
+) -> (Vec<OffsetFetchResponseTopics>, ErrorCode) {
+    match found {
+        Ok(topics) => (topics, ErrorCode::None),
+        Err(error) => (Vec::new(), error),
+    }
 }
 
 /// Turns what had gone well into `error`.

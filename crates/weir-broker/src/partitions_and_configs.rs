@@ -1,7 +1,7 @@
 //! What changes topics that are there: CreatePartitions, IncrementalAlterConfigs, DeleteRecords; and DescribeLogDirs,
 //! which says what they take.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use weir_log::Log;
 use weir_protocol::api::create_partitions::{
@@ -78,6 +78,7 @@ impl Broker {
                 format!("This broker takes {} partitions at most.", self.config.partitions_max);
             return Err((ErrorCode::PolicyViolation, words));
         }
+        self.refuse_strays(&name, before..count)?;
         if validate_only {
             return Ok(());
         }
@@ -156,11 +157,16 @@ impl Broker {
         request: &DeleteRecordsRequest,
         now: TimestampMs,
     ) -> Step {
+        let count: usize = request.topics.iter().map(|topic| topic.partitions.len()).sum();
+        let too_many = count > self.config.request_partitions_max;
         let mut topics = Vec::with_capacity(request.topics.len());
         for topic in &request.topics {
             let mut partitions = Vec::with_capacity(topic.partitions.len());
             for wanted in &topic.partitions {
-                let outcome = self.delete_partition_records(&topic.name, wanted, now);
+                let outcome = match too_many {
+                    true => Err(ErrorCode::InvalidRequest),
+                    false => self.delete_partition_records(&topic.name, wanted, now),
+                };
                 partitions.push(DeleteRecordsPartitionResult {
                     partition_index: wanted.partition_index,
                     low_watermark: outcome.map_or(-1, Offset::get),
@@ -203,11 +209,13 @@ impl Broker {
     }
 
     pub(crate) fn describe_log_dirs(&self, request: &DescribeLogDirsRequest) -> Step {
-        let wanted = |topic: &str, partition: PartitionId| match &request.topics {
-            None => true,
-            Some(topics) => topics
-                .iter()
-                .any(|one| *one.topic == *topic && one.partitions.contains(&partition.get())),
+        let named = request.topics.as_ref().map(|topics| {
+            let pairs =
+                topics.iter().flat_map(|one| one.partitions.iter().map(|p| (&*one.topic, *p)));
+            pairs.collect::<HashSet<(&str, i32)>>()
+        });
+        let wanted = |topic: &str, partition: PartitionId| {
+            named.as_ref().is_none_or(|named| named.contains(&(topic, partition.get())))
         };
         let mut topics = Vec::new();
         for topic in self.topics.iter() {

@@ -1,8 +1,12 @@
 //! Produce: batches pass through as they came.
 //!
 //! What needs no log is checked outside the core's lock ([`Produce::prepare`]): one batch of format 2 per partition,
-//! CRC, counts. Under the lock a batch gets its offset in place, in the very bytes that came from the socket, and goes to
-//! its log. With acks=all the answer waits for the commit that covers it.
+//! header, CRC, counts. Under the lock a batch gets its offset in place, in the very bytes that came from the socket, and
+//! goes to its log. With acks=all the answer waits for the commit that covers it.
+//!
+//! # Limits
+//! Single records are looked at for compacted topics alone, and then under the lock. Elsewhere a batch whose records are
+//! broken inside, under a CRC that fits, is taken as it is: Kafka would refuse it, here its readers do.
 
 use std::ops::Range;
 
@@ -137,14 +141,19 @@ impl Broker {
         produce: &mut Produce,
         now: TimestampMs,
     ) -> Step {
+        let too_many = produce.partition_count() > self.config.request_partitions_max;
         let Produce { acks, transactional, topics, frame } = produce;
         let mut failed = false;
         let mut responses = Vec::with_capacity(topics.len());
         for topic in topics {
             let mut partition_responses = Vec::with_capacity(topic.partitions.len());
             for partition in &topic.partitions {
-                let taken =
-                    self.produce_partition(topic, partition, *acks, *transactional, frame, now);
+                let taken = match too_many {
+                    true => Err(Refusal::bare(ErrorCode::InvalidRequest)),
+                    false => {
+                        self.produce_partition(topic, partition, *acks, *transactional, frame, now)
+                    }
+                };
                 failed |= taken.is_err();
                 partition_responses.push(partition_response(partition.index, taken));
             }

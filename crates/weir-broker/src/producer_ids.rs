@@ -2,6 +2,10 @@
 //!
 //! Ids are taken from disk in blocks, as in Kafka: the file `weir-producer-ids` says the first id that no block covers,
 //! and is written before an id of a new block is given. After a crash the rest of a block is lost, which costs nothing.
+//!
+//! # Limits
+//! A file that is lost, or of a directory that was Kafka's, begins again at 0, though the logs may remember producers with
+//! such ids: weir-log does not say yet which ids it knows.
 
 use std::path::Path;
 use std::sync::Arc;

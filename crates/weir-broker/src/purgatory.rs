@@ -91,6 +91,15 @@ impl Purgatory {
         self.take(ticket).map(|fetch| (ticket, fetch))
     }
 
+    /// Moves all deadlines.
+    pub fn shift(&mut self, by_ms: i64) {
+        for fetch in self.fetches.values_mut() {
+            fetch.deadline = fetch.deadline.plus_ms(by_ms);
+        }
+        self.by_deadline =
+            self.fetches.iter().map(|(ticket, fetch)| (fetch.deadline, *ticket)).collect();
+    }
+
     /// The first deadline.
     #[must_use]
     pub fn next_deadline(&self) -> Option<TimestampMs> {

@@ -3,6 +3,8 @@
 //! Both ways run outside the core's lock: decoding, the checks of a record batch that need no log ([`crate::produce`]),
 //! reading the files of a fetch, encoding.
 
+use std::collections::HashSet;
+
 use bytes::{Bytes, BytesMut};
 use weir_protocol::api::{
     api_versions, create_partitions, create_topics, delete_groups, delete_records, delete_topics,
@@ -152,6 +154,16 @@ pub fn decode(bytes: BytesMut, heap_bytes_max: usize) -> Result<RequestFrame, De
     }
     let request = decode_plain(key, decoder, version)?;
     Ok(RequestFrame { key, header, request })
+}
+
+/// The entries of a request, each once: an answer says of a name so much more than the request did that one repeated
+/// often enough would take all memory.
+pub(crate) fn distinct<'a, T, K: Eq + std::hash::Hash>(
+    entries: &'a [T],
+    key: impl Fn(&'a T) -> K,
+) -> Vec<&'a T> {
+    let mut seen = HashSet::with_capacity(entries.len());
+    entries.iter().filter(|entry| seen.insert(key(entry))).collect()
 }
 
 /// A header that does not share its frame: the frame of a Produce must have one owner.

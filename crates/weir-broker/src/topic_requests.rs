@@ -45,35 +45,63 @@ impl Broker {
                 twice.insert(&topic.name);
             }
         }
-        let mut results = Vec::with_capacity(request.topics.len());
+        let mut outcomes = Vec::with_capacity(request.topics.len());
         for topic in &request.topics {
-            let outcome = if twice.contains(&topic.name) {
+            outcomes.push(if twice.contains(&topic.name) {
                 Err((ErrorCode::InvalidRequest, "Duplicate topic name.".to_owned()))
             } else {
-                self.create_topic(topic, request.validate_only, now)
-            };
-            results.push(creation_result(topic, outcome));
+                self.create_topic(topic, request.validate_only)
+            });
+        }
+        if !request.validate_only {
+            self.keep_created(&request.topics, &mut outcomes, now);
         }
         self.wake_all_fetches(woken);
+        let topics = request.topics.iter().zip(outcomes);
         Step::Answer(Response::CreateTopics(CreateTopicsResponse {
             throttle_time_ms: 0,
-            topics: results,
+            topics: topics.map(|(topic, outcome)| creation_result(topic, outcome)).collect(),
         }))
     }
 
+    /// Adds a topic to the catalog, not durably yet.
     fn create_topic(
         &mut self,
         wanted: &CreatableTopic,
         validate_only: bool,
-        now: TimestampMs,
     ) -> Result<(Uuid, Plan), Refused> {
         let plan = self.plan_topic(wanted)?;
         if validate_only {
             return Ok((Uuid::ZERO, plan));
         }
         let name = Str::copy_from(&wanted.name);
-        let id = self.make_topic(&name, plan.partitions, plan.configs.clone(), now)?;
+        let id = self.ids.uuid();
+        self.topics.insert(Topic::new(name, id, plan.partitions, plan.configs.clone()));
         Ok((id, plan))
+    }
+
+    /// Makes what was created durable, all with one write of the catalog, or takes all of it back.
+    fn keep_created(
+        &mut self,
+        wanted: &[CreatableTopic],
+        outcomes: &mut [Result<(Uuid, Plan), Refused>],
+        now: TimestampMs,
+    ) {
+        if outcomes.iter().all(Result::is_err) {
+            return;
+        }
+        let saved = self.save_topics();
+        for (topic, outcome) in wanted.iter().zip(outcomes) {
+            let Ok((_, plan)) = outcome else { continue };
+            match &saved {
+                Ok(()) => self.make_logs(&topic.name, 0..plan.partitions, now),
+                Err(error) => {
+                    tracing::error!(topic = %topic.name, %error, "the topic was not made");
+                    self.topics.remove(&topic.name);
+                    *outcome = Err((ErrorCode::KafkaStorageError, error.to_string()));
+                }
+            }
+        }
     }
 
     fn plan_topic(&self, wanted: &CreatableTopic) -> Result<Plan, Refused> {
@@ -98,6 +126,7 @@ impl Broker {
                 format!("This broker takes {} partitions at most.", self.config.partitions_max);
             return Err((ErrorCode::PolicyViolation, words));
         }
+        self.refuse_strays(&wanted.name, 0..partitions)?;
         let mut configs = BTreeMap::new();
         for config in &wanted.configs {
             let value = config.value.as_ref().ok_or_else(|| {
@@ -110,6 +139,32 @@ impl Broker {
         }
         log_config(&configs).map_err(|words| (ErrorCode::InvalidConfig, words))?;
         Ok(Plan { partitions, configs })
+    }
+
+    /// Logs of an earlier topic of this name that no catalog knows are somebody's data. The new topic would have to begin
+    /// in their place, so there is none until they were moved away.
+    pub(crate) fn refuse_strays(
+        &self,
+        name: &str,
+        partitions: Range<usize>,
+    ) -> Result<(), Refused> {
+        for partition in partitions.filter_map(|index| i32::try_from(index).ok()).map(PartitionId) {
+            if self.stray(name, partition).is_some_and(|(_, deleting)| !deleting) {
+                let words = format!(
+                    "The data directory has a log {name}-{partition} of an earlier topic, which is left alone. Move it \
+                     away while the broker is stopped."
+                );
+                return Err((ErrorCode::InvalidTopicException, words));
+            }
+        }
+        Ok(())
+    }
+
+    /// The log that lies where that of a partition without one would be made, and whether its deletion is under way.
+    fn stray(&self, name: &str, partition: PartitionId) -> Option<(LogId, bool)> {
+        let log = self.logs.find(name, partition)?;
+        let id = self.logs.get(log)?.topic_id();
+        Some((log, self.topics.deleting.iter().any(|gone| gone.id == id)))
     }
 
     fn plan_counts(&self, wanted: &CreatableTopic) -> Result<usize, Refused> {
@@ -231,14 +286,22 @@ impl Broker {
         partition: PartitionId,
         now: TimestampMs,
     ) -> Result<LogId, ErrorCode> {
-        let topic = self.topics.get_mut(name).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+        let topic = self.topics.get(name).ok_or(ErrorCode::UnknownTopicOrPartition)?;
         if let Some(log) = topic.existing_log(partition)? {
             return Ok(log);
         }
-        if let Some(stray) = self.logs.find(name, partition) {
-            // Of an earlier topic of this name that no catalog knows; the new topic begins at 0.
-            self.logs.delete(stray, now).map_err(|error| error_of(&error))?;
+        match self.stray(name, partition) {
+            None => {}
+            // Its deletion was not carried out yet.
+            Some((stray, true)) => {
+                self.logs.delete(stray, now).map_err(|error| error_of(&error))?;
+            }
+            Some((_, false)) => {
+                tracing::error!(topic = name, %partition, "a log of an earlier topic is in the way, and is left alone");
+                return Err(ErrorCode::KafkaStorageError);
+            }
         }
+        let topic = self.topics.get_mut(name).ok_or(ErrorCode::UnknownTopicOrPartition)?;
         let config = log_config(topic.configs()).unwrap_or_default();
         let made = self.logs.create(name, topic.id(), partition, config, now);
         let log = made.map_err(|error| error_of(&error))?;

@@ -191,7 +191,7 @@ pub struct GroupConfig {
     pub instance_id: Option<String>,
     /// `session.timeout.ms`.
     pub session_timeout_ms: u32,
-    /// `heartbeat.interval.ms`.
+    /// `heartbeat.interval.ms`. Cut to a third of `session_timeout_ms` where it is more.
     pub heartbeat_interval_ms: u32,
     /// `max.poll.interval.ms`, sent as the rebalance timeout.
     pub rebalance_timeout_ms: u32,

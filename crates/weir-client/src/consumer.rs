@@ -135,8 +135,8 @@ impl Consumer {
             if group.assignors.is_empty() {
                 return refuse("assignors", "is empty");
             }
-            if group.heartbeat_interval_ms >= group.session_timeout_ms {
-                return refuse("heartbeat_interval_ms", "must be below session_timeout_ms");
+            if group.session_timeout_ms == 0 {
+                return refuse("session_timeout_ms", "must be at least 1");
             }
         }
         let member = |group| Arc::new(Membership::new(Arc::clone(&client), group));
@@ -386,12 +386,15 @@ impl Consumer {
         Ok(records)
     }
 
-    /// Commits these offsets (each the next to read).
+    /// Commits these offsets (each the next to read). Commits go out one at a time, and none undoes a
+    /// later one. What was read in a generation that is over is not committed.
     ///
     /// # Errors
     /// The broker's, once retries are over; [`ClientError::WrongMode`] without a group.
     pub async fn commit(&self, offsets: &[PartitionOffset]) -> Result<(), ClientError> {
-        self.inner.membership()?.commit(offsets).await
+        let membership = self.inner.membership()?;
+        let ticket = membership.commit_ticket(offsets, false);
+        membership.commit(offsets, &ticket).await
     }
 
     /// Commits everything returned by polls so far.
@@ -403,14 +406,15 @@ impl Consumer {
         self.commit(&partition_offsets(positions)).await
     }
 
-    /// Commits in the background; errors are logged.
+    /// Commits in the background; errors are logged. Only the newest waits its turn per partition.
     pub fn commit_async(&self, offsets: Vec<PartitionOffset>) {
         let Some(membership) = self.inner.membership.clone() else { return };
         if offsets.is_empty() {
             return;
         }
+        let ticket = membership.commit_ticket(&offsets, true);
         self.inner.spawn(async move {
-            if let Err(error) = membership.commit(&offsets).await {
+            if let Err(error) = membership.commit(&offsets, &ticket).await {
                 tracing::warn!(%error, code = error.code(), "commit failed");
             }
         });
@@ -443,13 +447,13 @@ impl Consumer {
     /// Gives partitions up and joins again where the group wants it; takes over what a join brought.
     async fn drive_membership(&self) -> Result<(), ClientError> {
         let Some(membership) = &self.inner.membership else { return self.inner.open() };
-        let topics = {
+        {
             let mut mode = self.inner.mode();
-            let topics = match &mode.kind {
+            match &mode.kind {
                 Kind::Closed => return Err(ClientError::Closed),
                 Kind::Idle | Kind::Assigned => return Ok(()),
-                Kind::Subscribed(topics) => topics.clone(),
-            };
+                Kind::Subscribed(_) => {}
+            }
             if let Some(joined) = mode.joined.take() {
                 mode.joining = false;
                 drop(mode);
@@ -461,14 +465,20 @@ impl Consumer {
             } else if mode.joining {
                 return Ok(());
             }
-            topics
-        };
+        }
         match membership.rejoin() {
             Rejoin::No if membership.is_member() => return Ok(()),
             Rejoin::No | Rejoin::Rebalance => self.give_up(membership).await,
             Rejoin::Lost => self.forget(membership),
         }
-        self.inner.mode().joining = true;
+        membership.begin_join();
+        let topics = {
+            let mut mode = self.inner.mode();
+            let Kind::Subscribed(topics) = &mode.kind else { return Err(ClientError::Closed) };
+            let topics = topics.clone();
+            mode.joining = true;
+            topics
+        };
         self.inner.spawn(join(Arc::clone(&self.inner), Arc::clone(membership), topics));
         Ok(())
     }
@@ -489,7 +499,9 @@ impl Consumer {
                 offsets.push(chosen);
             }
         }
-        let committed = tokio::time::timeout(REVOKE_COMMIT, membership.commit(&offsets)).await;
+        let ticket = membership.commit_ticket(&offsets, false);
+        let committing = membership.commit(&offsets, &ticket);
+        let committed = tokio::time::timeout(REVOKE_COMMIT, committing).await;
         if let Ok(Err(error)) = committed {
             tracing::warn!(%error, code = error.code(), "commit before a rebalance failed");
         }
@@ -533,6 +545,13 @@ impl Consumer {
 impl Drop for Consumer {
     fn drop(&mut self) {
         self.inner.stop();
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // A fetch that was ending when the lane was dropped may have opened it again.
+        self.client.drop_lane(self.lane);
     }
 }
 

@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use weir_protocol::api::heartbeat::HeartbeatRequest;
 use weir_protocol::api::join_group::{
     JoinGroupRequest, JoinGroupRequestProtocol, JoinGroupResponse,
@@ -42,18 +44,48 @@ pub(crate) struct Membership {
     config: GroupConfig,
     lane: Lane,
     state: Mutex<State>,
+    /// Held while a commit is under way: two at once could land in either order.
+    commit_turn: tokio::sync::Mutex<()>,
+    order: Mutex<CommitOrder>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     member_id: Str,
+    /// The present generation; none while joining, so that no heartbeat speaks for the last one.
     generation: Option<GenerationId>,
+    /// Offsets are those of a member: without a generation nothing may be committed.
+    is_subscribed: bool,
     coordinator: Option<NodeId>,
     /// What the leader dealt from: topic to partition count; empty for others.
     dealt: BTreeMap<Str, i32>,
     must_rejoin: bool,
     /// The group went on without us: what we had is somebody else's already.
     lost: bool,
+}
+
+/// In which order commits were asked for. An older one must not undo a newer one.
+#[derive(Debug, Default)]
+struct CommitOrder {
+    next: u64,
+    by_partition: BTreeMap<TopicPartition, Newest>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Newest {
+    /// The last commit in the background asked for; those before it are of no use any more.
+    in_background: u64,
+    /// The last commit of any kind the broker took.
+    done: u64,
+}
+
+/// A commit as it was asked for: by which member of which generation, and as which one in order.
+#[derive(Debug)]
+pub(crate) struct CommitTicket {
+    member_id: Str,
+    generation: Option<GenerationId>,
+    number: u64,
+    in_background: bool,
 }
 
 /// Why the present assignment ends.
@@ -70,7 +102,14 @@ pub(crate) enum Rejoin {
 impl Membership {
     pub(crate) fn new(client: Arc<Client>, config: GroupConfig) -> Self {
         let lane = client.new_lane();
-        Membership { client, config, lane, state: Mutex::default() }
+        Membership {
+            client,
+            config,
+            lane,
+            state: Mutex::default(),
+            commit_turn: tokio::sync::Mutex::default(),
+            order: Mutex::default(),
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -99,7 +138,25 @@ impl Membership {
 
     /// Asks for a rejoin: the subscription has changed.
     pub(crate) fn want_rejoin(&self) {
-        self.state().must_rejoin = true;
+        let mut state = self.state();
+        state.must_rejoin = true;
+        state.is_subscribed = true;
+    }
+
+    /// Ends the present generation here, before the join that brings the next.
+    ///
+    /// A heartbeat of the old generation would be refused from the moment on when the others have
+    /// joined, and cost the member its id. What is asked of the member from now on is for the join
+    /// after this one, so the topics to join for must be read after this call.
+    pub(crate) fn begin_join(&self) {
+        let mut state = self.state();
+        state.generation = None;
+        state.must_rejoin = false;
+    }
+
+    /// Topics the leader dealt from; others than its own must stay in view too.
+    pub(crate) fn dealt_topics(&self) -> Vec<Str> {
+        self.state().dealt.keys().cloned().collect()
     }
 
     /// The leader watches the partition counts it dealt from.
@@ -176,7 +233,6 @@ impl Membership {
         let mut state = self.state();
         state.generation = Some(generation);
         state.dealt = dealt;
-        state.must_rejoin = false;
         state.lost = false;
         Ok(assigned)
     }
@@ -258,25 +314,26 @@ impl Membership {
 
     /// Sends heartbeats for ever; `changed` is called when the assignment must be given up.
     pub(crate) async fn heartbeats(&self, changed: impl Fn()) {
-        let interval = Duration::from_millis(self.config.heartbeat_interval_ms.into());
-        let mut last_answer = tokio::time::Instant::now();
+        let interval_ms = self.heartbeat_interval_ms();
+        let interval = Duration::from_millis(interval_ms.into());
+        let session = Duration::from_millis(self.config.session_timeout_ms.into());
+        let mut last_answer = Instant::now();
         loop {
             tokio::time::sleep(interval).await;
             let Some(generation) = self.state().generation else {
-                last_answer = tokio::time::Instant::now();
+                last_answer = Instant::now();
                 continue;
             };
-            let answered = self.heartbeat(generation).await;
+            let answered = self.heartbeat(generation, interval_ms).await;
             let mut state = self.state();
             if state.generation != Some(generation) {
                 continue;
             }
             match answered {
-                Ok(()) => last_answer = tokio::time::Instant::now(),
+                Ok(()) => last_answer = Instant::now(),
                 Err(error) => self.after_heartbeat_error(&error, &mut state),
             }
-            let session = Duration::from_millis(self.config.session_timeout_ms.into());
-            if last_answer.elapsed() > session {
+            if last_answer.elapsed() >= session {
                 // Nobody has heard of us for so long: others read our partitions by now.
                 state.expel();
             }
@@ -288,14 +345,40 @@ impl Membership {
         }
     }
 
-    async fn heartbeat(&self, generation: GenerationId) -> Result<(), ClientError> {
+    /// At most a third of the session, so that one lost heartbeat does not end it.
+    fn heartbeat_interval_ms(&self) -> u32 {
+        self.config.heartbeat_interval_ms.min(self.config.session_timeout_ms / 3).max(1)
+    }
+
+    /// Asks within what the session leaves: an answer after its end is of no use.
+    async fn heartbeat(
+        &self,
+        generation: GenerationId,
+        interval_ms: u32,
+    ) -> Result<(), ClientError> {
+        let left_ms = self.config.session_timeout_ms.saturating_sub(interval_ms).max(1);
+        let timeout_ms = self.request_timeout_ms().min(left_ms);
+        let timeout = Duration::from_millis(timeout_ms.into());
+        // Finding the coordinator and connecting count too.
+        let asked = tokio::time::timeout(timeout, self.ask_heartbeat(generation, timeout_ms)).await;
+        asked.unwrap_or_else(|_| {
+            let broker = format!("coordinator of {}", self.config.group_id);
+            Err(ClientError::RequestTimeout { api: "Heartbeat", broker, timeout_ms })
+        })
+    }
+
+    async fn ask_heartbeat(
+        &self,
+        generation: GenerationId,
+        timeout_ms: u32,
+    ) -> Result<(), ClientError> {
         let request = HeartbeatRequest {
             group_id: self.group_id(),
             generation_id: generation.get(),
             member_id: self.state().member_id.clone(),
             group_instance_id: self.instance_id(),
         };
-        let response = self.ask(&request, Lane::SHARED, self.request_timeout_ms()).await?;
+        let response = self.ask(&request, Lane::SHARED, timeout_ms).await?;
         check("Heartbeat", response.error_code)
     }
 
@@ -312,29 +395,104 @@ impl Membership {
         }
     }
 
-    /// Commits offsets; without a generation for a consumer that only keeps its offsets here.
-    pub(crate) async fn commit(&self, offsets: &[PartitionOffset]) -> Result<(), ClientError> {
+    /// Notes who asks for a commit, and when: it is fenced by that, however late it goes out.
+    pub(crate) fn commit_ticket(
+        &self,
+        offsets: &[PartitionOffset],
+        in_background: bool,
+    ) -> CommitTicket {
+        let (member_id, generation) = {
+            let state = self.state();
+            (state.member_id.clone(), state.generation)
+        };
+        let mut order = self.order();
+        order.next += 1;
+        let number = order.next;
+        if in_background {
+            for entry in offsets {
+                let newest = order.by_partition.entry(entry.partition.clone()).or_default();
+                newest.in_background = number;
+            }
+        }
+        CommitTicket { member_id, generation, number, in_background }
+    }
+
+    fn order(&self) -> MutexGuard<'_, CommitOrder> {
+        self.order.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Commits offsets, one commit at a time; without a generation for a consumer that only keeps its
+    /// offsets here.
+    pub(crate) async fn commit(
+        &self,
+        offsets: &[PartitionOffset],
+        ticket: &CommitTicket,
+    ) -> Result<(), ClientError> {
         if offsets.is_empty() {
             return Ok(());
         }
+        let _turn = self.commit_turn.lock().await;
         let client = &self.client;
-        client.with_retries("commit", || self.commit_once(offsets)).await
+        client.with_retries("commit", || self.commit_once(offsets, ticket)).await
     }
 
-    async fn commit_once(&self, offsets: &[PartitionOffset]) -> Result<(), ClientError> {
-        let (member_id, generation) = {
-            let state = self.state();
-            match state.generation {
-                Some(generation) => (state.member_id.clone(), generation.get()),
-                None => (Str::default(), -1),
-            }
+    /// What of these offsets no newer commit has overtaken.
+    fn still_wanted(
+        &self,
+        offsets: &[PartitionOffset],
+        ticket: &CommitTicket,
+    ) -> Vec<PartitionOffset> {
+        let order = self.order();
+        let is_wanted = |entry: &&PartitionOffset| {
+            let newest = order.by_partition.get(&entry.partition).copied().unwrap_or_default();
+            newest.done < ticket.number
+                && !(ticket.in_background && newest.in_background > ticket.number)
         };
+        offsets.iter().filter(is_wanted).cloned().collect()
+    }
+
+    fn note_committed(&self, offsets: &[PartitionOffset], number: u64) {
+        let mut order = self.order();
+        for entry in offsets {
+            let newest = order.by_partition.entry(entry.partition.clone()).or_default();
+            newest.done = newest.done.max(number);
+        }
+    }
+
+    /// Whether the member is still who it was when the commit was asked for.
+    fn check_fence(&self, ticket: &CommitTicket) -> Result<(), ClientError> {
+        let state = self.state();
+        let is_same = match ticket.generation {
+            Some(_) => state.generation == ticket.generation && state.member_id == ticket.member_id,
+            None => !state.is_subscribed && state.generation.is_none(),
+        };
+        if is_same {
+            return Ok(());
+        }
+        Err(ClientError::Broker {
+            api: "OffsetCommit",
+            code: ErrorCode::IllegalGeneration,
+            message: Some("the group has gone on without this member".to_owned()),
+        })
+    }
+
+    async fn commit_once(
+        &self,
+        offsets: &[PartitionOffset],
+        ticket: &CommitTicket,
+    ) -> Result<(), ClientError> {
+        self.check_fence(ticket)?;
+        let offsets = self.still_wanted(offsets, ticket);
+        if offsets.is_empty() {
+            return Ok(());
+        }
+        let is_member = ticket.generation.is_some();
         let request = OffsetCommitRequest {
             group_id: self.group_id(),
-            generation_id_or_member_epoch: generation,
-            member_id,
-            group_instance_id: if generation >= 0 { self.instance_id() } else { None },
-            topics: commit_topics(offsets),
+            generation_id_or_member_epoch: ticket.generation.map_or(-1, GenerationId::get),
+            member_id: if is_member { ticket.member_id.clone() } else { Str::default() },
+            group_instance_id: if is_member { self.instance_id() } else { None },
+            topics: commit_topics(&offsets),
             ..OffsetCommitRequest::default()
         };
         let response = self.ask(&request, Lane::SHARED, self.request_timeout_ms()).await?;
@@ -342,22 +500,25 @@ impl Membership {
         for partition in codes {
             let checked = check("OffsetCommit", partition.error_code);
             if let Err(error) = checked {
-                self.after_commit_error(&error);
+                self.after_commit_error(&error, ticket);
                 return Err(error);
             }
         }
+        self.note_committed(&offsets, ticket.number);
         Ok(())
     }
 
-    fn after_commit_error(&self, error: &ClientError) {
+    fn after_commit_error(&self, error: &ClientError, ticket: &CommitTicket) {
         let mut state = self.state();
+        // What is said of an earlier generation says nothing of this one.
+        let is_present = state.generation.is_some() && state.generation == ticket.generation;
         match error.broker_code() {
-            Some(ErrorCode::RebalanceInProgress) => state.must_rejoin = true,
+            Some(ErrorCode::RebalanceInProgress) if is_present => state.must_rejoin = true,
             Some(
                 ErrorCode::UnknownMemberId
                 | ErrorCode::IllegalGeneration
                 | ErrorCode::FencedInstanceId,
-            ) if state.generation.is_some() => state.expel(),
+            ) if is_present => state.expel(),
             Some(ErrorCode::NotCoordinator | ErrorCode::CoordinatorNotAvailable) => {
                 state.coordinator = None;
             }
@@ -458,6 +619,12 @@ impl Membership {
             broker: format!("coordinator of {}", self.config.group_id),
             reason: reason.to_owned(),
         }
+    }
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        self.client.drop_lane(self.lane);
     }
 }
 

@@ -4,6 +4,14 @@
 //! and a repeat waits for the same outcome. If the event is refused the id is forgotten, so that the
 //! caller can send it again.
 //!
+//! An event whose callers were told "outcome unknown" while the sink has still not answered stays
+//! pending ([`DedupWindow::doubt`]), so that a repeat gets the late answer instead of being written a
+//! second time. Once the sink itself says that it will never know, the id is forgotten like a refused
+//! one: a repeat may then be written twice.
+//!
+//! Ids are compared as they are: they must be unique over all senders. A caller whose senders choose
+//! their own ids puts the sender into the id.
+//!
 //! In memory for now: after a restart every id is new. The durable form comes with the spool.
 //!
 //! Bounded by ids (1 M by default): when more are accepted within the window, the oldest go early, and
@@ -144,12 +152,17 @@ impl<W> DedupWindow<W> {
         Seen::Pending
     }
 
-    /// The event of a pending id was accepted. Gives back who waited.
+    /// The outcome of a pending id does not come in time. It stays pending; gives back who waited.
+    pub fn doubt(&mut self, key: IdKey) -> Vec<W> {
+        self.pending.get_mut(&key).map(std::mem::take).unwrap_or_default()
+    }
+
+    /// The event of an id was accepted, also when it was forgotten before. Gives back who waited.
     pub fn accept(&mut self, key: IdKey, accepted: Accepted, now: Nanos) -> Vec<W> {
         self.expire(now);
         let waiters = self.pending.remove(&key);
-        debug_assert!(waiters.is_some(), "only a pending id can be accepted");
-        if self.accepted.len() >= self.config.ids_max.max(1) {
+        let is_new = !self.accepted.contains_key(&key);
+        if is_new && self.accepted.len() >= self.config.ids_max.max(1) {
             self.evict();
             self.evicted_early += 1;
         }
@@ -222,6 +235,32 @@ mod tests {
         assert_eq!(window.begin(key, || 6, Nanos(0)), Seen::Pending);
         assert_eq!(window.accept(key, at(9), Nanos(0)), [6]);
         assert_eq!(window.begin(key, || 7, Nanos(0)), Seen::Duplicate(at(9)));
+    }
+
+    #[test]
+    fn an_id_in_doubt_stays_pending_until_its_late_answer() {
+        let mut window = window();
+        let key = window.key("a");
+        window.begin(key, || 1, Nanos(0));
+        window.begin(key, || 2, Nanos(0));
+        assert_eq!(window.doubt(key), [2]);
+        assert_eq!(window.begin(key, || 3, Nanos(0)), Seen::Pending);
+        assert_eq!(window.forget(key), [3]);
+        assert_eq!(window.begin(key, || 4, Nanos(0)), Seen::New, "nobody waits for ever");
+        assert!(window.accept(key, at(7), Nanos(0)).is_empty(), "the first, after all");
+        assert!(window.accept(key, at(8), Nanos(0)).is_empty(), "and its repeat");
+        assert_eq!(window.begin(key, || 5, Nanos(0)), Seen::Duplicate(at(8)));
+        assert_eq!((window.stats().ids, window.stats().pending), (1, 0));
+    }
+
+    #[test]
+    fn long_ids_that_differ_in_their_sender_alone_are_different() {
+        let window = window();
+        let tail = "x".repeat(300);
+        let id = |sender: char| format!("{}\u{0}{tail}", String::from(sender).repeat(300));
+        assert_eq!(window.key(&id('a')), window.key(&id('a')));
+        assert_ne!(window.key(&id('a')), window.key(&id('b')));
+        assert_ne!(window.key("a\u{0}bc"), window.key("ab\u{0}c"));
     }
 
     #[test]

@@ -17,7 +17,8 @@ pub enum Reason {
     ShuttingDown,
     /// The sink refused this event for good.
     SinkRefused,
-    /// It was sent, and the sink did not say whether it was written.
+    /// It was sent, and the sink did not say whether it was written: the sender decides whether it
+    /// rather has it twice or never.
     OutcomeUnknown,
     /// The same id is on its way already, and too many callers wait for its outcome.
     TooManyRepeats,
@@ -89,7 +90,8 @@ impl Reason {
             Reason::ShuttingDown => "weir is shutting down",
             Reason::SinkRefused => "Kafka refused the event",
             Reason::OutcomeUnknown => {
-                "the event was sent, but Kafka did not confirm it: it may or may not be written"
+                "the event was sent, but Kafka did not confirm it: it may or may not be written, \
+                 and may be written twice if it is sent again"
             }
             Reason::TooManyRepeats => {
                 "the same id is on its way already, and too many callers wait for it"

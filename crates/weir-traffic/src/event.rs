@@ -22,6 +22,9 @@ pub struct Outgoing {
     /// Create time of the record, in ms since 1970.
     pub timestamp_ms: i64,
     /// The event's id, if the sender gave one; repeats of it are found by it.
+    ///
+    /// It must be unique over all senders: where senders choose their own, put the sender's name
+    /// before it (and U+0000 between). Its length does not matter, 16 bytes of it are kept.
     pub id: Option<Box<str>>,
 }
 

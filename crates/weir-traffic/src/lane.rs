@@ -12,11 +12,16 @@
 //! every event of a key in `front` is older than those of that key in `main`. So a batch takes from
 //! `front` first, then from `main`.
 //!
+//! # Order per key for a sender that sends again
+//! Events of one request are admitted at the same moment. When one of them is given back for now, those
+//! of its key that were admitted with it and still wait go with it ([`Lane::take_followers`]): else
+//! they would be written, and it would come after them when it is sent again.
+//!
 //! An event is moved to `front` at most once per failure, and `front` is scanned only after a batch has
 //! come back, so filling a batch costs constant time per event.
 
 use std::collections::hash_map::{Entry as Slot, HashMap};
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 
 use crate::time::{earliest, Nanos};
@@ -40,6 +45,13 @@ pub struct Entry<T> {
     pub failed: Option<Nanos>,
     /// The event itself.
     pub payload: T,
+}
+
+impl<T> Entry<T> {
+    /// Its key and when it was admitted, which events of one key of one request have in common.
+    pub(crate) fn identity(&self) -> Option<(u64, Nanos)> {
+        self.key.map(|key| (key, self.admitted))
+    }
 }
 
 /// How much a batch may hold. One event is always taken, however large.
@@ -72,6 +84,9 @@ impl Hasher for Identity {
         self.0 = hash;
     }
 }
+
+/// Key and moment of admission of events given back for now: later ones of the same follow them.
+pub type Broken = HashSet<(u64, Nanos)>;
 
 /// Which batch holds events of a key, and how many.
 type Owners = HashMap<u64, (BatchId, u32), BuildHasherDefault<Identity>>;
@@ -272,9 +287,12 @@ impl<T> Lane<T> {
                 away.is_some_and(|since| entry.admitted.max(since).plus_ms(wait_ms_max) <= now);
             by_absence || entry.failed.is_some_and(|failed| failed.plus_ms(wait_ms_max) <= now)
         };
+        // Events of one request are over together by the absence, but not by a failure of one.
+        let mut broken = Broken::default();
         for _ in 0..self.front.len() {
             let Some(entry) = self.front.pop_front() else { break };
             if over(&entry) {
+                broken.extend(entry.identity().filter(|_| entry.failed.is_some()));
                 out.push(entry);
             } else {
                 self.front.push_back(entry);
@@ -284,11 +302,42 @@ impl<T> Lane<T> {
         while self.main.front().is_some_and(over) {
             out.extend(self.main.pop_front());
         }
+        self.forget(&out[before..]);
+        self.take_followers(&broken, out);
         self.front_deadline = self
             .front
             .iter()
             .filter_map(|entry| entry.failed.map(|failed| failed.plus_ms(wait_ms_max)))
             .min();
+    }
+
+    /// Removes the events that were admitted together with an earlier one of their key that is given
+    /// back.
+    pub fn take_followers(&mut self, broken: &Broken, out: &mut Vec<Entry<T>>) {
+        let moments = || broken.iter().map(|(_, admitted)| *admitted);
+        let (Some(first), Some(last)) = (moments().min(), moments().max()) else { return };
+        let before = out.len();
+        let follows =
+            |entry: &Entry<T>| entry.identity().is_some_and(|identity| broken.contains(&identity));
+        for _ in 0..self.front.len() {
+            let Some(entry) = self.front.pop_front() else { break };
+            if follows(&entry) {
+                out.push(entry);
+            } else {
+                self.front.push_back(entry);
+            }
+        }
+        let begin = self.main.partition_point(|entry| entry.admitted < first);
+        let end = self.main.partition_point(|entry| entry.admitted <= last);
+        if self.main.range(begin..end).any(follows) {
+            for entry in self.main.split_off(begin) {
+                if follows(&entry) {
+                    out.push(entry);
+                } else {
+                    self.main.push_back(entry);
+                }
+            }
+        }
         self.forget(&out[before..]);
     }
 

@@ -18,6 +18,11 @@
 //! later events of its keys; the next try comes after a backoff that doubles, and after `max_failures`
 //! the circuit breaker stops trying.
 //!
+//! # Order for a sender that sends again
+//! When an event is given back for now, later ones of its key that were admitted at the same moment
+//! (with the same `now`: those of one request) and still wait are given back with it. A sender that
+//! sends what it got back again, in order, keeps its order.
+//!
 //! # What is never retried here
 //! An event that may have been written ([`Outcome::Refused`] with [`Reason::OutcomeUnknown`]). Sending
 //! it again could write it twice and after its successors; its caller decides.
@@ -29,7 +34,7 @@ use crate::circuit_breaker::{BreakerConfig, BreakerState, CircuitBreaker, Permit
 use crate::config::TrafficConfig;
 use crate::error::{Reason, Refused, TrafficError};
 use crate::histogram::{Histogram, RateMeter};
-use crate::lane::{BatchId, BatchLimit, Entry, Lane};
+use crate::lane::{BatchId, BatchLimit, Broken, Entry, Lane};
 use crate::ledger::Ledger;
 use crate::rate_limiter::{Rate, RateLimiter};
 use crate::share::{Shares, SHARED_LANES};
@@ -103,6 +108,10 @@ impl<T> Batch<T> {
     pub fn events(&self) -> impl ExactSizeIterator<Item = &T> {
         self.entries.iter().map(|entry| &entry.payload)
     }
+
+    pub(crate) fn events_mut(&mut self) -> impl ExactSizeIterator<Item = &mut T> {
+        self.entries.iter_mut().map(|entry| &mut entry.payload)
+    }
 }
 
 /// What the sink said of one event.
@@ -112,7 +121,8 @@ pub enum Outcome {
     Delivered,
     /// Certainly not written; to be tried again.
     NotSent,
-    /// Not to be tried again: [`Reason::SinkRefused`] or [`Reason::OutcomeUnknown`].
+    /// Not to be tried again: [`Reason::SinkRefused`], [`Reason::OutcomeUnknown`], or
+    /// [`Reason::SinkAway`] if the sink works, but has no place for this event now.
     Refused(Reason),
 }
 
@@ -121,8 +131,9 @@ pub enum Outcome {
 pub struct Settled<T> {
     /// The event.
     pub payload: T,
-    /// Its place in the batch.
-    pub index: usize,
+    /// Its place in the batch; `None` for one that was still in its lane, and is given back since an
+    /// earlier one of its key is.
+    pub index: Option<usize>,
     /// Whether it was delivered.
     pub fate: Result<(), Refused>,
 }
@@ -258,6 +269,11 @@ impl<T> TrafficManager<T> {
         self.lanes[meta.priority.index()].lane.push(entry);
         debug_assert!(self.is_consistent());
         Admission::Queued
+    }
+
+    /// Accounts for an event its caller does not offer, since an earlier one of its key was refused.
+    pub fn reject(&mut self, priority: Priority, reason: Reason) {
+        self.ledger.reject(priority, reason);
     }
 
     fn refusal(&self, meta: &Meta) -> Option<Reason> {
@@ -409,10 +425,13 @@ impl<T> TrafficManager<T> {
         let not_again = overtaken(&batch.entries, outcomes);
         let mut settled = Vec::with_capacity(batch.entries.len());
         let mut back = Vec::new();
+        let mut broken = Broken::default();
         for (index, entry) in batch.entries.into_iter().enumerate() {
+            let identity = entry.identity();
+            let follows = identity.is_some_and(|identity| broken.contains(&identity));
             let outcome = match outcomes.get(index) {
                 None => Outcome::Refused(Reason::OutcomeUnknown),
-                Some(Outcome::NotSent) if not_again.contains(&index) => {
+                Some(Outcome::NotSent) if follows || not_again.contains(&index) => {
                     Outcome::Refused(Reason::SinkAway)
                 }
                 Some(outcome) => *outcome,
@@ -431,15 +450,45 @@ impl<T> TrafficManager<T> {
                 }
                 Outcome::Refused(reason) => {
                     self.ledger.refuse_in_flight(batch.priority, reason);
+                    broken.extend(identity.filter(|_| reason.is_retriable()));
                     Err(Refused::new(reason, retry_after_ms))
                 }
             };
-            settled.push(Settled { payload: entry.payload, index, fate });
+            settled.push(Settled { payload: entry.payload, index: Some(index), fate });
         }
         self.delivered.add(u64::try_from(delivered).unwrap_or(u64::MAX), now);
         self.put_back(lane, back, now);
+        for followed in self.give_back_followers(batch.priority, &broken, now) {
+            let (payload, fate) = (followed.payload, Err(followed.refused));
+            settled.push(Settled { payload, index: None, fate });
+        }
         debug_assert!(self.is_consistent());
         settled
+    }
+
+    /// The callers of a batch on its way are told that its outcome is not known: gives back the events
+    /// that wait behind them, as after a batch whose outcome is not known for good.
+    pub fn on_batch_in_doubt(&mut self, batch: &Batch<T>, now: Nanos) -> Vec<GivenBack<T>> {
+        let now = self.advance(now);
+        let broken = batch.entries.iter().filter_map(Entry::identity).collect();
+        self.give_back_followers(batch.priority, &broken, now)
+    }
+
+    fn give_back_followers(
+        &mut self,
+        priority: Priority,
+        broken: &Broken,
+        now: Nanos,
+    ) -> Vec<GivenBack<T>> {
+        if broken.is_empty() {
+            return Vec::new();
+        }
+        let lane = priority.index();
+        self.give_back_queued(Reason::SinkAway, now, |at, queue, out| {
+            if at == lane {
+                queue.take_followers(broken, out);
+            }
+        })
     }
 
     /// Closes the books of a flight: window, keys, breaker, absence, backoff.
@@ -454,10 +503,12 @@ impl<T> TrafficManager<T> {
         state.in_flight_batches -= 1;
         state.in_flight_events -= flight.events;
         state.in_flight_bytes -= flight.bytes;
-        // An event the sink refused for good shows that the sink works.
+        // An event the sink refused shows that the sink works.
         let answered = outcomes.len() >= batch.entries.len()
             && outcomes.iter().all(|outcome| match outcome {
-                Outcome::Delivered | Outcome::Refused(Reason::SinkRefused) => true,
+                Outcome::Delivered | Outcome::Refused(Reason::SinkRefused | Reason::SinkAway) => {
+                    true
+                }
                 Outcome::NotSent | Outcome::Refused(_) => false,
             });
         let failed = delivered == 0 && !answered;
@@ -499,7 +550,7 @@ impl<T> TrafficManager<T> {
             }
         }
         let (away, wait_ms_max) = (self.away_since, self.config.wait_max_ms);
-        self.give_back_queued(Reason::SinkAway, now, |lane, out| {
+        self.give_back_queued(Reason::SinkAway, now, |_, lane, out| {
             lane.expire(now, away, wait_ms_max, out);
         })
     }
@@ -508,12 +559,12 @@ impl<T> TrafficManager<T> {
         &mut self,
         reason: Reason,
         now: Nanos,
-        mut remove: impl FnMut(&mut Lane<T>, &mut Vec<Entry<T>>),
+        mut remove: impl FnMut(usize, &mut Lane<T>, &mut Vec<Entry<T>>),
     ) -> Vec<GivenBack<T>> {
         let mut given_back = Vec::new();
         let mut out = Vec::new();
         for priority in Priority::ALL {
-            remove(&mut self.lanes[priority.index()].lane, &mut out);
+            remove(priority.index(), &mut self.lanes[priority.index()].lane, &mut out);
             let retry_after_ms = self.retry_after_ms(priority, now);
             for entry in out.drain(..) {
                 self.ledger.refuse_queued(priority, reason);
@@ -572,7 +623,7 @@ impl<T> TrafficManager<T> {
     /// Gives back everything that is still in a lane.
     pub fn give_back_all(&mut self, now: Nanos) -> Vec<GivenBack<T>> {
         let now = self.advance(now);
-        self.give_back_queued(Reason::ShuttingDown, now, Lane::drain)
+        self.give_back_queued(Reason::ShuttingDown, now, |_, lane, out| lane.drain(out))
     }
 
     /// Changes the limits. Nothing in a lane is lost: a lane that holds more than it now may only takes

@@ -6,8 +6,21 @@
 //!
 //! A caller that gives up (its future is dropped) changes nothing for its event: it is sent and
 //! accounted for all the same.
+//!
+//! # Sending again what was refused
+//! Within one call, no event of a key and class is taken after an earlier one was refused for now, and
+//! when one that was taken is given back, later ones of its key and class that still wait are given
+//! back with it. So a sender that sends what was refused again, in order, keeps its order. (An event
+//! that counts as a repeat of one of *another* call shares its outcome, but does not hold up others.)
+//!
+//! # When the sink does not answer
+//! After [`patience`] the callers of a batch are told [`Reason::OutcomeUnknown`], and their events stay
+//! on their way: a repeat by id waits for the late answer and gets it. After twice that time more the
+//! ids are forgotten. A sink that *answers* "unknown" will never know, and then the ids are forgotten
+//! at once: a repeat may be written twice.
 
 mod batch_log;
+mod refusals;
 mod waiter;
 
 use std::collections::hash_map::RandomState;
@@ -18,7 +31,7 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::time::{timeout, Instant};
 
 use crate::circuit_breaker::{BreakerState, Transition};
 use crate::config::TrafficConfig;
@@ -32,6 +45,7 @@ use crate::stats::TrafficStats;
 use crate::time::{earliest, Nanos};
 
 use self::batch_log::BatchLog;
+use self::refusals::Refusals;
 use self::waiter::{Group, Waiter};
 
 /// The answer to one event.
@@ -141,6 +155,9 @@ impl TrafficHandle {
     }
 
     /// As [`publish`](Self::publish) for many events at once, in this order; one answer for each.
+    ///
+    /// When one is refused for now, later ones of its key and class are refused with it unless they
+    /// are written already: sending the refused ones again, in order, keeps the order.
     pub async fn publish_many(&self, events: Vec<Outgoing>) -> Vec<Answer> {
         let group = Group::new(events.len());
         self.shared.offer(events, &group);
@@ -235,15 +252,23 @@ impl Shared {
 
     fn offer(self: &Arc<Self>, events: Vec<Outgoing>, group: &Arc<Group>) {
         let now = self.now();
-        let fresh = self.without_repeats(events, group, now);
+        let mut refusals = Refusals::default();
+        let fresh = self.without_repeats(events, group, &mut refusals, now);
         let mut effects = Effects::default();
         {
             let mut core = self.core();
             for pending in fresh {
                 let meta = self.meta(&pending.event);
+                let index = pending.waiter.index();
+                if let Some(refused) = refusals.before(&meta, index) {
+                    core.manager.reject(meta.priority, refused.reason);
+                    effects.answers.push((pending, Err(refused)));
+                    continue;
+                }
                 if let Admission::Rejected { event, refused } =
                     core.manager.admit(meta, pending, now)
                 {
+                    refusals.note(&meta, index, &refused);
                     effects.answers.push((event, Err(refused)));
                 }
             }
@@ -257,6 +282,7 @@ impl Shared {
         &self,
         events: Vec<Outgoing>,
         group: &Arc<Group>,
+        refusals: &mut Refusals,
         now: Nanos,
     ) -> Vec<Pending> {
         let mut fresh = Vec::with_capacity(events.len());
@@ -275,7 +301,12 @@ impl Shared {
                 Seen::Duplicate(place) => {
                     waiter().settle(Ok(Accepted { duplicate: true, ..place }))
                 }
-                Seen::Busy => waiter().settle(Err(Refused::new(Reason::TooManyRepeats, 1_000))),
+                Seen::Busy => {
+                    let refused = Refused::new(Reason::TooManyRepeats, 1_000);
+                    let waiter = waiter();
+                    refusals.note(&self.meta(&event), waiter.index(), &refused);
+                    waiter.settle(Err(refused));
+                }
             }
         }
         fresh
@@ -293,6 +324,40 @@ impl Shared {
         Meta { priority: event.priority, bytes: event.size_bytes(), key }
     }
 
+    /// A batch is not answered: tells its callers, and whoever waits for a repeat.
+    fn in_doubt(self: &Arc<Self>, batch: &Batch<Pending>) {
+        let unknown = || {
+            Err(Refused::new(Reason::OutcomeUnknown, 1_000).with_detail(Some(
+                "it is still on its way: a repeat with the same id waits for its outcome"
+                    .to_owned(),
+            )))
+        };
+        for pending in batch.events() {
+            let repeats = pending.id.map(|id| self.dedup().doubt(id));
+            repeats.into_iter().flatten().for_each(|waiter| waiter.settle(unknown()));
+            pending.waiter.settle_early(unknown());
+        }
+        let mut effects = Effects::default();
+        {
+            let now = self.now();
+            let mut core = self.core();
+            for event in core.manager.on_batch_in_doubt(batch, now) {
+                effects.answers.push((event.payload, Err(event.refused)));
+            }
+            core.pull(now, &mut effects);
+        }
+        self.carry_out(effects);
+    }
+
+    /// A batch in doubt is still not answered: its ids are new again.
+    fn give_up(&self, batch: &Batch<Pending>) {
+        for id in batch.events().filter_map(|pending| pending.id) {
+            let waiters = self.dedup().forget(id);
+            let unknown = || Err(Refused::new(Reason::OutcomeUnknown, 1_000));
+            waiters.into_iter().for_each(|waiter| waiter.settle(unknown()));
+        }
+    }
+
     /// A batch came back.
     fn finish(self: &Arc<Self>, batch: Batch<Pending>, results: Vec<Result<Accepted, SinkError>>) {
         let outcomes: Vec<Outcome> = results
@@ -308,7 +373,7 @@ impl Shared {
             core.log.add(&batch, &outcomes, now);
             core.log.write(now, false);
             for settled in core.manager.on_batch_done(batch, &outcomes, now) {
-                let said = results.get_mut(settled.index).and_then(Option::take);
+                let said = settled.index.and_then(|index| results.get_mut(index)?.take());
                 let answer = match (settled.fate, said) {
                     (Ok(()), Some(Ok(accepted))) => Ok(accepted),
                     (Err(refused), Some(Err(error))) => {
@@ -448,18 +513,35 @@ fn launcher<S: Sink>(sink: Arc<S>, runtime: Handle) -> Launch {
     Box::new(move |shared, batch| {
         let sink = Arc::clone(&sink);
         runtime.spawn(async move {
-            let mut flight = Flight { shared, batch: Some(batch) };
-            let results = match &flight.batch {
-                Some(batch) => {
-                    let events: Vec<&Outgoing> =
-                        batch.events().map(|pending| &pending.event).collect();
-                    sink.send(&events).await
+            let mut flight = Flight { shared, batch: Some(batch), given_up: false };
+            let Some(batch) = &flight.batch else { return };
+            let results = {
+                let patience = patience(flight.shared.core().manager.config());
+                let events: Vec<&Outgoing> = batch.events().map(|pending| &pending.event).collect();
+                let send = sink.send(&events);
+                tokio::pin!(send);
+                if let Ok(results) = timeout(patience, send.as_mut()).await {
+                    results
+                } else {
+                    flight.shared.in_doubt(batch);
+                    if let Ok(results) = timeout(2 * patience, send.as_mut()).await {
+                        results
+                    } else {
+                        flight.shared.give_up(batch);
+                        flight.given_up = true;
+                        send.await
+                    }
                 }
-                None => Vec::new(),
             };
             flight.land(results);
         });
     })
+}
+
+/// How long callers wait for the answer of the sink: longer than a sink that bounds its own tries by
+/// `wait_max`, as [`crate::ProducerSink`] should, so that in general the sink says it.
+fn patience(config: &TrafficConfig) -> Duration {
+    Duration::from_millis(config.wait_max_ms.saturating_add(config.send_timeout_ms))
 }
 
 /// A batch on its way. If its task ends without an answer (the sink panicked, the runtime stops), its
@@ -467,11 +549,16 @@ fn launcher<S: Sink>(sink: Arc<S>, runtime: Handle) -> Launch {
 struct Flight {
     shared: Arc<Shared>,
     batch: Option<Batch<Pending>>,
+    /// Its ids are forgotten: repeats may be on their way.
+    given_up: bool,
 }
 
 impl Flight {
-    fn land(&mut self, results: Vec<Result<Accepted, SinkError>>) {
-        if let Some(batch) = self.batch.take() {
+    fn land(&mut self, mut results: Vec<Result<Accepted, SinkError>>) {
+        if let Some(mut batch) = self.batch.take() {
+            if self.given_up {
+                forget_failed(&mut batch, &mut results);
+            }
             self.shared.finish(batch, results);
         }
     }
@@ -480,6 +567,21 @@ impl Flight {
 impl Drop for Flight {
     fn drop(&mut self) {
         self.land(Vec::new());
+    }
+}
+
+/// Of a batch that was given up, only what was delivered still counts: nothing is tried again, and an
+/// id is not forgotten a second time, since it may be a repeat's now.
+fn forget_failed(batch: &mut Batch<Pending>, results: &mut Vec<Result<Accepted, SinkError>>) {
+    let unknown = || Err(SinkError::Unknown("no answer in time".to_owned()));
+    results.resize_with(batch.len(), unknown);
+    for (pending, result) in batch.events_mut().zip(results) {
+        if let Err(error) = result {
+            pending.id = None;
+            *error = SinkError::Unknown(
+                std::mem::replace(error, SinkError::Unknown(String::new())).into_text(),
+            );
+        }
     }
 }
 

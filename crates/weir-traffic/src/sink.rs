@@ -1,10 +1,14 @@
 //! Where batches go: the trait, and Kafka behind it.
 
+use std::collections::HashMap;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use serde::Serialize;
-use weir_client::{Appender, Delivery, Header, ProduceError, Producer, Record};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use weir_client::{Appender, Client, Delivery, Header, ProduceError, Producer, Record};
 
 use crate::event::Outgoing;
 use crate::manager::Outcome;
@@ -30,6 +34,10 @@ pub enum SinkError {
     /// It was sent, and may or may not be written. It is not tried again; its caller is told.
     #[error("outcome unknown: {0}")]
     Unknown(String),
+    /// It was certainly not written, for a reason that concerns its topic and not the sink. It is not
+    /// tried again; its caller is told to come again.
+    #[error("not ready: {0}")]
+    NotReady(String),
     /// It cannot be written. It is not tried again; its caller is told.
     #[error("refused: {0}")]
     Refused(String),
@@ -46,13 +54,17 @@ impl SinkError {
         match self {
             SinkError::NotSent(_) => Outcome::NotSent,
             SinkError::Unknown(_) => Outcome::Refused(Reason::OutcomeUnknown),
+            SinkError::NotReady(_) => Outcome::Refused(Reason::SinkAway),
             SinkError::Refused(_) => Outcome::Refused(Reason::SinkRefused),
         }
     }
 
     pub(crate) fn into_text(self) -> String {
         match self {
-            SinkError::NotSent(text) | SinkError::Unknown(text) | SinkError::Refused(text) => text,
+            SinkError::NotSent(text)
+            | SinkError::Unknown(text)
+            | SinkError::NotReady(text)
+            | SinkError::Refused(text) => text,
         }
     }
 }
@@ -81,74 +93,217 @@ pub trait Sink: Send + Sync + 'static {
 /// Its `delivery_timeout_ms` bounds how long a batch can stay in flight: set it to `wait_max`, so that
 /// a caller hears of a Kafka that is away in the same time whether its event was sent or not.
 /// It needs an idempotent producer for "certainly not written" to be certain.
+///
+/// # Topics that are not there
+/// Events of topics that are ready go at once. Those of others wait up to a second, beside the
+/// deliveries, and then fail alone: for good if the cluster says that there is no such topic, for now
+/// otherwise. What was found is remembered for a few seconds, so that a topic that does not exist
+/// holds up one batch, and not each.
 #[derive(Debug, Clone)]
 pub struct ProducerSink {
     producer: Arc<Producer>,
+    client: Option<Arc<Client>>,
+    missing: Arc<Mutex<Missing>>,
 }
 
 /// Where an event of a batch stands.
 enum Progress {
     Sent(Delivery),
     Failed(SinkError),
+    /// Its topic is not ready.
+    Waits,
 }
+
+/// An event and its place in the batch.
+type Placed<'a> = (usize, &'a Outgoing);
+type Answers = Vec<(usize, Result<Accepted, SinkError>)>;
+
+/// Kafka's code for a topic that does not exist.
+const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
+/// How long a batch waits for topics that are not ready.
+const TOPIC_WAIT: Duration = Duration::from_secs(1);
+/// How long it is remembered that the cluster has no such topic.
+const UNKNOWN_REMEMBERED: Duration = Duration::from_secs(5);
+/// How long it is remembered that a topic was not ready: it may be about to be created.
+const NOT_READY_REMEMBERED: Duration = Duration::from_secs(1);
+/// How many topics that are not ready are remembered.
+const MISSING_MAX: usize = 1_000;
 
 impl ProducerSink {
     /// Sends through this producer.
     #[must_use]
-    pub const fn new(producer: Arc<Producer>) -> Self {
-        Self { producer }
+    pub fn new(producer: Arc<Producer>) -> Self {
+        Self { producer, client: None, missing: Arc::default() }
     }
 
-    /// Hands all events to the producer, in order, waiting for room and for the metadata of topics.
-    async fn hand_over(&self, batch: &[&Outgoing]) -> Vec<Progress> {
-        let mut progress = Vec::with_capacity(batch.len());
-        // Topics that are not to be had now. The key of an event includes its topic, so all later ones
-        // of the same key fail with it.
-        let mut away: Vec<(&str, String)> = Vec::new();
-        // The event that was waited for last: a topic that is ready and then is not must not be asked
-        // for in a circle.
-        let mut waited_at = None;
-        while let Some(rest) = batch.get(progress.len()..).filter(|rest| !rest.is_empty()) {
-            let stopped =
-                self.producer.send_batch(|appender| append(appender, rest, &away, &mut progress)).0;
-            let (Some(error), Some(event)) = (stopped, batch.get(progress.len())) else { continue };
-            let again = waited_at.replace(progress.len()) == Some(progress.len());
+    /// Looks up in this client what the cluster says of a topic that is not ready. Without it, a topic
+    /// that does not exist is refused for now and not for good, and so are events for a topic never
+    /// seen before while Kafka is away.
+    #[must_use]
+    pub fn with_client(mut self, client: Arc<Client>) -> Self {
+        self.client = Some(client);
+        self
+    }
+
+    /// Hands all events of ready topics to the producer, in order, waiting for room.
+    async fn hand_over(&self, events: &[Placed<'_>]) -> Vec<Progress> {
+        let mut progress = Vec::with_capacity(events.len());
+        // Once an event waits for its topic, so do all later ones of it, ready or not: their order.
+        let mut waits: Vec<&str> = Vec::new();
+        while let Some(rest) = events.get(progress.len()..).filter(|rest| !rest.is_empty()) {
+            let stopped = self
+                .producer
+                .send_batch(|appender| append(appender, rest, &waits, &mut progress))
+                .0;
+            let (Some(error), Some((_, event))) = (stopped, events.get(progress.len())) else {
+                continue;
+            };
             let waited = match error {
-                ProduceError::TopicNotReady { .. } if !again => {
-                    self.producer.ready(&event.topic).await
+                ProduceError::TopicNotReady { .. } => {
+                    waits.push(&event.topic);
+                    Ok(())
                 }
                 ProduceError::BufferFull { .. } => self.producer.wait_for_room().await,
                 other => Err(other),
             };
             match waited {
                 Ok(()) => {}
-                Err(error @ ProduceError::TopicNotReady { .. }) => {
-                    away.push((&event.topic, error.to_string()));
-                }
                 Err(error) if is_about_the_event(&error) => {
                     progress.push(Progress::Failed(SinkError::Refused(error.to_string())));
                 }
                 Err(error) => {
                     let text = error.to_string();
                     let not_sent = || Progress::Failed(SinkError::NotSent(text.clone()));
-                    progress.resize_with(batch.len(), not_sent);
+                    progress.resize_with(events.len(), not_sent);
                 }
             }
         }
         progress
     }
+
+    /// The events of topics that are not ready: sent once they are, failed when they are not in time.
+    async fn send_late(&self, waiting: Vec<Placed<'_>>) -> Answers {
+        let mut answers = Answers::new();
+        let mut sent = Vec::new();
+        let mut topics: HashMap<&str, Vec<Placed<'_>>> = HashMap::new();
+        for (index, event) in waiting {
+            match self.missing().get(&event.topic, Instant::now()) {
+                Some(error) => answers.push((index, Err(error))),
+                None => topics.entry(&event.topic).or_default().push((index, event)),
+            }
+        }
+        let mut lookups = JoinSet::new();
+        for topic in topics.values().filter_map(|events| events.first()) {
+            let (producer, topic) = (Arc::clone(&self.producer), Arc::clone(&topic.1.topic));
+            lookups.spawn(async move {
+                let ready = tokio::time::timeout(TOPIC_WAIT, producer.ready(&topic)).await;
+                (topic, ready.ok())
+            });
+        }
+        while let Some(found) = lookups.join_next().await {
+            // A lookup that panicked answers nothing: see below.
+            let Ok((topic, ready)) = found else { continue };
+            let events = topics.remove(&*topic).unwrap_or_default();
+            let progress = match &ready {
+                Some(Ok(())) => self.hand_over(&events).await,
+                _ => events.iter().map(|_| Progress::Waits).collect(),
+            };
+            let failed = ready.and_then(Result::err);
+            for ((index, _), progress) in events.into_iter().zip(progress) {
+                match progress {
+                    Progress::Sent(delivery) => sent.push((index, delivery)),
+                    Progress::Failed(error) => answers.push((index, Err(error))),
+                    Progress::Waits => {
+                        answers.push((index, Err(self.not_ready(&topic, failed.as_ref()))));
+                    }
+                }
+            }
+        }
+        let left = topics.into_values().flatten();
+        answers.extend(
+            left.map(|(index, _)| (index, Err(SinkError::NotSent("no metadata".to_owned())))),
+        );
+        answers.extend(settle(sent).await);
+        answers
+    }
+
+    /// What an event is told whose topic was not ready in time. Remembers it, unless nothing is known
+    /// of the topic: then Kafka itself may be away.
+    fn not_ready(&self, topic: &Arc<str>, error: Option<&ProduceError>) -> SinkError {
+        let view = self.client.as_ref().map(|client| client.view());
+        let said =
+            view.as_ref().map(|view| view.topics.get(&**topic).map(|topic| topic.error.code()));
+        let text = || format!("topic {topic} is not ready");
+        let (verdict, how_long) = match (error, said) {
+            (Some(error), _) if is_about_the_event(error) => {
+                (SinkError::Refused(error.to_string()), UNKNOWN_REMEMBERED)
+            }
+            (_, Some(Some(UNKNOWN_TOPIC_OR_PARTITION))) => {
+                let text = format!("topic {topic} does not exist");
+                (SinkError::Refused(text), UNKNOWN_REMEMBERED)
+            }
+            (_, Some(None)) => return SinkError::NotSent(text()),
+            _ => (SinkError::NotReady(text()), NOT_READY_REMEMBERED),
+        };
+        self.missing().put(topic, verdict.clone(), Instant::now() + how_long);
+        verdict
+    }
+
+    fn missing(&self) -> MutexGuard<'_, Missing> {
+        // Every change is one call of the map.
+        self.missing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Topics that were not ready, what their events are told, and until when.
+#[derive(Debug, Default)]
+struct Missing {
+    topics: HashMap<Arc<str>, (Instant, SinkError)>,
+}
+
+impl Missing {
+    fn get(&mut self, topic: &str, now: Instant) -> Option<SinkError> {
+        self.topics.get(topic).filter(|(until, _)| *until > now).map(|(_, error)| error.clone())
+    }
+
+    /// Does not remember it if there are too many.
+    fn put(&mut self, topic: &Arc<str>, error: SinkError, until: Instant) {
+        if self.topics.len() >= MISSING_MAX {
+            let now = Instant::now();
+            self.topics.retain(|_, (until, _)| *until > now);
+        }
+        if self.topics.len() < MISSING_MAX || self.topics.contains_key(topic) {
+            self.topics.insert(Arc::clone(topic), (until, error));
+        }
+    }
+}
+
+async fn settle(sent: Vec<(usize, Delivery)>) -> Answers {
+    let mut answers = Answers::with_capacity(sent.len());
+    for (index, delivery) in sent {
+        let answer = match delivery.await {
+            Ok(metadata) => Ok(Accepted {
+                partition: metadata.partition.get(),
+                offset: metadata.offset.map(|offset| offset.get()),
+                duplicate: false,
+            }),
+            Err(error) => Err(after_sending(&error)),
+        };
+        answers.push((index, answer));
+    }
+    answers
 }
 
 /// Appends until the producer says no; its error, and `progress` is that long.
 fn append(
     appender: &mut Appender<'_>,
-    events: &[&Outgoing],
-    away: &[(&str, String)],
+    events: &[Placed<'_>],
+    waits: &[&str],
     progress: &mut Vec<Progress>,
 ) -> Option<ProduceError> {
-    for event in events {
-        if let Some((_, why)) = away.iter().find(|(topic, _)| **topic == *event.topic) {
-            progress.push(Progress::Failed(SinkError::NotSent(why.clone())));
+    for (_, event) in events {
+        if waits.contains(&&*event.topic) {
+            progress.push(Progress::Waits);
             continue;
         }
         let headers: Vec<Header<'_>> =
@@ -181,21 +336,26 @@ const fn is_about_the_event(error: &ProduceError) -> bool {
 
 impl Sink for ProducerSink {
     async fn send(&self, batch: &[&Outgoing]) -> Vec<Result<Accepted, SinkError>> {
-        let mut results = Vec::with_capacity(batch.len());
-        for progress in self.hand_over(batch).await {
-            results.push(match progress {
-                Progress::Failed(error) => Err(error),
-                Progress::Sent(delivery) => match delivery.await {
-                    Ok(metadata) => Ok(Accepted {
-                        partition: metadata.partition.get(),
-                        offset: metadata.offset.map(|offset| offset.get()),
-                        duplicate: false,
-                    }),
-                    Err(error) => Err(after_sending(&error)),
-                },
-            });
+        let placed: Vec<Placed<'_>> =
+            batch.iter().enumerate().map(|(index, event)| (index, *event)).collect();
+        let (mut answers, mut sent, mut waiting) = (Answers::new(), Vec::new(), Vec::new());
+        let progress = self.hand_over(&placed).await;
+        for ((index, event), progress) in placed.into_iter().zip(progress) {
+            match progress {
+                Progress::Sent(delivery) => sent.push((index, delivery)),
+                Progress::Failed(error) => answers.push((index, Err(error))),
+                Progress::Waits => waiting.push((index, event)),
+            }
         }
-        results
+        if waiting.is_empty() {
+            answers.extend(settle(sent).await);
+        } else {
+            let (early, late) = tokio::join!(settle(sent), self.send_late(waiting));
+            answers.extend(early.into_iter().chain(late));
+        }
+        debug_assert_eq!(answers.len(), batch.len());
+        answers.sort_unstable_by_key(|(index, _)| *index);
+        answers.into_iter().map(|(_, answer)| answer).collect()
     }
 }
 

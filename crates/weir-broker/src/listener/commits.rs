@@ -1,5 +1,6 @@
 //! The commit thread: syncs, while the core goes on appending.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -41,8 +42,16 @@ impl CommitThread {
     }
 }
 
+/// A panic here must not leave a broker that goes on to take records nobody syncs: it takes the directory offline, and
+/// whoever waits learns of it.
 fn commit(shared: &Shared) {
-    if let Some(pending) = shared.begin_commit() {
-        shared.finish_commit(pending.run());
+    let one = || {
+        if let Some(pending) = shared.begin_commit() {
+            shared.finish_commit(pending.run());
+        }
+    };
+    // Nothing but the core is seen again after a panic, and the core is told.
+    if std::panic::catch_unwind(AssertUnwindSafe(one)).is_err() {
+        shared.commit_panicked();
     }
 }

@@ -1,6 +1,7 @@
 //! One connection: requests in, answers out in the order of their requests.
 //!
-//! Reading goes on while earlier requests wait for their answers, up to `answers_waiting_max`. Answers that are ready
+//! Reading goes on while earlier requests wait for their answers, up to `answers_waiting_max` and
+//! `answer_bytes_waiting_max`. Answers that are ready
 //! together leave in one write.
 
 use std::collections::VecDeque;
@@ -11,12 +12,12 @@ use std::time::Duration;
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::oneshot::error::TryRecvError;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch, OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use weir_protocol::{ApiKey, DecodeError};
 
 use super::frame_reader::{FrameReader, ReadEnd};
-use super::shared::{Answer, Shared};
+use super::shared::{Answer, Shared, PERMIT_BYTES};
 use super::DRAIN_MS;
 use crate::effects::Connection;
 use crate::request::{self, Request, Response};
@@ -25,6 +26,14 @@ use crate::request::{self, Request, Response};
 const GATHER_BYTES: usize = 256 << 10;
 /// Pieces of one vectored write.
 const PIECES_MAX: usize = 64;
+
+/// What a waiting request keeps in memory, for each of its bytes: a partition of a fetch takes 33 bytes on the wire, and
+/// some 150 in its answer.
+const KEPT_PER_REQUEST_BYTE: usize = 4;
+/// What a waiting produce keeps for each of its partitions: its records are in the log by then.
+const KEPT_PER_PRODUCED_BYTES: usize = 200;
+/// After so long without an answer a connection gives its buffers back.
+pub(super) const BUFFER_IDLE: Duration = Duration::from_secs(5);
 
 /// Why a connection has ended.
 #[derive(Debug)]
@@ -57,9 +66,18 @@ struct Head {
     correlation_id: i32,
 }
 
+/// An answer in its place among the answers, with the memory it is charged for until it is written.
 #[derive(Debug)]
-enum Outgoing {
-    Ready(Head, Box<Response>),
+struct Outgoing {
+    what: What,
+    memory: OwnedSemaphorePermit,
+}
+
+#[derive(Debug)]
+enum What {
+    Encoded(Vec<Bytes>),
+    /// Its record bytes are read from their files when it is its turn.
+    Fetched(Head, Box<Response>),
     Waiting(Head, oneshot::Receiver<Response>),
 }
 
@@ -78,7 +96,8 @@ where
     let _counted = shared.count_connection();
     let (answers, outgoing) = mpsc::channel(shared.config.answers_waiting_max.max(1));
     let idle = Duration::from_millis(shared.config.connection_idle_ms_max);
-    let writing = Writer { writer, outgoing, buffer: BytesMut::new(), stall: idle }.run();
+    let buffer = BytesMut::new();
+    let writing = Writer { writer, outgoing, buffer, charged: Vec::new(), stall: idle }.run();
     let reading = read(&shared, &connection, reader, answers, stopped);
     tokio::pin!(reading, writing);
     let end = tokio::select! {
@@ -106,6 +125,7 @@ async fn read<R: AsyncRead + Unpin>(
     mut stopped: watch::Receiver<bool>,
 ) -> ConnectionEnd {
     let mut frames = FrameReader::new(reader, &shared.config, shared.request_memory.clone());
+    let budget = Budget::new(shared.config.answer_bytes_waiting_max);
     loop {
         let frame = tokio::select! {
             biased;
@@ -116,6 +136,7 @@ async fn read<R: AsyncRead + Unpin>(
             Ok(frame) => frame,
             Err(end) => return end.into(),
         };
+        let frame_bytes = frame.bytes.len();
         let mut decoded = match request::decode(frame.bytes, shared.config.request_heap_bytes_max) {
             Ok(decoded) => decoded,
             Err(error) => return ConnectionEnd::BadRequest(error),
@@ -125,9 +146,24 @@ async fn read<R: AsyncRead + Unpin>(
             version: decoded.header.api_version,
             correlation_id: decoded.header.correlation_id,
         };
+        // What waits keeps about as much as its request says, without records; of an answer that is there the size is
+        // known.
+        let kept_bytes = match &decoded.request {
+            Request::Produce(produce) => produce.partition_count() * KEPT_PER_PRODUCED_BYTES,
+            _ => frame_bytes.saturating_mul(KEPT_PER_REQUEST_BYTE),
+        };
         let outgoing = match shared.handle(connection, &mut decoded) {
-            Answer::Ready(response) => Some(Outgoing::Ready(head, response)),
-            Answer::Waiting(receiver) => Some(Outgoing::Waiting(head, receiver)),
+            Answer::Ready(response) if matches!(*response, Response::Fetch(_)) => {
+                Some((What::Fetched(head, response), kept_bytes))
+            }
+            Answer::Ready(response) => match encode(head, &response) {
+                Ok(pieces) => {
+                    let bytes = pieces.iter().map(Bytes::len).sum();
+                    Some((What::Encoded(pieces), bytes))
+                }
+                Err(end) => return end,
+            },
+            Answer::Waiting(receiver) => Some((What::Waiting(head, receiver), kept_bytes)),
             Answer::None => None,
             Answer::Close => return ConnectionEnd::ProduceFailed,
         };
@@ -135,12 +171,44 @@ async fn read<R: AsyncRead + Unpin>(
             frames.recycle(produce.into_frame());
         }
         drop(frame.memory);
-        if let Some(outgoing) = outgoing {
-            if answers.send(outgoing).await.is_err() {
-                return ConnectionEnd::Closed;
-            }
+        let Some((what, bytes)) = outgoing else { continue };
+        let queued = async {
+            let memory = budget.charge(bytes).await?;
+            answers.send(Outgoing { what, memory }).await.ok()
+        };
+        tokio::select! {
+            biased;
+            queued = queued => if queued.is_none() { return ConnectionEnd::Closed },
+            _ = stopped.wait_for(|stopped| *stopped) => return ConnectionEnd::Stopped,
         }
     }
+}
+
+/// The memory that what waits on one connection may take.
+#[derive(Debug)]
+struct Budget {
+    permits: Arc<Semaphore>,
+    permits_max: u32,
+}
+
+impl Budget {
+    fn new(bytes_max: usize) -> Self {
+        let permits_max = u32::try_from(bytes_max / PERMIT_BYTES).unwrap_or(u32::MAX >> 4).max(1);
+        Self { permits: Arc::new(Semaphore::new(permits_max as usize)), permits_max }
+    }
+
+    /// Waits until there is room. What is larger than all of it waits until it is alone.
+    async fn charge(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let wanted = u32::try_from(bytes.div_ceil(PERMIT_BYTES)).unwrap_or(u32::MAX);
+        self.permits.clone().acquire_many_owned(wanted.min(self.permits_max)).await.ok()
+    }
+}
+
+/// The frame of an answer in pieces.
+fn encode(head: Head, response: &Response) -> Result<Vec<Bytes>, ConnectionEnd> {
+    response.encode(head.key, head.version, head.correlation_id).map_err(|error| {
+        ConnectionEnd::BadAnswer(format!("{} v{}: {error}", head.key, head.version))
+    })
 }
 
 impl From<ReadEnd> for ConnectionEnd {
@@ -161,6 +229,8 @@ struct Writer<W> {
     outgoing: mpsc::Receiver<Outgoing>,
     /// Memory that record bytes are read into.
     buffer: BytesMut,
+    /// What the gathered answers are charged for.
+    charged: Vec<OwnedSemaphorePermit>,
     stall: Duration,
 }
 
@@ -169,24 +239,30 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     async fn run(mut self) -> Result<(), ConnectionEnd> {
         let mut pieces: VecDeque<Bytes> = VecDeque::new();
         let mut gathered_bytes = 0;
-        while let Some(outgoing) = self.outgoing.recv().await {
-            let mut outgoing = outgoing;
+        while let Some(next) = self.next().await {
+            let mut outgoing = next;
             loop {
-                let (head, response) = match outgoing {
-                    Outgoing::Ready(head, response) => (head, *response),
-                    Outgoing::Waiting(head, mut receiver) => match receiver.try_recv() {
-                        Ok(response) => (head, response),
-                        Err(TryRecvError::Closed) => return Err(ConnectionEnd::Stopped),
-                        Err(TryRecvError::Empty) => {
-                            // What is gathered must not wait for this one.
-                            self.write(&mut pieces).await?;
-                            gathered_bytes = 0;
-                            // The core drops a ticket only with its connection, or when the broker closes.
-                            (head, receiver.await.map_err(|_| ConnectionEnd::Stopped)?)
-                        }
-                    },
+                let Outgoing { what, memory } = outgoing;
+                let encoded = match what {
+                    What::Encoded(pieces) => pieces,
+                    What::Fetched(head, response) => self.encode(head, *response)?,
+                    What::Waiting(head, mut receiver) => {
+                        let response = match receiver.try_recv() {
+                            Ok(response) => response,
+                            Err(TryRecvError::Closed) => return Err(ConnectionEnd::Stopped),
+                            Err(TryRecvError::Empty) => {
+                                // What is gathered must not wait for this one.
+                                self.write(&mut pieces).await?;
+                                gathered_bytes = 0;
+                                self.wait(receiver).await?
+                            }
+                        };
+                        self.encode(head, response)?
+                    }
                 };
-                gathered_bytes += self.encode(head, response, &mut pieces)?;
+                gathered_bytes += encoded.iter().map(Bytes::len).sum::<usize>();
+                pieces.extend(encoded);
+                self.charged.push(memory);
                 if gathered_bytes >= GATHER_BYTES {
                     break;
                 }
@@ -201,25 +277,41 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         Ok(())
     }
 
-    /// Appends the frame of an answer to `pieces` and returns its size.
-    fn encode(
+    /// The next answer. The buffer goes if there is none for a while: most connections are idle most of the time.
+    async fn next(&mut self) -> Option<Outgoing> {
+        match timeout(BUFFER_IDLE, self.outgoing.recv()).await {
+            Ok(next) => next,
+            Err(_) => {
+                self.buffer = BytesMut::new();
+                self.outgoing.recv().await
+            }
+        }
+    }
+
+    /// An answer that is not there yet; the buffer goes meanwhile as in [`Writer::next`].
+    async fn wait(
         &mut self,
-        head: Head,
-        mut response: Response,
-        pieces: &mut VecDeque<Bytes>,
-    ) -> Result<usize, ConnectionEnd> {
+        mut receiver: oneshot::Receiver<Response>,
+    ) -> Result<Response, ConnectionEnd> {
+        let received = match timeout(BUFFER_IDLE, &mut receiver).await {
+            Ok(received) => received,
+            Err(_) => {
+                self.buffer = BytesMut::new();
+                receiver.await
+            }
+        };
+        // The core drops a ticket only with its connection, or when the broker closes.
+        received.map_err(|_| ConnectionEnd::Stopped)
+    }
+
+    /// The frame of an answer. The files of a fetch are read here.
+    fn encode(&mut self, head: Head, mut response: Response) -> Result<Vec<Bytes>, ConnectionEnd> {
         if let Response::Fetch(answer) = &mut response {
             answer
                 .read(&mut self.buffer)
                 .map_err(|error| ConnectionEnd::BadAnswer(error.to_string()))?;
         }
-        let encoded =
-            response.encode(head.key, head.version, head.correlation_id).map_err(|error| {
-                ConnectionEnd::BadAnswer(format!("{} v{}: {error}", head.key, head.version))
-            })?;
-        let bytes = encoded.iter().map(Bytes::len).sum();
-        pieces.extend(encoded);
-        Ok(bytes)
+        encode(head, &response)
     }
 
     async fn write(&mut self, pieces: &mut VecDeque<Bytes>) -> Result<(), ConnectionEnd> {
@@ -234,6 +326,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             };
             drop_front(pieces, written);
         }
+        self.charged.clear();
         Ok(())
     }
 }

@@ -13,6 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use weir_protocol::{frame, DecodeError};
 
+use super::connection::BUFFER_IDLE;
 use super::shared::PERMIT_BYTES;
 use crate::config::BrokerConfig;
 
@@ -87,7 +88,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     pub(super) async fn next(&mut self) -> Result<Frame, ReadEnd> {
         let len = self.length().await?;
         let mut bytes = std::mem::take(&mut self.spare);
-        bytes.reserve(len.min(FIRST_BYTES.max(self.proven_bytes)));
+        bytes.reserve(len.min(FIRST_BYTES.max(self.proven_bytes).min(KEPT_BYTES_MAX)));
         let mut memory = None;
         let buffered = self.head.len().min(len);
         bytes.extend_from_slice(&self.head[..buffered]);
@@ -115,6 +116,17 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         while self.head.len() < 4 {
             let wait = if self.head.is_empty() { self.idle } else { self.stall };
             self.head.reserve(HEAD_BYTES);
+            if self.spare.capacity() > FIRST_BYTES && self.head.is_empty() && wait > BUFFER_IDLE {
+                // A connection that is quiet gives its memory back.
+                let read = timeout(BUFFER_IDLE, self.reader.read_buf(&mut self.head)).await;
+                match read {
+                    Err(_) => self.spare = BytesMut::new(),
+                    Ok(Err(error)) => return Err(ReadEnd::Io(error)),
+                    Ok(Ok(0)) => return Err(ReadEnd::Closed),
+                    Ok(Ok(_)) => {}
+                }
+                continue;
+            }
             match timeout(wait, self.reader.read_buf(&mut self.head)).await {
                 Err(_) if self.head.is_empty() => return Err(ReadEnd::Idle),
                 Err(_) => return Err(ReadEnd::Stalled),

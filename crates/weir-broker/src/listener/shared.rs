@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{oneshot, Notify, Semaphore};
 use weir_protocol::{Clock, TimestampMs};
 
+use super::jump::JumpWatch;
 use crate::broker::{Broker, CommitDone, PendingCommit};
 use crate::config::BrokerConfig;
 use crate::effects::{CommitNeed, ConnId, Connection, Reply, Ticket};
@@ -36,6 +37,7 @@ struct Core {
     /// Gone once the broker is closed.
     broker: Option<Broker>,
     waiting: HashMap<Ticket, oneshot::Sender<Response>>,
+    jumps: JumpWatch,
 }
 
 #[derive(Debug)]
@@ -67,8 +69,9 @@ impl Shared {
         let permits =
             (config.request_bytes_total_max / PERMIT_BYTES).clamp(1, Semaphore::MAX_PERMITS);
         let need = broker.commit_need();
+        let jumps = JumpWatch::new(clock.now(), steady_now());
         Self {
-            core: Mutex::new(Core { broker: Some(broker), waiting: HashMap::new() }),
+            core: Mutex::new(Core { broker: Some(broker), waiting: HashMap::new(), jumps }),
             commit_signal: Mutex::new(CommitSignal { need, stop: false }),
             commit_wanted: Condvar::new(),
             clock,
@@ -99,8 +102,8 @@ impl Shared {
 
     /// Hands a request to the core.
     pub(super) fn handle(&self, connection: &Connection, frame: &mut RequestFrame) -> Answer {
-        let now = self.clock.now();
         let mut core = self.lock();
+        let now = core.now(&*self.clock);
         let Some(broker) = &mut core.broker else { return Answer::Close };
         let effects = broker.handle(connection, &frame.header, &mut frame.request, now);
         let (need, deadline) = (broker.commit_need(), broker.next_deadline());
@@ -133,9 +136,11 @@ impl Shared {
         }
     }
 
-    /// Lets the core's time pass; returns when it is needed next, or nothing once the broker is closed.
-    pub(super) fn tick(&self, now: TimestampMs) -> Option<TimestampMs> {
+    /// Lets the core's time pass; returns in how many milliseconds it is needed next, or nothing once the broker is
+    /// closed.
+    pub(super) fn tick(&self) -> Option<i64> {
         let mut core = self.lock();
+        let now = core.now(&*self.clock);
         let broker = core.broker.as_mut()?;
         let woken = broker.tick(now);
         let (need, next) = (broker.commit_need(), broker.next_deadline());
@@ -144,7 +149,7 @@ impl Shared {
         drop(core);
         deliver(woken);
         self.want_commit(need);
-        Some(next)
+        Some(next.since(now))
     }
 
     pub(super) fn stats(&self) -> BrokerStats {
@@ -209,8 +214,8 @@ impl Shared {
     }
 
     pub(super) fn finish_commit(&self, done: CommitDone) {
-        let now = self.clock.now();
         let mut core = self.lock();
+        let now = core.now(&*self.clock);
         let Some(broker) = &mut core.broker else { return };
         let woken = broker.finish_commit(done, now);
         let need = broker.commit_need();
@@ -221,7 +226,37 @@ impl Shared {
     }
 }
 
+impl Shared {
+    /// The commit thread has panicked.
+    pub(super) fn commit_panicked(&self) {
+        let mut core = self.lock();
+        let now = core.now(&*self.clock);
+        let Some(broker) = &mut core.broker else { return };
+        let woken = broker.abandon_commits(now);
+        let woken = core.senders(woken);
+        drop(core);
+        deliver(woken);
+    }
+}
+
+#[allow(clippy::disallowed_methods)] // The shell reads time for the core.
+fn steady_now() -> Instant {
+    Instant::now()
+}
+
 impl Core {
+    /// The time for the next call of the core, which is told first if the clock was set.
+    fn now(&mut self, clock: &dyn Clock) -> TimestampMs {
+        let now = clock.now();
+        if let Some(jump_ms) = self.jumps.jump_ms(now, steady_now()) {
+            tracing::warn!(jump_ms, "the clock was set; deadlines move along");
+            if let Some(broker) = &mut self.broker {
+                broker.clock_set(jump_ms);
+            }
+        }
+        now
+    }
+
     fn senders(
         &mut self,
         woken: Vec<(Ticket, Response)>,

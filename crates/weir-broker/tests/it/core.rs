@@ -827,3 +827,145 @@ fn min_bytes_over_max_bytes_is_not_waited_for() {
     };
     assert_eq!(fetched(&h.call(12, &request).answer()), ["a"]);
 }
+
+#[test]
+fn a_name_said_often_is_answered_once() {
+    use weir_protocol::api::metadata::MetadataRequestTopic;
+    let mut h = Harness::new();
+    h.create("t", 3, &[]);
+    let topic = MetadataRequestTopic { name: Some("t".into()), ..Default::default() };
+    let request = MetadataRequest { topics: Some(vec![topic; 1_000]), ..Default::default() };
+    let answer = h.ask(12, &request);
+    assert_eq!((answer.topics.len(), answer.topics[0].partitions.len()), (1, 3));
+    let resource = DescribeConfigsResource {
+        resource_type: 2,
+        resource_name: "t".into(),
+        configuration_keys: Some(vec!["retention.ms".into()]),
+    };
+    let request = DescribeConfigsRequest { resources: vec![resource; 1_000], ..Default::default() };
+    let answer = h.ask(4, &request);
+    assert_eq!((answer.results.len(), answer.results[0].configs.len()), (1, 1));
+}
+
+#[test]
+fn requests_that_name_too_much_are_refused() {
+    use weir_protocol::api::metadata::MetadataRequestTopic;
+    let config = BrokerConfig { request_names_max: 2, request_partitions_max: 2, ..config() };
+    let mut h = Harness::on(Arc::new(MemDisk::new()), config);
+    h.create("t", 4, &[]);
+    let refused = ErrorCode::InvalidRequest.code();
+    let named = |name: &str| MetadataRequestTopic {
+        name: Some(Str::copy_from(name)),
+        ..Default::default()
+    };
+    let topics = Some(["t", "u", "v"].map(named).to_vec());
+    let answer = h.ask(12, &MetadataRequest { topics, ..Default::default() });
+    assert_eq!(
+        answer.topics.iter().map(|topic| topic.error_code).collect::<Vec<_>>(),
+        [refused; 2]
+    );
+    assert_eq!(h.broker.stats().topics.len(), 1, "none is made");
+    let partitions = (0..3)
+        .map(|partition_index| ListOffsetsPartition {
+            partition_index,
+            timestamp: -1,
+            ..Default::default()
+        })
+        .collect();
+    let topics = vec![ListOffsetsTopic { name: "t".into(), partitions }];
+    let answer = h.ask(10, &ListOffsetsRequest { topics, ..ListOffsetsRequest::default() });
+    assert!(answer.topics[0].partitions.iter().all(|one| one.error_code == refused));
+    let mut request = produce_request("t", 0, -1, batch(&["a"]));
+    let more = request.topic_data[0].partition_data[0].clone();
+    request.topic_data[0].partition_data.extend([more.clone(), more]);
+    let answer = h.ask(9, &request);
+    assert!(answer.responses[0].partition_responses.iter().all(|one| one.error_code == refused));
+    assert_eq!(list(&mut h, -1).1, 0);
+}
+
+#[test]
+fn a_partition_listed_twice_is_refused() {
+    let mut h = Harness::new();
+    h.create("t", 2, &[]);
+    let partitions = [0, 1, 0]
+        .map(|partition_index| ListOffsetsPartition {
+            partition_index,
+            timestamp: -1,
+            ..Default::default()
+        })
+        .to_vec();
+    let topics = vec![ListOffsetsTopic { name: "t".into(), partitions }];
+    let answer = h.ask(10, &ListOffsetsRequest { topics, ..ListOffsetsRequest::default() });
+    let codes: Vec<i16> = answer.topics[0].partitions.iter().map(|one| one.error_code).collect();
+    let refused = ErrorCode::InvalidRequest.code();
+    assert_eq!(codes, [refused, 0, refused]);
+}
+
+#[test]
+fn no_deleted_record_is_found_by_its_time() {
+    use weir_protocol::api::delete_records::{
+        DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic,
+    };
+    let mut h = Harness::new();
+    h.create("t", 1, &[]);
+    let mut builder =
+        weir_protocol::batch::BatchBuilder::new(weir_protocol::compression::Codec::None);
+    for ms in [90, 10, 20] {
+        builder.append(weir_protocol::TimestampMs(START_MS + ms), None, Some(b"x"), &[]);
+    }
+    h.produce("t", 0, builder.build());
+    h.produce("t", 0, batch_at(START_MS + 5, &["older"]));
+    h.produce("t", 0, batch_at(START_MS + 95, &["y"]));
+    let partitions = vec![DeleteRecordsPartition { partition_index: 0, offset: 1 }];
+    let topics = vec![DeleteRecordsTopic { name: "t".into(), partitions }];
+    h.ask(2, &DeleteRecordsRequest { topics, ..Default::default() });
+    assert_eq!(list(&mut h, START_MS + 1).1, 1, "not 0, which is gone");
+    // The batch of the first three still says 90, of a record that is gone.
+    assert_eq!(list(&mut h, START_MS + 30).1, 4);
+    assert_eq!(list(&mut h, START_MS + 96).1, -1);
+}
+
+#[test]
+fn a_log_of_no_topic_is_left_alone() {
+    let mut h = Harness::new();
+    h.create("t", 1, &[]);
+    h.produce("t", 0, batch(&["somebody's"]));
+    let disk = h.disk.clone();
+    let catalog = config().data_dir.join("weir-topics");
+    h.broker.close().unwrap();
+    disk.damage(&catalog, |bytes| bytes.fill(b' ')).unwrap();
+    disk.remove(&catalog).unwrap();
+    let file = disk.open(&catalog, weir_log::disk::OpenMode::Truncate).unwrap();
+    file.write_at(b"0\n", 0).unwrap();
+    let mut h = Harness::on(disk, config());
+    let answer = h.ask(7, &create_request("t", 1, &[]));
+    assert_eq!(answer.topics[0].error_code, ErrorCode::InvalidTopicException.code());
+    assert_ne!(metadata_of(&mut h, "t", true).topics[0].error_code, 0);
+    assert!(h.disk.files().keys().any(|path| path.starts_with(config().data_dir.join("t-0"))));
+    h.create("u", 1, &[]);
+}
+
+#[test]
+fn topics_of_one_request_come_or_fail_together() {
+    let mut h = Harness::new();
+    let mut request = create_request("a", 1, &[]);
+    request.topics.extend(create_request("b", 2, &[]).topics);
+    request.topics.extend(create_request("not legal", 2, &[]).topics);
+    request.topics.extend(create_request("b.c", 2, &[]).topics);
+    request.topics.extend(create_request("b_c", 2, &[]).topics);
+    let codes = |h: &mut Harness, request: &CreateTopicsRequest| {
+        h.ask(7, request).topics.iter().map(|topic| topic.error_code).collect::<Vec<_>>()
+    };
+    let invalid = ErrorCode::InvalidTopicException.code();
+    assert_eq!(codes(&mut h, &request), [0, 0, invalid, 0, invalid]);
+    let mut h = h.after_power_cut(3);
+    assert_eq!(h.broker.stats().topics.len(), 3);
+    h.disk.inject(Fault { after: 0, kind: FaultKind::Full });
+    let mut more = create_request("x", 1, &[]);
+    more.topics.extend(create_request("y", 1, &[]).topics);
+    let offline = ErrorCode::KafkaStorageError.code();
+    assert_eq!(codes(&mut h, &more), [offline; 2]);
+    h.disk.clear_fault();
+    assert_eq!(h.broker.stats().topics.len(), 3);
+    assert_eq!(codes(&mut h, &more), [0; 2]);
+}

@@ -3,6 +3,7 @@ use weir_broker::Ticket;
 use weir_protocol::api::delete_groups::DeleteGroupsRequest;
 use weir_protocol::api::delete_topics::{DeleteTopicState, DeleteTopicsRequest};
 use weir_protocol::api::describe_groups::DescribeGroupsRequest;
+use weir_protocol::api::fetch::FetchRequest;
 use weir_protocol::api::heartbeat::HeartbeatRequest;
 use weir_protocol::api::join_group::{
     JoinGroupRequest, JoinGroupRequestProtocol, JoinGroupResponse,
@@ -372,4 +373,100 @@ fn bad_joins_are_refused_by_name() {
         JoinGroupRequest { protocols: Vec::new(), ..join("") },
         ErrorCode::InconsistentGroupProtocol,
     );
+}
+
+#[test]
+fn an_offset_under_way_goes_with_its_group() {
+    let mut h = Harness::new();
+    h.create("t", 1, &[]);
+    let _ = h.call(9, &commit("s", "", -1, "t", 9)).ticket();
+    let delete = DeleteGroupsRequest { groups_names: vec!["s".into()] };
+    let _ = h.call(2, &delete).ticket();
+    h.commit_all();
+    assert_eq!(committed(&mut h, "s", "t").0, -1);
+    // A commit after the deletion counts, and it alone.
+    h.create("u", 1, &[]);
+    let _ = h.call(9, &commit("r", "", -1, "t", 1)).ticket();
+    let _ = h.call(2, &DeleteGroupsRequest { groups_names: vec!["r".into()] }).ticket();
+    let _ = h.call(9, &commit("r", "", -1, "u", 2)).ticket();
+    h.commit_all();
+    assert_eq!((committed(&mut h, "r", "t").0, committed(&mut h, "r", "u").0), (-1, 2));
+    let mut h = h.after_power_cut(1);
+    assert_eq!((committed(&mut h, "r", "t").0, committed(&mut h, "r", "u").0), (-1, 2));
+    assert_eq!(committed(&mut h, "s", "t").0, -1);
+}
+
+#[test]
+fn an_offset_under_way_goes_with_its_topic() {
+    let mut h = Harness::new();
+    h.create("t", 1, &[]);
+    let _ = h.call(9, &commit("s", "", -1, "t", 9)).ticket();
+    let delete = DeleteTopicsRequest {
+        topics: vec![DeleteTopicState { name: Some("t".into()), topic_id: Uuid::ZERO }],
+        ..DeleteTopicsRequest::default()
+    };
+    let _ = h.call(6, &delete).ticket();
+    h.commit_all();
+    h.create("t", 1, &[]);
+    assert_eq!(committed(&mut h, "s", "t").0, -1);
+    let mut h = h.after_power_cut(1);
+    assert_eq!(committed(&mut h, "s", "t").0, -1, "the log has a tombstone for it");
+}
+
+#[test]
+fn a_group_with_an_offset_under_way_does_not_expire() {
+    let mut h = Harness::new();
+    h.create("t", 1, &[]);
+    h.ask(9, &commit("s", "", -1, "t", 8));
+    h.now = h.now.plus_ms(7 * 86_400_000);
+    let ticket = h.call(9, &commit("s", "", -1, "t", 9)).ticket();
+    h.pass_ms(1);
+    h.commit_all();
+    let answer = h.answer::<OffsetCommitRequest>(ticket).unwrap();
+    assert_eq!(answer.topics[0].partitions[0].error_code, 0);
+    assert_eq!(committed(&mut h, "s", "t").0, 9);
+    let mut h = h.after_power_cut(1);
+    assert_eq!(committed(&mut h, "s", "t").0, 9);
+}
+
+#[test]
+fn offsets_dropped_at_the_start_do_not_come_back_with_a_topic_of_that_name() {
+    for seed in 0..10 {
+        let mut h = Harness::new();
+        h.create("t", 1, &[]);
+        h.ask(9, &commit("s", "", -1, "t", 9));
+        let delete = DeleteTopicsRequest {
+            topics: vec![DeleteTopicState { name: Some("t".into()), topic_id: Uuid::ZERO }],
+            ..DeleteTopicsRequest::default()
+        };
+        // The catalog is on disk, the tombstones are not.
+        let _ = h.call(6, &delete).ticket();
+        let mut h = h.after_power_cut(seed);
+        h.commit_all();
+        h.create("t", 1, &[]);
+        h.commit_all();
+        let mut h = h.after_power_cut(seed);
+        assert_eq!(committed(&mut h, "s", "t").0, -1, "seed {seed}");
+    }
+}
+
+#[test]
+fn deadlines_move_along_with_a_clock_that_is_set() {
+    for jump_ms in [3_600_000, -3_600_000] {
+        let mut h = Harness::new();
+        h.create("t", 1, &[]);
+        member(&mut h);
+        let poll = h.call(12, &fetch_request("t", 0, 0, 20_000)).ticket();
+        h.pass_ms(4_000);
+        h.broker.clock_set(jump_ms);
+        h.pass_ms(jump_ms);
+        h.pass_ms(5_999);
+        assert_eq!(h.broker.stats().groups[0].members, 1);
+        h.pass_ms(1);
+        assert_eq!(h.broker.stats().groups[0].members, 0);
+        h.pass_ms(9_999);
+        assert!(h.answer::<FetchRequest>(poll).is_none());
+        h.pass_ms(1);
+        assert!(h.answer::<FetchRequest>(poll).is_some());
+    }
 }

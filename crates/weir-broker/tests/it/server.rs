@@ -1,5 +1,8 @@
 #![allow(clippy::disallowed_methods)] // Deadlines of tests that wait for a real server.
 
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -7,11 +10,12 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use weir_broker::{BrokerConfig, BrokerServer};
+use weir_log::disk::{DirEntry, DiskFile, DiskLock, LockFailure, OpenMode};
 use weir_log::{Disk, MemDisk};
 use weir_protocol::api::fetch::FetchRequest;
 use weir_protocol::api::metadata::MetadataRequest;
 use weir_protocol::api::produce::ProduceRequest;
-use weir_protocol::{frame, Clock, Request, TimestampMs};
+use weir_protocol::{frame, Clock, ErrorCode, Request, TimestampMs};
 
 use crate::harness::{batch, create_request, fetch_request, fetched, first, produce_request};
 
@@ -282,4 +286,95 @@ async fn several_requests_in_one_packet_and_one_in_many() {
         tokio::task::yield_now().await;
     }
     assert_eq!(receive::<MetadataRequest>(&mut stream, 12).await.0, 77);
+}
+
+#[tokio::test]
+async fn nothing_more_is_read_while_answers_take_too_much_memory() {
+    let config = BrokerConfig { answer_bytes_waiting_max: 64 << 10, ..config() };
+    let server = Arc::new(start_on(Arc::new(MemDisk::new()), config).await);
+    // A pipe that holds next to nothing: what was not read stays with the client.
+    let (mut ours, theirs) = tokio::io::duplex(1 << 10);
+    let serving = tokio::spawn({
+        let server = server.clone();
+        async move { server.serve_connection(theirs).await }
+    });
+    ask(&mut ours, 7, &create_request("t", 1_000, &[])).await;
+    let frame =
+        frame::encode_request(1, None, 12, &MetadataRequest { topics: None, ..Default::default() })
+            .unwrap();
+    let mut taken = 0;
+    for _ in 0..900 {
+        // Nobody reads the answers, of some 30 kB each. A hundred requests fit into one read.
+        match tokio::time::timeout(Duration::from_millis(300), ours.write_all(&frame)).await {
+            Ok(written) => written.unwrap(),
+            Err(_) => break,
+        }
+        taken += 1;
+    }
+    assert!((2..140).contains(&taken), "{taken} requests were taken");
+    drop(ours);
+    serving.await.unwrap();
+}
+
+/// A disk whose syncs panic once it is told so.
+#[derive(Debug)]
+struct PanicDisk {
+    disk: MemDisk,
+    armed: AtomicBool,
+}
+
+impl Disk for PanicDisk {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
+        self.disk.open(path, mode)
+    }
+
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        self.disk.create_dir_all(path)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.disk.remove(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>> {
+        self.disk.list(dir)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.disk.sync_dir(dir)
+    }
+
+    fn sync_many(&self, files: &[Arc<dyn DiskFile>], dirs: &[PathBuf]) -> io::Result<()> {
+        assert!(!self.armed.load(Ordering::Relaxed), "a test wants this panic");
+        self.disk.sync_many(files, dirs)
+    }
+
+    fn lock(&self, path: &Path) -> Result<Box<dyn DiskLock>, LockFailure> {
+        self.disk.lock(path)
+    }
+}
+
+#[tokio::test]
+async fn a_panic_of_a_commit_takes_the_directory_offline() {
+    let disk = Arc::new(PanicDisk { disk: MemDisk::new(), armed: AtomicBool::new(false) });
+    let server =
+        BrokerServer::start_on(config(), disk.clone() as Arc<dyn Disk>, Arc::new(WallClock))
+            .await
+            .unwrap();
+    let mut stream = connect(&server).await;
+    ask(&mut stream, 7, &create_request("t", 1, &[])).await;
+    ask(&mut stream, 9, &produce_request("t", 0, -1, batch(&["a"]))).await;
+    disk.armed.store(true, Ordering::Relaxed);
+    for _ in 0..2 {
+        let answer = ask(&mut stream, 9, &produce_request("t", 0, -1, batch(&["b"]))).await;
+        assert_eq!(first(answer).error_code, ErrorCode::KafkaStorageError.code());
+    }
+    let answer = ask(&mut stream, 12, &fetch_request("t", 0, 0, 0)).await;
+    assert_eq!(fetched(&answer), ["a"]);
+    assert!(server.stats().failure.is_some());
+    assert!(server.shutdown().await.is_err(), "no mark of a clean stop");
 }

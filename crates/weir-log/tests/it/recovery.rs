@@ -127,6 +127,12 @@ fn an_unclean_start_raises_the_leader_epoch_and_a_clean_one_does_not() {
     assert_eq!(rig.log().leader_epoch(), LeaderEpoch(3));
     assert_eq!(rig.log().end_offset_for_epoch(LeaderEpoch(4)), None);
     let image = rig.disk.crash(7);
+    let (mut rig, _) = rig.reopen_on(image);
+    assert_eq!(rig.log().leader_epoch(), LeaderEpoch(3));
+    // Written under and synced, it is known though no checkpoint came after it.
+    rig.append(batch_of(5)).unwrap();
+    rig.commit();
+    let image = rig.disk.crash(8);
     let (rig, _) = rig.reopen_on(image);
     assert_eq!(rig.log().leader_epoch(), LeaderEpoch(4));
 }

@@ -256,6 +256,54 @@ fn an_event_its_successor_has_overtaken_is_given_back_not_sent_late() {
 }
 
 #[test]
+fn a_failed_event_that_expires_takes_those_of_its_key_and_request_along() {
+    let mut manager = manager(TrafficConfig { batch_size: 2, ..config() });
+    for (id, key) in [(1, 1), (2, 2), (3, 1), (4, 3)] {
+        manager.admit(meta(Priority::Normal, key), id, at(0));
+    }
+    manager.admit(meta(Priority::Normal, 1), 5, at(1));
+    let batch = manager.next_batch(at(1)).unwrap();
+    let outcomes = [Outcome::NotSent, Outcome::Delivered];
+    assert_eq!(manager.on_batch_done(batch, &outcomes, at(2)).len(), 1);
+    assert!(manager.expire(at(10_001)).is_empty());
+    let given_back = manager.expire(at(10_002));
+    assert_eq!(given_back.iter().map(|event| event.payload).collect::<Vec<_>>(), [1, 3]);
+    assert_eq!(given_back[0].refused, given_back[1].refused);
+    assert_eq!(manager.queued(), 2, "another key, and another request");
+}
+
+#[test]
+fn events_behind_an_unknown_outcome_are_given_back_with_it() {
+    let mut manager = manager(TrafficConfig { batch_size: 3, ..config() });
+    for (id, key) in [(1, 1), (2, 1), (3, 2), (4, 1), (5, 2)] {
+        manager.admit(meta(Priority::Normal, key), id, at(0));
+    }
+    let batch = manager.next_batch(at(0)).unwrap();
+    let unknown = Outcome::Refused(Reason::OutcomeUnknown);
+    let settled =
+        manager.on_batch_done(batch, &[unknown, Outcome::NotSent, Outcome::Delivered], at(1));
+    let left: Vec<_> =
+        settled.iter().map(|event| (event.payload, event.index, event.fate.is_ok())).collect();
+    assert_eq!(
+        left,
+        [(1, Some(0), false), (2, Some(1), false), (3, Some(2), true), (4, None, false)]
+    );
+    assert_eq!(settled[1].fate.as_ref().unwrap_err().reason, Reason::SinkAway, "not written");
+    assert_eq!((manager.queued(), manager.lanes[2].lane.bytes()), (1, 200));
+}
+
+#[test]
+fn an_event_without_a_place_for_now_does_not_count_against_the_sink() {
+    let mut manager = manager(TrafficConfig { max_failures: 1, ..config() });
+    admit(&mut manager, Priority::Normal, 1, at(0));
+    let batch = manager.next_batch(at(0)).unwrap();
+    let settled = manager.on_batch_done(batch, &[Outcome::Refused(Reason::SinkAway)], at(1));
+    assert!(settled[0].fate.as_ref().unwrap_err().retry_after_ms.is_some());
+    assert_eq!(manager.breaker_state(), BreakerState::Closed);
+    assert_eq!(manager.stats(at(1)).sink.away_ms, None);
+}
+
+#[test]
 fn a_manager_that_stops_takes_nothing_and_sends_without_lingering() {
     let mut manager = manager(config());
     admit(&mut manager, Priority::Normal, 1, at(0));
@@ -370,12 +418,39 @@ struct World {
     delivered: u64,
     given_back: u64,
     waiting: BTreeMap<(usize, u64), VecDeque<u64>>,
+    /// In which request each event was offered: what is admitted without a step between is of one.
+    offered: Vec<u64>,
+    request: u64,
+    /// Class, key and request of events given back for now, with the id of the oldest.
+    broken: BTreeMap<(usize, u64, u64), u64>,
 }
 
 /// The event: its id, class, key.
 type Item = (u64, usize, Option<u64>);
 
 impl World {
+    /// All that leaves with one call.
+    fn leave(&mut self, left: Vec<(Item, Option<Reason>)>) -> Result<(), TestCaseError> {
+        let request = |world: &Self, (id, class, key): Item| {
+            Some((class, key?, world.offered[usize::try_from(id).unwrap()]))
+        };
+        for (item, _) in left.iter().filter(|(_, refused)| refused.is_none()) {
+            let broken = request(self, *item)
+                .is_some_and(|at| self.broken.get(&at).is_some_and(|oldest| *oldest < item.0));
+            prop_assert!(!broken, "{:?} was sent after an earlier one was given back", item);
+        }
+        for (item, refused) in left {
+            if refused.is_some_and(Reason::is_retriable) {
+                if let Some(at) = request(self, item) {
+                    let oldest = self.broken.entry(at).or_insert(item.0);
+                    *oldest = item.0.min(*oldest);
+                }
+            }
+            self.leaves(item, refused.is_none())?;
+        }
+        Ok(())
+    }
+
     fn leaves(&mut self, (id, class, key): Item, delivered: bool) -> Result<(), TestCaseError> {
         self.delivered += u64::from(delivered);
         self.given_back += u64::from(!delivered);
@@ -414,6 +489,21 @@ fn outcomes(batch: &Batch<Item>, fates: &[u8]) -> Vec<Outcome> {
         .collect()
 }
 
+fn settled(
+    manager: &mut TrafficManager<Item>,
+    batch: Batch<Item>,
+    said: &[Outcome],
+    now: Nanos,
+) -> Vec<(Item, Option<Reason>)> {
+    let settled = manager.on_batch_done(batch, said, now).into_iter();
+    settled.map(|event| (event.payload, event.fate.err().map(|refused| refused.reason))).collect()
+}
+
+fn expired(manager: &mut TrafficManager<Item>, now: Nanos) -> Vec<(Item, Option<Reason>)> {
+    let expired = manager.expire(now).into_iter();
+    expired.map(|event| (event.payload, Some(event.refused.reason))).collect()
+}
+
 fn check_bounds(manager: &mut TrafficManager<Item>, world: &World) -> Result<(), TestCaseError> {
     let now = manager.now;
     let total = manager.ledger().total();
@@ -439,10 +529,12 @@ proptest! {
         let mut out: Vec<Batch<Item>> = Vec::new();
         let mut now = at(0);
         for step in steps {
+            world.request += u64::from(!matches!(step, Step::Admit { .. }));
             match step {
                 Step::Admit { class, key, bytes } => {
                     let item = (world.ids, class, key);
                     world.ids += 1;
+                    world.offered.push(world.request);
                     let priority = Priority::ALL[class];
                     match manager.admit(Meta { priority, bytes, key }, item, now) {
                         Admission::Queued => if let Some(key) = key {
@@ -467,16 +559,12 @@ proptest! {
                 Step::Done { which, fates } if !out.is_empty() => {
                     let batch = out.swap_remove(which % out.len());
                     let said = outcomes(&batch, &fates);
-                    for settled in manager.on_batch_done(batch, &said, now) {
-                        world.leaves(settled.payload, settled.fate.is_ok())?;
-                    }
+                    world.leave(settled(&mut manager, batch, &said, now))?;
                 }
                 Step::Done { .. } => {}
                 Step::Pass { ms } => {
                     now = now.plus_ms(ms);
-                    for given_back in manager.expire(now) {
-                        world.leaves(given_back.payload, false)?;
-                    }
+                    world.leave(expired(&mut manager, now))?;
                 }
                 Step::Reload { rate } => {
                     manager.set_config(TrafficConfig { max_rate: rate, ..small() }, now).unwrap();
@@ -489,13 +577,9 @@ proptest! {
         loop {
             for batch in out.drain(..) {
                 let said = vec![Outcome::Delivered; batch.len()];
-                for settled in manager.on_batch_done(batch, &said, now) {
-                    world.leaves(settled.payload, settled.fate.is_ok())?;
-                }
+                world.leave(settled(&mut manager, batch, &said, now))?;
             }
-            for given_back in manager.expire(now) {
-                world.leaves(given_back.payload, false)?;
-            }
+            world.leave(expired(&mut manager, now))?;
             out.extend(std::iter::from_fn(|| manager.next_batch(now)));
             if out.is_empty() {
                 match manager.next_deadline(now) {

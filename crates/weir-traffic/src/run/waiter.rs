@@ -65,6 +65,18 @@ impl Waiter {
         Self { group: Some(group), index: u32::try_from(index).unwrap_or(u32::MAX) }
     }
 
+    /// Which event of its call it stands for.
+    pub(super) const fn index(&self) -> u32 {
+        self.index
+    }
+
+    /// Answers while the event is still on its way; what comes later is not heard any more.
+    pub(super) fn settle_early(&self, answer: Answer) {
+        if let Some(group) = &self.group {
+            group.put(self.index as usize, answer);
+        }
+    }
+
     pub(super) fn settle(mut self, answer: Answer) {
         if let Some(group) = self.group.take() {
             group.put(self.index as usize, answer);

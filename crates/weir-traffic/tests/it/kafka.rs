@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::time::Instant;
 use weir_client::{Client, ClientConfig, MemTransport, Producer, ProducerConfig};
 use weir_protocol::api::api_versions::{ApiVersion, ApiVersionsResponse};
 use weir_protocol::api::init_producer_id::InitProducerIdResponse;
@@ -17,8 +18,8 @@ use weir_protocol::api::produce::{
 };
 use weir_protocol::{batch, frame, ApiKey, Decoder, ErrorCode, Wire};
 use weir_traffic::{
-    Accepted, Headers, Outgoing, ProducerSink, Refused, Sink, SinkError, TrafficConfig,
-    TrafficHandle,
+    Accepted, BreakerState, Headers, Outgoing, ProducerSink, Refused, Sink, SinkError,
+    TrafficConfig, TrafficHandle,
 };
 
 /// The APIs it speaks; versions in which topics go by name.
@@ -79,6 +80,7 @@ fn metadata(request: &MetadataRequest) -> MetadataResponse {
         let error = match &*name {
             "missing" => ErrorCode::UnknownTopicOrPartition,
             "bad name" => ErrorCode::InvalidTopicException,
+            "slow" => ErrorCode::LeaderNotAvailable,
             _ => ErrorCode::None,
         };
         let partition = MetadataResponsePartition {
@@ -163,7 +165,8 @@ async fn sink() -> (ProducerSink, Log) {
         batch_bytes_max: 2_000,
         ..ProducerConfig::default()
     };
-    (ProducerSink::new(Arc::new(Producer::new(client, config).unwrap())), log)
+    let producer = Producer::new(Arc::clone(&client), config).unwrap();
+    (ProducerSink::new(Arc::new(producer)).with_client(client), log)
 }
 
 fn event(topic: &str, value: impl ToString) -> Outgoing {
@@ -193,6 +196,7 @@ fn kinds(results: &[Result<Accepted, SinkError>]) -> Vec<&'static str> {
         Ok(_) => "ok",
         Err(SinkError::NotSent(_)) => "not sent",
         Err(SinkError::Unknown(_)) => "unknown",
+        Err(SinkError::NotReady(_)) => "not ready",
         Err(SinkError::Refused(_)) => "refused",
     };
     results.iter().map(kind).collect()
@@ -206,7 +210,7 @@ async fn each_failure_means_what_it_is() {
     let mut events: Vec<_> = topics.iter().map(|topic| event(topic, topic)).collect();
     events.insert(3, large);
     let batch: Vec<&Outgoing> = events.iter().collect();
-    let expected = ["ok", "not sent", "ok", "refused", "refused", "refused", "not sent", "ok"];
+    let expected = ["ok", "refused", "ok", "refused", "refused", "refused", "refused", "ok"];
     assert_eq!(kinds(&sink.send(&batch).await), expected);
     // By itself, since one request carries the batches of several topics, and this one is never answered.
     assert_eq!(kinds(&sink.send(&[&event("silent", 1)]).await), ["unknown"]);
@@ -214,17 +218,41 @@ async fn each_failure_means_what_it_is() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_topic_that_never_comes_is_refused_after_the_deadline_and_others_go_on() {
+async fn a_topic_that_does_not_exist_is_refused_alone_and_soon_and_the_breaker_stays_closed() {
     let (sink, _log) = sink().await;
     let traffic = TrafficHandle::start(TrafficConfig::default(), sink).unwrap();
-    let waiting = tokio::spawn({
-        let traffic = traffic.clone();
-        async move { traffic.publish(event("missing", "a")).await }
-    });
-    for n in 0..100 {
-        traffic.publish(event("good", n)).await.unwrap();
-        tokio::time::sleep(Duration::from_millis(200)).await;
+    traffic.publish(event("good", "first")).await.unwrap();
+    let begun = Instant::now();
+    let refused: Refused = traffic.publish(event("missing", "a")).await.unwrap_err();
+    assert_eq!((refused.code, refused.retry_after_ms), ("WEIR-0506", None));
+    assert_eq!(refused.detail.as_deref(), Some("topic missing does not exist"));
+    assert!(begun.elapsed() <= Duration::from_millis(1_100), "{:?}", begun.elapsed());
+    for n in 0..20 {
+        let begun = Instant::now();
+        let both = vec![event("missing", n), event("good", n)];
+        let [missing, good]: [_; 2] = traffic.publish_many(both).await.try_into().unwrap();
+        assert_eq!(missing.unwrap_err().code, "WEIR-0506");
+        good.unwrap();
+        assert!(begun.elapsed() < Duration::from_millis(100), "it is remembered: {n}");
     }
-    let refused: Refused = waiting.await.unwrap().unwrap_err();
-    assert_eq!(refused.code, "WEIR-0504");
+    let stats = traffic.stats();
+    assert_eq!(
+        (stats.breaker.state, stats.breaker.consecutive_failures),
+        (BreakerState::Closed, 0)
+    );
+    assert_eq!((stats.sink.batches_failed, stats.sink.away_ms), (0, None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_topic_that_is_not_ready_is_refused_for_now_without_the_breaker() {
+    let (sink, _log) = sink().await;
+    let traffic = TrafficHandle::start(TrafficConfig::default(), sink).unwrap();
+    for _ in 0..10 {
+        let refused: Refused = traffic.publish(event("slow", "a")).await.unwrap_err();
+        assert_eq!(refused.code, "WEIR-0504");
+        assert!(refused.retry_after_ms.is_some());
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    assert_eq!(traffic.stats().breaker.consecutive_failures, 0);
+    traffic.publish(event("good", "a")).await.unwrap();
 }

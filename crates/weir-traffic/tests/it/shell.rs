@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
+use weir_traffic::dedup::DedupConfig;
 use weir_traffic::{
     Accepted, BreakerState, Outgoing, Priority, Refused, Sink, SinkError, TrafficConfig,
     TrafficHandle,
@@ -276,7 +277,96 @@ async fn a_sink_that_hangs_holds_up_nobody_for_longer_than_the_deadline() {
     assert!(begun.elapsed() <= 15_000 * MS, "send_timeout and wait_max: {:?}", begun.elapsed());
     let report = traffic.shutdown(10 * MS).await;
     assert_eq!(report.in_flight, 1);
-    assert!(!stuck.is_finished());
+    assert_eq!(code(stuck.await.unwrap()), "WEIR-0507", "told, though it is still on its way");
+}
+
+fn codes(answers: Vec<Result<Accepted, Refused>>) -> Vec<&'static str> {
+    answers.into_iter().map(|answer| answer.map_or_else(|refused| refused.code, |_| "ok")).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_an_event_is_refused_for_now_later_ones_of_its_key_in_the_request_are_too() {
+    let tight = TrafficConfig { buffer_bytes_max: 1_024, ..config() };
+    let (traffic, fake) = start(WORKS, tight);
+    let sized = |key, size: usize| event(key, "x".repeat(size));
+    let events = vec![
+        sized(1, 700),
+        sized(2, 2_000),
+        sized(1, 400),
+        sized(1, 10),
+        sized(1, 10).with_priority(Priority::High),
+        sized(2, 10),
+        sized(3, 10),
+    ];
+    let answers = traffic.publish_many(events).await;
+    let (second, third) = (answers[2].clone().unwrap_err(), answers[3].clone().unwrap_err());
+    assert_eq!(second, third, "with the same reason and retry_after");
+    let expected = ["ok", "WEIR-0503", "WEIR-0502", "WEIR-0502", "ok", "ok", "ok"];
+    assert_eq!(codes(answers), expected, "what will never be taken holds up nobody");
+    assert_eq!(fake.values().len(), 4);
+    let total = traffic.ledger().total();
+    assert_eq!((total.offered, total.rejected.total(), total.delivered), (7, 3, 4));
+    assert!(traffic.ledger().balances());
+    traffic.publish(sized(1, 400)).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_repeat_too_many_later_events_of_its_key_in_the_request_are_refused_too() {
+    let fake = Fake::new(Mood::Works(50 * MS));
+    let no_waiters = DedupConfig { waiters_max: 0, ..DedupConfig::default() };
+    let traffic = TrafficHandle::start_with(config(), no_waiters, fake.clone()).unwrap();
+    let first = tokio::spawn({
+        let traffic = traffic.clone();
+        async move { traffic.publish(event(1, "a").with_id("a")).await }
+    });
+    until("the first is on its way", || fake.calls() == 1).await;
+    let events = vec![
+        event(1, "0"),
+        event(1, "a").with_id("a"),
+        event(1, "b").with_id("b"),
+        event(1, "c"),
+        event(2, "d").with_id("d"),
+    ];
+    let answers = traffic.publish_many(events).await;
+    assert_eq!(codes(answers), ["ok", "WEIR-0508", "WEIR-0508", "WEIR-0508", "ok"]);
+    first.await.unwrap().unwrap();
+    let again = traffic.publish(event(1, "b").with_id("b")).await.unwrap();
+    assert!(!again.duplicate, "a refused id is new");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_repeat_of_an_unknown_outcome_gets_the_late_answer_and_is_written_once() {
+    let (traffic, fake) = start(Mood::Works(20_000 * MS), config());
+    let begun = Instant::now();
+    let unknown = traffic.publish(event(1, "a").with_id("x")).await.unwrap_err();
+    assert_eq!((unknown.code, begun.elapsed()), ("WEIR-0507", 15_000 * MS));
+    assert!(unknown.to_string().contains("waits for its outcome"), "{unknown}");
+    let repeat = traffic.publish(event(1, "a").with_id("x")).await.unwrap();
+    assert!(repeat.duplicate && begun.elapsed() <= 20_010 * MS, "{:?}", begun.elapsed());
+    assert_eq!(fake.values(), ["a"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unknown_outcome_without_a_late_answer_is_forgotten() {
+    let (traffic, fake) = start(Mood::Works(60_000 * MS), config());
+    let begun = Instant::now();
+    assert_eq!(code(traffic.publish(event(1, "a").with_id("x")).await), "WEIR-0507");
+    assert_eq!(code(traffic.publish(event(1, "a").with_id("x")).await), "WEIR-0507");
+    assert_eq!(begun.elapsed(), 45_000 * MS, "twice as long again");
+    assert_eq!(traffic.stats().dedup.unwrap().pending, 0);
+    until("the answer comes after all", || !fake.values().is_empty()).await;
+    until("it counts", || traffic.ledger().total().delivered == 1).await;
+    assert!(traffic.publish(event(1, "a").with_id("x")).await.unwrap().duplicate);
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_behind_one_in_doubt_are_given_back_with_it() {
+    let (traffic, fake) =
+        start(Mood::Hangs, TrafficConfig { batch_size: 1, send_timeout_ms: 20_000, ..config() });
+    let begun = Instant::now();
+    let answers = traffic.publish_many(vec![event(1, "a"), event(1, "b")]).await;
+    assert_eq!(codes(answers), ["WEIR-0507", "WEIR-0504"]);
+    assert_eq!((begun.elapsed(), fake.calls()), (30_000 * MS, 1));
 }
 
 #[tokio::test(start_paused = true)]
