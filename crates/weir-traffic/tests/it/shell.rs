@@ -364,9 +364,18 @@ async fn events_behind_one_in_doubt_are_given_back_with_it() {
     let (traffic, fake) =
         start(Mood::Hangs, TrafficConfig { batch_size: 1, send_timeout_ms: 20_000, ..config() });
     let begun = Instant::now();
-    let answers = traffic.publish_many(vec![event(1, "a"), event(1, "b")]).await;
+    let both = tokio::spawn({
+        let traffic = traffic.clone();
+        async move { traffic.publish_many(vec![event(1, "a"), event(1, "b")]).await }
+    });
+    until("the first is on its way", || fake.calls() == 1).await;
+    fake.set(WORKS);
+    tokio::time::sleep(25_000 * MS).await;
+    traffic.publish(event(2, "c")).await.unwrap();
+    assert_eq!(traffic.stats().sink.away_ms, None, "so the second does not expire by itself");
+    let answers = tokio::time::timeout(60_000 * MS, both).await.expect("answered").unwrap();
     assert_eq!(codes(answers), ["WEIR-0507", "WEIR-0504"]);
-    assert_eq!((begun.elapsed(), fake.calls()), (30_000 * MS, 1));
+    assert_eq!((begun.elapsed(), fake.values()), (30_000 * MS, vec!["c".to_owned()]));
 }
 
 #[tokio::test(start_paused = true)]

@@ -105,7 +105,7 @@ impl Node {
         };
         let client = kafka::connect(settings, &brokers).await?;
         let producer = kafka::producer(settings, Arc::clone(&client))?;
-        let traffic = traffic(settings, &producer)?;
+        let traffic = traffic(settings, &producer, &client)?;
         let ingest = ingest(settings, &traffic, &clock)?;
         let (zones, geojson) = zones(settings)?;
         let hub = hub(&clock, geojson);
@@ -306,8 +306,12 @@ fn traffic_config(settings: &Settings) -> TrafficConfig {
     }
 }
 
-fn traffic(settings: &Settings, producer: &Arc<Producer>) -> Outcome<TrafficHandle> {
-    let sink = ProducerSink::new(Arc::clone(producer));
+fn traffic(
+    settings: &Settings,
+    producer: &Arc<Producer>,
+    client: &Arc<Client>,
+) -> Outcome<TrafficHandle> {
+    let sink = ProducerSink::new(Arc::clone(producer)).with_client(Arc::clone(client));
     TrafficHandle::start(traffic_config(settings), sink).map_err(|error| {
         UserError::new(error.code(), "cannot start the traffic manager").why(error)
     })
