@@ -13,11 +13,11 @@ pub(crate) fn run(code: Option<&str>) -> Outcome {
     match code {
         Some(code) => {
             let page = page(code).ok_or_else(|| unknown(code))?;
-            print!("{page}");
+            out!("{page}");
         }
         None => {
             for (code, title) in titles() {
-                println!("{code}  {title}");
+                outln!("{code}  {title}");
             }
         }
     }

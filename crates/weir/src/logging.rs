@@ -38,6 +38,7 @@ pub(crate) fn start(values: &Values) -> Outcome {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(to_terminal && std::env::var_os("NO_COLOR").is_none())
+        .log_internal_errors(false)
         .with_writer(target);
     let started = if json { builder.json().try_init() } else { builder.try_init() };
     started.map_err(|error| UserError::new("WEIR-0806", "cannot start logging").why(error))
@@ -60,13 +61,15 @@ impl<'a> MakeWriter<'a> for Target {
 
 impl Write for Target {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Stderr => io::stderr().write(line),
+        // A log that cannot be written (its reader is gone, the disk is full) must not stop what it
+        // tells of; reporting the failure would only fail again.
+        let _ = match self {
+            Self::Stderr => io::stderr().write_all(line),
             Self::File(file) => {
-                file.lock().unwrap_or_else(PoisonError::into_inner).write_line(line)?;
-                Ok(line.len())
+                file.lock().unwrap_or_else(PoisonError::into_inner).write_line(line)
             }
-        }
+        };
+        Ok(line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -6,6 +6,17 @@
 // A command's result belongs on standard output.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+/// Writes to standard output. A reader that went away (`weir topics | head -1`) is the end of the
+/// output, not a failure.
+macro_rules! out {
+    ($($text:tt)*) => { crate::output::write(format_args!($($text)*)) };
+}
+
+/// As `out!`, with a line end.
+macro_rules! outln {
+    ($($text:tt)*) => { crate::output::write(format_args!("{}\n", format_args!($($text)*))) };
+}
+
 mod cli;
 mod command;
 mod config;

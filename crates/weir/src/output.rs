@@ -1,10 +1,16 @@
 //! Tables and figures on a terminal: no boxes, numbers to the right.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 
 /// Whether colour and progress may be written to standard output.
 pub(crate) fn is_terminal() -> bool {
     std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
+}
+
+/// What `out!` and `outln!` do.
+pub(crate) fn write(text: std::fmt::Arguments<'_>) {
+    // Nobody reads any more: there is nothing to do about it, and nothing wrong.
+    let _ = std::io::stdout().write_fmt(text);
 }
 
 /// How a column is set.

@@ -9,14 +9,14 @@ pub(crate) fn run(args: ConfigArgs) -> Outcome {
     match args.command {
         ConfigCommand::Show { file, origin } => {
             let values = Values::load(file.config.as_deref(), std::env::vars())?;
-            print!("{}", show(&values, origin, is_terminal()));
+            out!("{}", show(&values, origin, is_terminal()));
         }
         ConfigCommand::Check { file } => {
             let values = Values::load(file.config.as_deref(), std::env::vars())?;
             crate::up::check(&Settings::from_values(&values)?)?;
             let set =
                 values.iter().filter(|(_, _, o)| **o != crate::config::Origin::Default).count();
-            println!("ok: {set} values set, the rest are defaults");
+            outln!("ok: {set} values set, the rest are defaults");
         }
     }
     Ok(())

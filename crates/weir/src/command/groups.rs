@@ -29,9 +29,9 @@ pub(crate) fn run(args: &GroupsArgs) -> Outcome {
                            "partitions": row.partitions, "lag": row.lag})
                 })
                 .collect();
-            println!("{}", json!(rows));
+            outln!("{}", json!(rows));
         } else {
-            print!("{}", table(&rows).render(is_terminal()));
+            out!("{}", table(&rows).render(is_terminal()));
         }
         Ok(())
     })

@@ -97,10 +97,10 @@ pub(crate) fn run(args: &IngestArgs) -> Outcome {
 
 fn report(args: &IngestArgs, tally: &Tally, took: Duration) {
     if args.json {
-        println!("{}", serde_json::json!({ "seconds": took.as_secs_f64(), "events": tally }));
+        outln!("{}", serde_json::json!({ "seconds": took.as_secs_f64(), "events": tally }));
         return;
     }
-    println!(
+    outln!(
         "{} accepted, {} duplicate, {} refused, {} retried in {:.1} s ({} events/s)",
         grouped(tally.accepted),
         grouped(tally.duplicate),

@@ -1,5 +1,6 @@
 //! What the commands that talk to Kafka share.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -47,9 +48,7 @@ pub(super) async fn offsets(
     let asked: Vec<_> = partitions.iter().map(|partition| (partition.clone(), spec)).collect();
     let answered =
         admin.list_offsets(&asked).await.map_err(|error| failed("cannot list offsets", &error))?;
-    let offset_of = |partition: &TopicPartition| {
-        let found = answered.iter().find(|(answered, _)| answered == partition);
-        found.and_then(|(_, offset)| *offset).unwrap_or(Offset(0))
-    };
+    let known: HashMap<TopicPartition, Option<Offset>> = answered.into_iter().collect();
+    let offset_of = |partition| known.get(partition).copied().flatten().unwrap_or(Offset(0));
     Ok(partitions.iter().map(offset_of).collect())
 }

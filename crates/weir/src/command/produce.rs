@@ -21,7 +21,7 @@ pub(crate) fn run(args: &ProduceArgs) -> Outcome {
         let sent = send_lines(&producer, args).await?;
         let closed = producer.close(Duration::from_secs(30)).await;
         closed.map_err(|error| UserError::new(error.code(), "cannot finish").why(error))?;
-        println!("{} records acknowledged in {}", grouped(sent), args.topic);
+        outln!("{} records acknowledged in {}", grouped(sent), args.topic);
         Ok(())
     })
 }

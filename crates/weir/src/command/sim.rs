@@ -31,7 +31,7 @@ pub(crate) fn run(args: &SimArgs) -> Outcome {
         let fleet = DemoFleet::new(args.seed, clock.now());
         let sink = HttpSink::new(&args.gateway);
         let seconds = args.seconds;
-        println!("24 drones and 40 sensors to {} (Ctrl-C stops)", args.gateway);
+        outln!("24 drones and 40 sensors to {} (Ctrl-C stops)", args.gateway);
         let stop = async move {
             let limit = async {
                 match seconds {
@@ -46,7 +46,7 @@ pub(crate) fn run(args: &SimArgs) -> Outcome {
         };
         let report = weir_sim::run(fleet, clock, sink, received, stop).await;
         listening.abort();
-        println!(
+        outln!(
             "{} events taken, {} refused, {} orders obeyed",
             grouped(report.events_sent),
             grouped(report.events_refused),
