@@ -183,6 +183,9 @@ pub(crate) struct Effects {
     pub(crate) completed: Completed,
     /// Metadata may be stale.
     pub(crate) refresh_metadata: bool,
+    /// Bytes were freed, though perhaps nothing completed: a batch that timed out while under way keeps
+    /// its bytes until its answer.
+    pub(crate) freed_room: bool,
 }
 
 /// A record was taken.
@@ -1155,8 +1158,10 @@ impl Accumulator {
                 self.finish(slot, index, outcome, effects);
             }
             Verdict::Failed(error) => {
-                // Its sequence stays unused on the broker: those after it need a new identity.
-                self.partitions[slot.0].needs_identity |= self.config.idempotent;
+                // Its sequence stays unused on the broker: those after it need a new identity. While an
+                // older one may be in the log already, that one must go again as it was, or it would
+                // be there twice; those after this one are then refused as out of order.
+                self.partitions[slot.0].needs_identity |= self.config.idempotent && index == 0;
                 self.finish(slot, index, Outcome::Failed(error), effects);
             }
             Verdict::Retry { reason, refresh } => {
@@ -1249,6 +1254,7 @@ impl Accumulator {
             self.count_outcome(batch.count, &outcome);
             effects.completed.push((batch.completion, outcome));
         }
+        effects.freed_room = true;
         self.free(slot, batch.bytes, batch.count);
     }
 
@@ -1353,6 +1359,7 @@ impl Accumulator {
         let outcome = Outcome::Failed(error);
         self.count_outcome(batch.count, &outcome);
         effects.completed.push((batch.completion, outcome));
+        effects.freed_room = true;
         self.free(slot, batch.bytes, batch.count);
     }
 

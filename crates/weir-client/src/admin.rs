@@ -1,6 +1,6 @@
 //! Administrative calls. Each repeats what fails for a passing reason, up to `api_timeout_ms`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use weir_protocol::api::create_topics::{
@@ -30,7 +30,7 @@ use crate::client::{Client, Lane};
 use crate::config::IsolationLevel;
 use crate::consumer::{PartitionOffset, TopicPartition};
 use crate::error::ClientError;
-use crate::metadata::{topic_view, TopicView};
+use crate::metadata::{topic_view, ClusterView, TopicView};
 
 /// Kafka's resource type of topics in configs.
 const RESOURCE_TOPIC: i8 = 2;
@@ -459,8 +459,15 @@ impl Admin {
         &self,
         asked: &[(TopicPartition, OffsetSpec)],
     ) -> Result<Vec<(TopicPartition, Option<Offset>)>, ClientError> {
-        self.client.track(asked.iter().map(|(partition, _)| &*partition.topic));
-        let ask = || list_offsets(&self.client, asked, IsolationLevel::ReadUncommitted);
+        let topics: BTreeSet<Str> =
+            asked.iter().map(|(partition, _)| partition.topic.clone()).collect();
+        let ask = || async {
+            // Of its own: what is asked for once must not stay in view for ever.
+            let names = topics.iter().cloned().collect();
+            let mut view = ClusterView::default();
+            view.update(self.client.fetch_metadata(Some(names), false).await?);
+            list_offsets(&self.client, &view, asked, IsolationLevel::ReadUncommitted).await
+        };
         self.client.with_retries("list offsets", ask).await
     }
 
@@ -608,10 +615,10 @@ fn passing(
 /// Asks each leader for the offsets of its partitions. One attempt.
 pub(crate) async fn list_offsets(
     client: &Client,
+    view: &ClusterView,
     asked: &[(TopicPartition, OffsetSpec)],
     isolation: IsolationLevel,
 ) -> Result<Vec<(TopicPartition, Option<Offset>)>, ClientError> {
-    let view = client.view();
     let mut by_leader: BTreeMap<NodeId, Vec<&(TopicPartition, OffsetSpec)>> = BTreeMap::new();
     for entry in asked {
         let TopicPartition { topic, partition } = &entry.0;

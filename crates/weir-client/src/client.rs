@@ -4,11 +4,11 @@
 //! asked for. Connections are made on demand, one per broker and *lane*: a long poll or a parked join
 //! must not stand before a produce, as Kafka answers each connection in order.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use tokio::sync::{watch, Notify};
@@ -24,6 +24,25 @@ use crate::connection::{Connection, Endpoint};
 use crate::error::ClientError;
 use crate::metadata::{ClusterView, TopicView};
 use crate::transport::{TcpTransport, Transport};
+
+/// The most topics in view at once; what is beyond is not known until others go.
+const TRACKED_TOPICS_MAX: usize = 20_000;
+
+/// How long a topic that does not exist stays in view, as Kafka's producer keeps idle ones
+/// (`metadata.max.idle.ms`).
+const MISSING_KEPT: Duration = Duration::from_secs(300);
+
+/// How often a topic that does not exist is looked for.
+const MISSING_LOOK: Duration = Duration::from_secs(1);
+
+/// A topic somebody uses.
+#[derive(Debug, Clone, Copy, Default)]
+struct Tracked {
+    /// Somebody wants to send to it and it has not been seen: the next lookup may create it. Only that
+    /// one: a topic deleted later must stay deleted.
+    may_create: bool,
+    missing_since: Option<Instant>,
+}
 
 /// A stream of requests that may wait for each other. Lane 0 is for short calls of anybody.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -41,7 +60,7 @@ pub struct Client {
     bootstrap: Vec<Endpoint>,
     view: RwLock<Arc<ClusterView>>,
     /// Topics somebody uses: what a refresh asks for.
-    tracked: Mutex<BTreeSet<Str>>,
+    tracked: Mutex<BTreeMap<Str, Tracked>>,
     refresh_wanted: Notify,
     /// Counts answers taken over.
     generation: watch::Sender<u64>,
@@ -125,23 +144,40 @@ impl Client {
         self.generation.subscribe()
     }
 
-    /// Includes these topics in every refresh from now on; `true` if one of them is new.
-    pub(crate) fn track<'a>(&self, topics: impl IntoIterator<Item = &'a str>) -> bool {
-        let mut tracked = self.tracked.lock().unwrap_or_else(PoisonError::into_inner);
+    fn tracked(&self) -> MutexGuard<'_, BTreeMap<Str, Tracked>> {
+        self.tracked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Includes these topics in every refresh from now on, without creating any. One that does not
+    /// exist is left out again after a while: track it again as long as it is of use.
+    pub(crate) fn track<'a>(&self, topics: impl IntoIterator<Item = &'a str>) {
+        let mut tracked = self.tracked();
         let mut is_new = false;
         for topic in topics {
-            if !tracked.contains(topic) {
-                is_new |= tracked.insert(Str::copy_from(topic));
-            }
+            is_new |= admit(&mut tracked, topic);
         }
         drop(tracked);
         if is_new {
             self.refresh_soon();
         }
-        is_new
     }
 
-    /// The topic once it is known to exist, created if the cluster does that.
+    /// Tracks a topic somebody sends to, and lets the next lookup create it.
+    pub(crate) fn want_topic(&self, topic: &str) {
+        let mut tracked = self.tracked();
+        admit(&mut tracked, topic);
+        if let Some(entry) = tracked.get_mut(topic) {
+            entry.may_create = true;
+        }
+        drop(tracked);
+        self.refresh_soon();
+    }
+
+    pub(crate) fn is_tracked(&self, topic: &str) -> bool {
+        self.tracked().contains_key(topic)
+    }
+
+    /// The topic once it is known to exist. Does not create it.
     ///
     /// # Errors
     /// What the broker says of the topic, or that nothing was heard within the time.
@@ -284,14 +320,57 @@ impl Client {
 
     /// Fetches metadata of the tracked topics now.
     pub(crate) async fn refresh(&self) -> Result<(), ClientError> {
-        let topics: Vec<Str> = {
-            let tracked = self.tracked.lock().unwrap_or_else(PoisonError::into_inner);
-            tracked.iter().cloned().collect()
-        };
-        let response = self.fetch_metadata(Some(topics), self.config.auto_create_topics).await?;
-        self.edit_view(|view| view.update(response));
+        let (mut wanted, mut known) = (Vec::new(), Vec::new());
+        for (topic, entry) in self.tracked().iter() {
+            let list = if entry.may_create { &mut wanted } else { &mut known };
+            list.push(topic.clone());
+        }
+        // The request says for all of its topics at once whether they may be created.
+        if !wanted.is_empty() {
+            let may_create = self.config.auto_create_topics;
+            let response = self.fetch_metadata(Some(wanted), may_create).await?;
+            self.take_over(response);
+        }
+        let response = self.fetch_metadata(Some(known), false).await?;
+        self.take_over(response);
         self.generation.send_modify(|generation| *generation += 1);
         Ok(())
+    }
+
+    fn take_over(&self, response: MetadataResponse) {
+        let gone = self.note_missing(&response, Instant::now());
+        self.edit_view(|view| {
+            view.update(response);
+            for topic in &gone {
+                view.topics.remove(topic);
+            }
+        });
+    }
+
+    /// Notes which topics there are; those missing for long are tracked no more, and returned.
+    fn note_missing(&self, response: &MetadataResponse, now: Instant) -> Vec<Str> {
+        let mut tracked = self.tracked();
+        let mut gone = Vec::new();
+        for topic in &response.topics {
+            let Some(name) = &topic.name else { continue };
+            let Some(entry) = tracked.get_mut(name) else { continue };
+            match ErrorCode::from_code(topic.error_code) {
+                ErrorCode::None => *entry = Tracked::default(),
+                ErrorCode::UnknownTopicOrPartition | ErrorCode::InvalidTopicException => {
+                    let since = *entry.missing_since.get_or_insert(now);
+                    if now.duration_since(since) >= MISSING_KEPT {
+                        tracked.remove(name);
+                        gone.push(name.clone());
+                    }
+                }
+                _ => {}
+            }
+        }
+        gone
+    }
+
+    fn misses_topics(&self) -> bool {
+        self.tracked().values().any(|entry| entry.missing_since.is_some())
     }
 
     /// Metadata of these topics, or of all, without taking it over.
@@ -351,6 +430,23 @@ impl Client {
     pub(crate) fn retry_wait(&self, failures: u32) -> Duration {
         backoff(self.config.retry_backoff_ms, self.config.retry_backoff_max_ms, failures)
     }
+}
+
+/// Makes room for a topic and takes it in; `true` if it was not there.
+fn admit(tracked: &mut BTreeMap<Str, Tracked>, topic: &str) -> bool {
+    if tracked.contains_key(topic) {
+        return false;
+    }
+    if tracked.len() >= TRACKED_TOPICS_MAX {
+        // Any name can be asked for; names that lead nowhere must not push out those that do.
+        tracked.retain(|_, entry| entry.missing_since.is_none());
+        if tracked.len() >= TRACKED_TOPICS_MAX {
+            tracing::warn!(topic, topics = tracked.len(), "too many topics in use");
+            return false;
+        }
+    }
+    tracked.insert(Str::copy_from(topic), Tracked::default());
+    true
 }
 
 impl ConnectionSlot {
@@ -452,7 +548,10 @@ async fn keep_metadata_fresh(client: Weak<Client>) {
     let mut failures = 0;
     loop {
         let Some(strong) = client.upgrade() else { return };
-        let max_age = Duration::from_millis(strong.config.metadata_max_age_ms.into());
+        let mut max_age = Duration::from_millis(strong.config.metadata_max_age_ms.into());
+        if strong.misses_topics() {
+            max_age = max_age.min(MISSING_LOOK);
+        }
         // The strong reference must not keep the client alive while this waits.
         let waited = wait_for_refresh(strong, max_age).await;
         let Some(strong) = client.upgrade() else { return };

@@ -8,11 +8,14 @@
 //!   answer must name; any other correlation id ends the connection.
 //! - Each request is answered exactly once: with the frame, or with the error that ended the
 //!   connection.
+//! - Nobody waits past a request's deadline to write it: neither for the turn nor for a broker that
+//!   takes no bytes. A write cut off ends the connection.
 //! - A request unanswered past its deadline ends the connection: what the broker does with it is
 //!   unknown, and nothing behind it can be answered first.
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::future::Future;
 use std::io::{self, IoSlice};
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
@@ -21,7 +24,7 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{watch, Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use weir_protocol::api::api_versions::{ApiVersionsRequest, ApiVersionsResponse};
 use weir_protocol::error_code::ErrorCode;
@@ -81,6 +84,22 @@ pub struct Connection {
     versions: Vec<Option<RangeInclusive<i16>>>,
 }
 
+/// Until when a request must have been written, and what to say if it is not.
+#[derive(Debug, Clone, Copy)]
+struct WriteLimit {
+    api: &'static str,
+    timeout_ms: u32,
+    deadline: Instant,
+}
+
+impl WriteLimit {
+    fn of(frame: &Frame) -> Self {
+        let timeout_ms = frame.timeout_ms;
+        let deadline = Instant::now() + Duration::from_millis(timeout_ms.into());
+        WriteLimit { api: frame.api, timeout_ms, deadline }
+    }
+}
+
 struct Writer {
     half: BoxedWrite,
     /// A write was cut off: what follows would be read as part of it.
@@ -98,6 +117,8 @@ struct Shared {
     endpoint: Endpoint,
     state: Mutex<State>,
     closing: Notify,
+    /// Becomes true once: what waits to write must not outlive the connection.
+    closed: watch::Sender<bool>,
     open: AtomicBool,
 }
 
@@ -158,6 +179,7 @@ impl Connection {
             endpoint,
             state: Mutex::default(),
             closing: Notify::new(),
+            closed: watch::Sender::new(false),
             open: AtomicBool::new(true),
         });
         let tick_ms = (config.request_timeout_ms / 8).clamp(5, 500);
@@ -278,15 +300,22 @@ impl Connection {
     ///
     /// Cancel: if the future is dropped in the middle of a write, the connection closes.
     pub(crate) async fn send(&self, frame: Frame, on_reply: OnReply) {
-        let Ok(permit) = Arc::clone(&self.in_flight).acquire_owned().await else {
-            return on_reply(Err(ClientError::Closed));
+        let limit = WriteLimit::of(&frame);
+        let permit = self.until(&limit, Arc::clone(&self.in_flight).acquire_owned()).await;
+        let permit = match permit {
+            Ok(Ok(permit)) => permit,
+            Ok(Err(_)) => return on_reply(Err(ClientError::Closed)),
+            Err(error) => return on_reply(Err(error)),
         };
-        let mut writer = self.writer.lock().await;
+        let mut writer = match self.until(&limit, self.writer.lock()).await {
+            Ok(writer) => writer,
+            Err(error) => return on_reply(Err(error)),
+        };
         let pending = Pending {
             api: frame.api,
             correlation_id: frame.correlation_id,
             timeout_ms: frame.timeout_ms,
-            deadline: Instant::now() + Duration::from_millis(frame.timeout_ms.into()),
+            deadline: limit.deadline,
             on_reply,
             _permit: permit,
         };
@@ -296,30 +325,61 @@ impl Connection {
         if !self.shared.expect(pending) {
             return;
         }
-        writer.torn = true;
-        match write_segments(&mut writer.half, frame.segments).await {
-            Ok(()) => writer.torn = false,
-            Err(error) => self.shared.close(lost(&self.shared.endpoint, error.to_string())),
-        }
+        // Closing has answered the request if this fails.
+        let _ = self.write(&mut writer, frame.segments, &limit).await;
     }
 
     /// Writes a frame that gets no answer (acks none).
     pub(crate) async fn send_unanswered(&self, frame: Frame) -> Result<(), ClientError> {
-        let mut writer = self.writer.lock().await;
+        let limit = WriteLimit::of(&frame);
+        let mut writer = self.until(&limit, self.writer.lock()).await?;
         if writer.torn || !self.is_open() {
             return Err(lost(&self.shared.endpoint, "closed".to_owned()));
         }
+        self.write(&mut writer, frame.segments, &limit).await
+    }
+
+    /// Writes all of it, or closes the connection.
+    async fn write(
+        &self,
+        writer: &mut Writer,
+        segments: Vec<Bytes>,
+        limit: &WriteLimit,
+    ) -> Result<(), ClientError> {
         writer.torn = true;
-        match write_segments(&mut writer.half, frame.segments).await {
-            Ok(()) => {
+        let written = self.until(limit, write_segments(&mut writer.half, segments)).await;
+        let error = match written {
+            Ok(Ok(())) => {
                 writer.torn = false;
-                Ok(())
+                return Ok(());
             }
-            Err(error) => {
-                let error = lost(&self.shared.endpoint, error.to_string());
-                self.shared.close(error.clone());
-                Err(error)
-            }
+            Ok(Err(error)) => lost(&self.shared.endpoint, error.to_string()),
+            Err(error) => error,
+        };
+        self.shared.close(error.clone());
+        Err(error)
+    }
+
+    /// What `work` gives, unless the deadline or the end of the connection comes first.
+    async fn until<T>(
+        &self,
+        limit: &WriteLimit,
+        work: impl Future<Output = T>,
+    ) -> Result<T, ClientError> {
+        let ended = async {
+            // The sender lives as long as this connection.
+            let _ = self.shared.closed.subscribe().wait_for(|closed| *closed).await;
+        };
+        tokio::select! {
+            // Work first: it seldom waits, and then no timer is made.
+            biased;
+            done = work => Ok(done),
+            () = ended => Err(self.shared.closed_by()),
+            () = tokio::time::sleep_until(limit.deadline) => Err(ClientError::RequestTimeout {
+                api: limit.api,
+                broker: self.shared.endpoint.to_string(),
+                timeout_ms: limit.timeout_ms,
+            }),
         }
     }
 
@@ -406,9 +466,16 @@ impl Shared {
         let pending = std::mem::take(&mut state.pending);
         drop(state);
         self.closing.notify_one();
+        self.closed.send_replace(true);
         for request in pending {
             (request.on_reply)(Err(error.clone()));
         }
+    }
+
+    /// The error that ended the connection.
+    fn closed_by(&self) -> ClientError {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.closed.clone().unwrap_or(ClientError::Closed)
     }
 
     /// Hands a frame to the oldest request, which must be the one it answers.

@@ -280,7 +280,9 @@ impl Consumer {
     ///
     /// # Errors
     /// What a person must look at: no offset to start from, a damaged batch, access denied, a group
-    /// that does not take this member. What passes is retried in the background. Polling again goes on.
+    /// that does not take this member. What passes is retried in the background. An error met together
+    /// with records comes first at the next poll. Polling again goes on with the other partitions; one
+    /// without a place to start from, or before a damaged batch, stands still until a seek.
     pub async fn poll(&self, timeout: Duration) -> Result<Vec<ConsumedRecord>, ClientError> {
         let mut records = Vec::new();
         self.wait_for(timeout, || {
@@ -337,6 +339,10 @@ impl Consumer {
 
     fn show_records(&self, see: &mut impl FnMut(RecordRef<'_>)) -> Result<usize, ClientError> {
         let inner = &self.inner;
+        // First: behind the records of busy partitions it would wait for ever.
+        if let Some(error) = inner.state().take_error() {
+            return Err(error);
+        }
         let mut count = 0;
         while count < inner.config.poll_records_max.max(1) {
             let Some(mut chunk) = inner.state().take_chunk() else { break };
@@ -351,13 +357,16 @@ impl Consumer {
             drop(state);
             inner.work_changed();
         }
-        // An error waits until what came before it has been shown.
+        // An error met beside records waits for the next poll.
         let error = if count == 0 { inner.state().take_error() } else { None };
         error.map_or(Ok(count), Err)
     }
 
     fn take_records(&self) -> Result<Vec<ConsumedRecord>, ClientError> {
         let inner = &self.inner;
+        if let Some(error) = inner.state().take_error() {
+            return Err(error);
+        }
         let records_max = inner.config.poll_records_max.max(1);
         let mut records: Vec<ConsumedRecord> = Vec::new();
         while records.len() < records_max {
@@ -612,6 +621,18 @@ impl Inner {
         self.work_changed();
     }
 
+    /// Topics that do not exist go out of view after a while; those of use here must not.
+    fn keep_tracked(&self) {
+        if let Kind::Subscribed(topics) = &self.mode().kind {
+            self.client.track(topics.iter().map(|topic| &**topic));
+        }
+        let assigned = self.state().assignment();
+        self.client.track(assigned.iter().map(|partition| &*partition.topic));
+        if let Some(membership) = &self.membership {
+            self.client.track(membership.dealt_topics().iter().map(|topic| &**topic));
+        }
+    }
+
     fn ensure_loops(self: &Arc<Self>) {
         let leaders = self.state().leaders(&self.client.view());
         let mut loops = self.loops.lock().unwrap_or_else(PoisonError::into_inner);
@@ -642,6 +663,7 @@ async fn send_heartbeats(inner: Arc<Inner>) {
 async fn follow_metadata(inner: Arc<Inner>) {
     let mut changes = inner.client.changes();
     while changes.changed().await.is_ok() {
+        inner.keep_tracked();
         inner.ensure_loops();
         inner.work_changed();
         // The leader of a group looks for new partitions in `poll`.
@@ -773,7 +795,8 @@ async fn find_some(
             None => inner.state().no_committed(partition, *epoch),
         }
     }
-    let found = list_offsets(&inner.client, &asked, inner.config.isolation).await?;
+    let view = inner.client.view();
+    let found = list_offsets(&inner.client, &view, &asked, inner.config.isolation).await?;
     let mut state = inner.state();
     for (partition, offset) in found {
         let epoch = unresolved.iter().find(|(known, ..)| *known == partition).map(|(_, e, _)| *e);

@@ -53,7 +53,8 @@ pub(crate) struct FetchState {
     next_epoch: u64,
     chunks: VecDeque<Chunk>,
     buffered_bytes: usize,
-    errors: VecDeque<ClientError>,
+    /// What `poll` has to tell, the newest per partition.
+    errors: VecDeque<(TopicPartition, ClientError)>,
 }
 
 #[derive(Debug)]
@@ -64,7 +65,8 @@ struct Partition {
     consumed: Option<Offset>,
     fetch_at: Option<Offset>,
     start: Start,
-    /// Its start could not be found; told once, then it waits for a seek.
+    /// Its start could not be found, or what comes next is damaged; told once, then it waits for a
+    /// seek.
     failed: bool,
     paused: bool,
     fetching: bool,
@@ -84,8 +86,17 @@ pub(crate) struct Chunk {
 
 #[derive(Debug)]
 enum Content {
-    Raw { records: Bytes, from: Offset, aborted: Vec<AbortedTransaction> },
-    Decoded { records: std::vec::IntoIter<ConsumedRecord>, next: Offset },
+    Raw {
+        records: Bytes,
+        from: Offset,
+        aborted: Vec<AbortedTransaction>,
+    },
+    /// `damaged`: what ended the decoding. It is told when the records before it are out.
+    Decoded {
+        records: std::vec::IntoIter<ConsumedRecord>,
+        next: Offset,
+        damaged: Option<ClientError>,
+    },
 }
 
 /// A partition in a fetch under way.
@@ -136,6 +147,7 @@ impl FetchState {
     pub(crate) fn assign(&mut self, partitions: &[TopicPartition], start: Start) {
         let wanted: HashSet<&TopicPartition> = partitions.iter().collect();
         self.partitions.retain(|partition, _| wanted.contains(partition));
+        self.errors.retain(|(partition, _)| wanted.contains(partition));
         for partition in partitions {
             if !self.partitions.contains_key(partition) {
                 let epoch = self.new_epoch();
@@ -148,7 +160,6 @@ impl FetchState {
     /// Gives everything up.
     pub(crate) fn clear(&mut self) {
         self.assign(&[], Start::Committed);
-        self.errors.clear();
     }
 
     pub(crate) fn assignment(&self) -> Vec<TopicPartition> {
@@ -183,6 +194,7 @@ impl FetchState {
         state.fetching = false;
         state.retry_at = MonoMs::default();
         edit(state);
+        self.errors.retain(|(of, _)| of != partition);
         self.drop_stale();
         true
     }
@@ -254,7 +266,15 @@ impl FetchState {
     }
 
     pub(crate) fn take_error(&mut self) -> Option<ClientError> {
-        self.errors.pop_front()
+        self.errors.pop_front().map(|(_, error)| error)
+    }
+
+    /// Leaves the error for `poll`. One per partition: who polls seldom must not find a heap of them.
+    fn tell(&mut self, partition: &TopicPartition, error: ClientError) {
+        match self.errors.iter_mut().find(|(of, _)| of == partition) {
+            Some((_, pending)) => *pending = error,
+            None => self.errors.push_back((partition.clone(), error)),
+        }
     }
 }
 
@@ -304,9 +324,11 @@ impl FetchState {
         state.start = Start::Reset(reset);
         if reset == AutoOffsetReset::None {
             state.failed = true;
-            let TopicPartition { topic, partition } = partition;
-            let (topic, partition) = (topic.to_string(), *partition);
-            self.errors.push_back(ClientError::NoOffset { topic, partition });
+            let error = ClientError::NoOffset {
+                topic: partition.topic.to_string(),
+                partition: partition.partition,
+            };
+            self.tell(partition, error);
         }
     }
 
@@ -319,7 +341,7 @@ impl FetchState {
     ) {
         if let Some(state) = self.current(partition, epoch) {
             state.failed = true;
-            self.errors.push_back(error.clone());
+            self.tell(partition, error.clone());
         }
     }
 
@@ -516,11 +538,12 @@ impl FetchState {
                 state.failed = true;
                 state.fetch_at = None;
                 effects.arrived = true;
-                self.errors.push_back(ClientError::OffsetOutOfRange {
+                let error = ClientError::OffsetOutOfRange {
                     topic: topic.to_string(),
                     partition: *partition,
                     offset: fetching.from,
-                });
+                };
+                self.tell(&fetching.partition, error);
             }
             ErrorCode::OffsetOutOfRange => {
                 tracing::info!(%topic, %partition, offset = %fetching.from, ?reset, "offset is gone");
@@ -536,7 +559,8 @@ impl FetchState {
                 state.retry_at = now.plus_ms(REFUSED_RETRY_MS);
                 effects.arrived = true;
                 let message = Some(format!("{topic}-{partition}"));
-                self.errors.push_back(ClientError::Broker { api: "Fetch", code, message });
+                let error = ClientError::Broker { api: "Fetch", code, message };
+                self.tell(&fetching.partition, error);
             }
         }
     }
@@ -579,18 +603,18 @@ impl FetchState {
         true
     }
 
-    /// A batch is damaged: the partition stays before it, and `poll` tells.
+    /// A batch is damaged: the partition stays before it until a seek, and `poll` tells. Fetched again
+    /// it would be as damaged.
     pub(crate) fn damaged(&mut self, partition: &TopicPartition, epoch: u64, error: ClientError) {
-        if let Some(state) = self.current(partition, epoch) {
-            state.fetch_at = state.position;
-            state.retry_at = MonoMs::default();
-            // Later chunks of the partition must not jump over it.
-            let position = state.position;
-            if let Some(position) = position {
-                self.seek(partition, position);
-            }
-            self.errors.push_back(error);
+        if self.current(partition, epoch).is_none() {
+            return;
         }
+        // The new epoch drops later chunks of the partition: they must not jump over it.
+        self.restart(partition, |state| {
+            state.failed = true;
+            state.fetch_at = None;
+        });
+        self.tell(partition, error);
     }
 }
 
@@ -615,16 +639,15 @@ impl Chunk {
 
     /// Takes up to `records_max` records out, decoding the chunk first if need be. Needs no lock.
     pub(crate) fn take(&mut self, records_max: usize, config: &ConsumerConfig) -> Taken {
-        let mut damaged = None;
         if let Content::Raw { records, from, aborted } = &mut self.content {
             let mut decoding =
                 Decoding::new(&self.partition, config, *from, std::mem::take(aborted));
             let mut owned = Owned { partition: &self.partition, records: Vec::new() };
-            damaged = decoding.run(records, &mut owned).err();
+            let damaged = decoding.run(records, &mut owned).err();
             let (records, next) = (owned.records.into_iter(), decoding.next);
-            self.content = Content::Decoded { records, next };
+            self.content = Content::Decoded { records, next, damaged };
         }
-        let Content::Decoded { records, next: end } = &mut self.content else {
+        let Content::Decoded { records, next: end, damaged } = &mut self.content else {
             unreachable!("decoded above");
         };
         let taken: Vec<ConsumedRecord> = if records.len() <= records_max {
@@ -637,6 +660,7 @@ impl Chunk {
             Some(last) if !is_done => last.offset.next(),
             _ => *end,
         };
+        let damaged = if is_done { damaged.take() } else { None };
         Taken { records: taken, next, is_done, damaged }
     }
 
@@ -656,12 +680,13 @@ impl Chunk {
                 shown.damaged = decoding.run(records, &mut views).err();
                 (shown.count, shown.next) = (views.count, decoding.next);
             }
-            Content::Decoded { records, next } => {
+            Content::Decoded { records, next, damaged } => {
                 for record in records {
                     see(record.as_ref());
                     shown.count += 1;
                 }
                 shown.next = *next;
+                shown.damaged = damaged.take();
             }
         }
         shown

@@ -121,13 +121,17 @@ impl Shared {
             wanted.insert(Str::copy_from(topic));
         }
         drop(wanted);
-        self.client.track([topic]);
+        self.client.want_topic(topic);
     }
 
     /// Takes over what metadata says now of the topics in use.
     pub(crate) fn update_topics(self: &Arc<Self>) {
         let view = self.client.view();
-        let mut names = self.wanted.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        // A name given up, as it leads nowhere, comes back with the next record for it.
+        wanted.retain(|name| self.client.is_tracked(name));
+        let mut names = wanted.clone();
+        drop(wanted);
         let mut core = self.core();
         names.extend(core.topic_names().cloned());
         for name in &names {
@@ -173,11 +177,10 @@ impl Shared {
 
     /// Announces outcomes. The core's lock must be free: a woken task may want it at once.
     pub(crate) fn announce(&self, effects: Effects) {
-        let freed = !effects.completed.is_empty();
         for (completion, outcome) in effects.completed {
             completion.complete(outcome);
         }
-        if freed {
+        if effects.freed_room {
             self.room.notify_waiters();
         }
         if effects.refresh_metadata {
@@ -186,6 +189,27 @@ impl Shared {
         let core = self.core();
         if core.wants_identity().is_some() {
             self.identity_wanted.notify_one();
+        }
+    }
+
+    /// A topic deleted while records are on their way is made again where the cluster does that, as
+    /// with any producer of Kafka.
+    fn want_deleted(&self, response: &ProduceResponse, batches: &[SentBatch]) {
+        for topic in &response.responses {
+            let is_gone = topic.partition_responses.iter().any(|partition| {
+                let code = ErrorCode::from_code(partition.error_code);
+                matches!(code, ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId)
+            });
+            if !is_gone {
+                continue;
+            }
+            let is_meant = |batch: &&SentBatch| {
+                let by_id = topic.topic_id != Uuid::ZERO && topic.topic_id == batch.topic_id;
+                by_id || topic.name == batch.topic
+            };
+            if let Some(batch) = batches.iter().find(is_meant) {
+                self.want_topic(&batch.topic);
+            }
         }
     }
 
@@ -273,6 +297,7 @@ async fn send(
         let response = reply.and_then(|bytes| answering.decode::<ProduceRequest>(bytes, version));
         match response {
             Ok(response) => {
+                keep.want_deleted(&response, &batches);
                 keep.take_answers(broker, incarnation, match_answers(response, batches));
             }
             Err(error) => lose(&keep, broker, incarnation, batches, &error),

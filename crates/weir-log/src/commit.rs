@@ -25,7 +25,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::disk::{replace_files, Disk, DiskFile, OpenMode};
-use crate::error::{is_full, CommitError};
+use crate::error::{is_passing, CommitError};
 use crate::log::{CheckpointDone, CheckpointWork, LogPosition};
 use crate::log_dir::LogId;
 use crate::shared::Shared;
@@ -74,8 +74,13 @@ pub struct Committed {
 #[derive(Debug)]
 pub(crate) enum CheckpointOutcome {
     Written(Vec<(LogId, CheckpointDone)>),
-    /// The disk is full. Nothing is lost but time at the next recovery; it is tried again.
-    Full(Vec<(LogId, CheckpointWork)>),
+    /// The disk is full, or too many files are open. Nothing is lost but time at the next recovery; it
+    /// is tried again.
+    PutOff {
+        logs: Vec<(LogId, CheckpointWork)>,
+        /// The offset checkpoints were to be written with it.
+        offsets: bool,
+    },
 }
 
 impl CommitGroup {
@@ -108,11 +113,19 @@ impl CommitGroup {
             return Err(self.shared.fail("a commit was run twice"));
         };
         let dirs: Vec<PathBuf> = work.dirs.into_iter().collect();
-        self.disk
-            .sync_many(&work.files, &dirs)
+        self.sync_many(work.files, &dirs)
             .map_err(|error| self.shared.fail(&format!("cannot sync the log: {error}")))?;
         let checkpoint = self.run_checkpoint(work.checkpoints, &work.offsets)?;
         Ok(Committed { logs: work.logs, checkpoint })
+    }
+
+    /// Directories need no handle of their own when one of a file is there: a sync must not fail for
+    /// want of one.
+    fn sync_many(&self, mut files: Vec<Arc<dyn DiskFile>>, dirs: &[PathBuf]) -> io::Result<()> {
+        if files.is_empty() && !dirs.is_empty() {
+            files.extend(self.shared.anchor().cloned());
+        }
+        self.disk.sync_many(&files, dirs)
     }
 
     fn run_checkpoint(
@@ -124,7 +137,9 @@ impl CommitGroup {
             Ok(()) => Ok(CheckpointOutcome::Written(
                 logs.into_iter().map(|(id, work)| (id, work.done)).collect(),
             )),
-            Err(error) if is_full(&error) => Ok(CheckpointOutcome::Full(logs)),
+            Err(error) if is_passing(&error) => {
+                Ok(CheckpointOutcome::PutOff { logs, offsets: !offsets.is_empty() })
+            }
             Err(error) => Err(self.shared.fail(&format!("cannot write a checkpoint: {error}"))),
         }
     }
@@ -155,7 +170,7 @@ impl CommitGroup {
             dirs.insert(work.dir.to_path_buf());
         }
         let dirs: Vec<PathBuf> = dirs.into_iter().collect();
-        self.disk.sync_many(&files, &dirs)?;
+        self.sync_many(files, &dirs)?;
         self.rename_written(logs)?;
         if !offsets.is_empty() {
             replace_files(&*self.disk, offsets)?;
@@ -180,7 +195,7 @@ impl CommitGroup {
                 Err(error) => return Err(error),
             }
         }
-        self.disk.sync_many(&[], &dirs)
+        self.sync_many(Vec::new(), &dirs)
     }
 }
 

@@ -138,6 +138,18 @@ pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
+/// Whether trying again later makes sense: there is no room, or too many files are open. Neither says
+/// anything of what was written before.
+pub(crate) fn is_passing(error: &io::Error) -> bool {
+    is_full(error) || lacks_handle(error)
+}
+
+/// Whether a file was not opened because too many are.
+pub(crate) fn lacks_handle(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
+}
+
 /// A batch was not appended. The log is as before.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -380,14 +380,24 @@ impl Log {
 
     /// Seals the active segment and begins a new one at the log end.
     ///
-    /// On an error the old segment goes on; what was made of the new one is overwritten later.
+    /// On an error the old segment goes on, and what was made of the new one is removed: the old one
+    /// grows beyond `base`, where a start would take an empty segment for the end of the log.
     pub(crate) fn roll(&mut self, now: TimestampMs) -> Result<(), LogError> {
         let base = self.end.offset;
         debug_assert!(self.active().base < base, "an empty segment is not rolled");
         let shared = Arc::clone(&self.shared);
-        let next = self.prepare_roll(base, now).map_err(|error| shared.judge(error))?;
+        let file = Arc::clone(self.active().active_file()?);
+        let next = match self.prepare_roll(base, now) {
+            Ok(next) => next,
+            Err(error) => {
+                self.note_dir();
+                if let Err(left) = self.remove_segment_files(base) {
+                    shared.fail(&left.to_string());
+                }
+                return Err(shared.judge(error));
+            }
+        };
         let sealed = self.active_mut();
-        let file = Arc::clone(sealed.active_file()?);
         sealed.close_file();
         let indexes = [sealed.offsets.file().path(), sealed.times.file().path()];
         if std::mem::take(&mut self.commit.active_dirty) {
@@ -396,12 +406,17 @@ impl Log {
         self.commit.sealed_files.extend(indexes);
         self.segments.push_back(next);
         self.end = LogPosition { offset: base, base, position: 0 };
+        self.note_dir();
+        self.list_dirty();
+        Ok(())
+    }
+
+    /// Files were made or removed: the next commit syncs the directory.
+    fn note_dir(&self) {
         let dir = self.place.dir.to_path_buf();
         self.shared.note(|dirty| {
             dirty.dirs.insert(dir);
         });
-        self.list_dirty();
-        Ok(())
     }
 
     fn prepare_roll(&mut self, base: Offset, now: TimestampMs) -> Result<Segment, LogError> {

@@ -119,6 +119,8 @@ pub struct LogDir {
     commit_running: bool,
     /// Logs that the checkpoint under way has not come to yet.
     checkpoint_logs: VecDeque<LogId>,
+    /// The offset checkpoints found no room; they are written with the next commit that can.
+    offsets_put_off: bool,
     checkpoint_files_max: usize,
     next_checkpoint: TimestampMs,
     next_retention: TimestampMs,
@@ -378,13 +380,13 @@ impl LogDir {
                     open_files += taken.writes.len() + taken.files.len();
                     work.checkpoints.push((id, taken));
                 }
-                // No room: recovery will take longer, nothing else.
-                Err(LogError::DiskFull { .. }) => full = true,
+                // No room, or no handle: recovery will take longer, nothing else.
+                Err(LogError::DiskFull { .. } | LogError::Io { action: "open", .. }) => full = true,
                 Err(error) => return Err(error),
             }
         }
         let round_ends = is_round && self.checkpoint_logs.is_empty() && !full;
-        if dirty.offsets || round_ends {
+        if std::mem::take(&mut self.offsets_put_off) || dirty.offsets || round_ends {
             work.offsets = self.offset_files(&work);
         }
         Ok(work)
@@ -439,7 +441,9 @@ impl LogDir {
                     }
                 }
             }
-            CheckpointOutcome::Full(logs) => {
+            CheckpointOutcome::PutOff { logs, offsets } => {
+                // Not as dirty: who commits while something waits would never come to an end.
+                self.offsets_put_off |= offsets;
                 for (id, work) in logs {
                     if let Some(log) = self.get_mut(id) {
                         log.restore_checkpoint(work);
@@ -493,6 +497,9 @@ impl LogDir {
         if now >= self.next_checkpoint {
             self.next_checkpoint = now.plus_ms(self.options.checkpoint_interval_ms);
             self.begin_checkpoint(Log::needs_checkpoint);
+            if std::mem::take(&mut self.offsets_put_off) {
+                self.shared.note(|dirty| dirty.offsets = true);
+            }
         }
         for log in self.logs.iter_mut().flatten() {
             report.indexes_rebuilt += log.repair_indexes()?;

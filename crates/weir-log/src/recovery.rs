@@ -68,8 +68,9 @@ pub struct Damage {
     pub position: u64,
     /// The offset that should be there.
     pub offset: Offset,
-    /// Bytes from there to the end of the log that were cut and kept. 0 if nothing was cut, as the
-    /// damage lies before the recovery point; reading there fails.
+    /// Bytes from there to the end of the log that were cut and kept. 0 if nothing was cut: the damage
+    /// lies before the recovery point, and reading there fails; or the log ends there, though more of
+    /// it was synced once.
     pub bytes_cut: u64,
     /// Where the first of them are now.
     pub kept_in: PathBuf,

@@ -157,7 +157,11 @@ impl Segment {
         let first = match self.first_timestamp.get() {
             Some(first) => *first,
             None => {
-                let found = self.locate(self.base)?;
+                let found = match self.locate(self.base) {
+                    // Readers are told when they come to it; appends go on behind it.
+                    Err(LogError::Damaged { .. }) => None,
+                    found => found?,
+                };
                 let first = found.map_or(TimestampMs(-1), |found| found.header.max_timestamp);
                 *self.first_timestamp.get_or_init(|| first)
             }

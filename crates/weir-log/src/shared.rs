@@ -18,6 +18,8 @@ pub(crate) struct Shared {
     dirty: Mutex<Dirty>,
     /// Bytes appended since the last checkpoint.
     appended_bytes: AtomicU64,
+    /// A file of the directory that stays open, for `syncfs` when no other is at hand.
+    anchor: Option<Arc<dyn DiskFile>>,
 }
 
 /// What waits for the next commit.
@@ -34,6 +36,14 @@ pub(crate) struct Dirty {
 }
 
 impl Shared {
+    pub(crate) fn new(anchor: Arc<dyn DiskFile>) -> Self {
+        Self { anchor: Some(anchor), ..Self::default() }
+    }
+
+    pub(crate) const fn anchor(&self) -> Option<&Arc<dyn DiskFile>> {
+        self.anchor.as_ref()
+    }
+
     /// Takes the directory offline. Only the first reason is kept.
     pub(crate) fn fail(&self, reason: &str) -> CommitError {
         let reason = self.failure.get_or_init(|| Arc::from(reason));

@@ -57,6 +57,19 @@ fn answer(core: &mut Accumulator, outgoing: Vec<Outgoing>, code: ErrorCode, now:
     core.on_answers(BrokerIndex(0), 0, answers, MonoMs(now))
 }
 
+/// No answer came.
+fn lose(core: &mut Accumulator, outgoing: Vec<Outgoing>, now: u64) {
+    let lost = |out: Outgoing| {
+        let bytes = match out.payload {
+            Payload::Open(mut builder) => builder.build(),
+            Payload::Built(bytes) => bytes,
+        };
+        (out.slot, out.batch, bytes, Answer::Lost { reason: "cut".to_owned() })
+    };
+    let answers = outgoing.into_iter().map(lost).collect();
+    core.on_answers(BrokerIndex(0), 0, answers, MonoMs(now));
+}
+
 fn sequences(outgoing: &[Outgoing]) -> Vec<i32> {
     outgoing.iter().map(|out| out.base_sequence.get()).collect()
 }
@@ -373,4 +386,37 @@ fn answers_of_an_earlier_run_change_nothing() {
     let effects = answer(&mut core, outgoing, ErrorCode::None, 1);
     assert!(effects.completed.is_empty());
     assert_eq!(core.restart(), Err(ProduceError::AlreadyRunning));
+}
+
+#[test]
+fn a_late_answer_that_only_frees_bytes_tells_of_the_room() {
+    let config = ProducerConfig { delivery_timeout_ms: 1_000, ..config() };
+    let mut core = accumulator(config, 1);
+    append(&mut core, 0, b"a").unwrap();
+    let outgoing = sent(&mut core, 0);
+    assert!(!core.expire(MonoMs(1_000)).freed_room);
+    let effects = answer(&mut core, outgoing, ErrorCode::None, 1_200);
+    assert_eq!((effects.completed.len(), effects.freed_room), (0, true));
+}
+
+#[test]
+fn a_batch_of_unknown_fate_keeps_its_sequence_when_a_later_one_is_refused_for_good() {
+    let mut core = accumulator(config(), 1);
+    append(&mut core, 0, b"a").unwrap();
+    let first = sent(&mut core, 0);
+    append(&mut core, 0, b"b").unwrap();
+    let second = lingered(&mut core, 20);
+    let old = first[0].identity;
+    lose(&mut core, first, 40);
+    answer(&mut core, second, ErrorCode::InvalidRecord, 41);
+    assert_eq!(core.wants_identity(), None, "the first may be in the log under this identity");
+    let again = sent(&mut core, 2_000);
+    assert_eq!((sequences(&again), again[0].identity), (vec![0], old));
+    answer(&mut core, again, ErrorCode::None, 2_001);
+    // The gap is met by what comes next: out of order, and then under a new identity.
+    append(&mut core, 0, b"c").unwrap();
+    let third = sent(&mut core, 2_100);
+    assert_eq!(sequences(&third), [2]);
+    answer(&mut core, third, ErrorCode::OutOfOrderSequenceNumber, 2_101);
+    assert_eq!(core.wants_identity(), Some(old));
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use weir_client::{ClientError, Producer, ProducerConfig, Record};
+use weir_client::{Acks, ClientError, Producer, ProducerConfig, Record};
 use weir_protocol::types::PartitionId;
 
 use crate::fake::{FakeCluster, Fault};
@@ -68,6 +68,62 @@ async fn an_unanswered_request_closes_its_connection_and_is_tried_on_a_new_one()
     assert!(waited >= Duration::from_secs(2) && waited < Duration::from_secs(4), "{waited:?}");
     assert!(cluster.state().connects > connects);
     assert_eq!(cluster.values("t", 0), ["v"]);
+}
+
+async fn a_stalled_reader(config: ProducerConfig) {
+    let cluster = FakeCluster::new(1).with_topic("t", 1);
+    cluster.script(|_, _, count| if count == 1 { Fault::Stall } else { Fault::None });
+    let client = cluster.client_with(|config| config.request_timeout_ms = 2_000).await.unwrap();
+    let producer = Producer::new(client, config).unwrap();
+    producer.ready("t").await.unwrap();
+    let started = tokio::time::Instant::now();
+    // More than the pipe holds, in several requests: the later ones cannot be written.
+    let value = vec![b'x'; 100_000];
+    for _ in 0..10 {
+        producer.send(Record::new("t", &value).with_partition(PartitionId(0))).unwrap();
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    producer.flush().await;
+    let waited = started.elapsed();
+    assert!(waited < Duration::from_secs(10), "{waited:?}");
+    assert_eq!(producer.stats().buffered_bytes, 0);
+    assert!(cluster.values("t", 0).len() >= 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_stops_reading_holds_no_write_past_its_deadline() {
+    let config = ProducerConfig { batch_bytes_max: 200_000, ..ProducerConfig::default() };
+    a_stalled_reader(config).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_stops_reading_holds_no_write_without_acks_either() {
+    let config = ProducerConfig {
+        batch_bytes_max: 200_000,
+        acks: Acks::None,
+        idempotent: false,
+        ..ProducerConfig::default()
+    };
+    a_stalled_reader(config).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_blocked_write_ends_with_its_connection() {
+    let cluster = FakeCluster::new(1).with_topic("t", 1);
+    cluster.script(|_, _, count| if count == 1 { Fault::Stall } else { Fault::None });
+    let client = cluster.client_with(|config| config.request_timeout_ms = 2_000).await.unwrap();
+    let producer = Producer::new(client, ProducerConfig::default()).unwrap();
+    producer.ready("t").await.unwrap();
+    let started = tokio::time::Instant::now();
+    let record = |value| Record::new("t", value).with_partition(PartitionId(0));
+    let first = producer.send(record(b"first")).unwrap();
+    // Written half a second before the first request is overdue, which closes the connection.
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    let second = producer.send(record(&[b'x'; 500_000])).unwrap();
+    first.await.unwrap();
+    second.await.unwrap();
+    let waited = started.elapsed();
+    assert!(waited < Duration::from_secs(3), "{waited:?}");
 }
 
 #[tokio::test(start_paused = true)]

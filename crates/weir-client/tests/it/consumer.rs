@@ -177,6 +177,83 @@ async fn a_damaged_batch_is_told_and_nothing_jumps_over_it() {
     assert_eq!(offsets(&read(&consumer, 1).await), [2]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_damaged_batch_is_told_once_beside_a_busy_partition_and_not_fetched_again() {
+    let cluster = FakeCluster::new(1).with_topic("t", 2);
+    let push = |to: usize| {
+        let mut builder = BatchBuilder::new(Codec::None);
+        builder.append(TimestampMs(1), None, Some(b"v"), &[]);
+        let batch = builder.build().to_vec();
+        cluster.state().topics.get_mut("t").unwrap()[to].log.push_batch(batch, 0);
+    };
+    push(0);
+    cluster.state().topics.get_mut("t").unwrap()[0].log.damage(0);
+    push(1);
+    let consumer = consumer(&cluster, earliest(), 2).await;
+    let (mut errors, mut records) = (Vec::new(), 0);
+    for _ in 0..100 {
+        // There is always something to read in the other one.
+        push(1);
+        match consumer.poll(Duration::from_secs(2)).await {
+            Ok(more) => records += more.len(),
+            Err(error) => errors.push(error),
+        }
+    }
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    assert_eq!(errors[0].code(), "WEIR-0422");
+    assert!(records >= 99, "{records}");
+    let fetches = cluster.state().fetches;
+    consumer.poll(Duration::from_secs(10)).await.unwrap();
+    consumer.poll(Duration::from_secs(10)).await.unwrap();
+    let idle = cluster.state().fetches - fetches;
+    assert!(idle <= 45, "two in a second, not {idle} in 20 s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_records_before_a_damaged_batch_come_however_few_a_poll_takes() {
+    let cluster = FakeCluster::new(1).with_topic("t", 1);
+    let push = |records: u8| {
+        let mut builder = BatchBuilder::new(Codec::None);
+        for number in 0..records {
+            builder.append(TimestampMs(1), None, Some(&[number]), &[]);
+        }
+        let batch = builder.build().to_vec();
+        let delta = i32::from(records) - 1;
+        cluster.state().topics.get_mut("t").unwrap()[0].log.push_batch(batch, delta);
+    };
+    push(10);
+    push(1);
+    cluster.state().topics.get_mut("t").unwrap()[0].log.damage(1);
+    let config = ConsumerConfig { poll_records_max: 4, ..earliest() };
+    let consumer = consumer(&cluster, config, 1).await;
+    assert_eq!(offsets(&read(&consumer, 10).await), (0..10).collect::<Vec<i64>>());
+    let error = consumer.poll(WAIT).await.unwrap_err();
+    assert!(matches!(error, ClientError::CorruptBatch { offset: Offset(10), .. }), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_does_not_wait_until_a_busy_partition_is_read() {
+    let cluster = FakeCluster::new(1).with_topic("t", 2);
+    let push = |to: usize| {
+        let mut builder = BatchBuilder::new(Codec::None);
+        builder.append(TimestampMs(1), None, Some(b"v"), &[]);
+        let batch = builder.build().to_vec();
+        cluster.state().topics.get_mut("t").unwrap()[to].log.push_batch(batch, 0);
+    };
+    push(0);
+    cluster.state().topics.get_mut("t").unwrap()[0].log.damage(0);
+    (0..500).for_each(|_| push(1));
+    let config =
+        ConsumerConfig { poll_records_max: 5, partition_fetch_bytes_max: 1_000, ..earliest() };
+    let consumer = consumer(&cluster, config, 2).await;
+    for polls in 0.. {
+        // Time for the next fetch, so that no poll is without records.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let Ok(records) = consumer.poll(WAIT).await else { break };
+        assert!(polls < 20 && !records.is_empty(), "no error after {polls} polls");
+    }
+}
+
 fn transactional(producer: i64, value: &[u8]) -> Vec<u8> {
     let mut builder = BatchBuilder::new(Codec::None);
     builder.set_producer(ProducerId(producer), ProducerEpoch(0), Sequence(0));

@@ -4,6 +4,7 @@
 //! log keeps Kafka's rules for idempotent producers, strictly: an unknown producer must begin at
 //! sequence 0. So whatever a client does wrong shows as a refusal, a duplicate or a gap.
 
+mod group;
 mod log;
 mod serve;
 
@@ -16,6 +17,7 @@ use weir_client::{Client, ClientConfig, ClientError, MemTransport};
 use weir_protocol::error_code::ErrorCode;
 use weir_protocol::types::Uuid;
 
+pub(crate) use group::{FakeGroup, SeenCommit};
 pub(crate) use log::{Entry, PartitionLog};
 
 /// What happens to one produce of one partition.
@@ -34,6 +36,8 @@ pub(crate) enum Fault {
     WriteAndRefuse(ErrorCode),
     /// Handled after so long; what comes behind on the connection waits.
     Delay(Duration),
+    /// Never answered, and nothing more is read; the connection stays open.
+    Stall,
     /// Never answered; the connection stays open.
     Swallow,
 }
@@ -51,12 +55,16 @@ pub(crate) struct State {
     /// Nodes that refuse connections.
     pub(crate) down: Vec<i32>,
     pub(crate) connects: usize,
+    /// Connections whose other end is there still.
+    pub(crate) open_connections: usize,
+    pub(crate) group: FakeGroup,
     /// ApiVersions is answered with UNSUPPORTED_VERSION above this version.
     pub(crate) api_versions_max: i16,
     /// Raw bytes sent instead of the next answer.
     pub(crate) garbage: Option<Vec<u8>>,
     pub(crate) auto_create_partitions: Option<i32>,
     pub(crate) metadata_requests: usize,
+    pub(crate) fetches: usize,
 }
 
 pub(crate) struct FakePartition {
@@ -83,10 +91,13 @@ impl FakeCluster {
             produces: Vec::new(),
             down: Vec::new(),
             connects: 0,
+            open_connections: 0,
+            group: FakeGroup::default(),
             api_versions_max: 4,
             garbage: None,
             auto_create_partitions: None,
             metadata_requests: 0,
+            fetches: 0,
         };
         FakeCluster { state: Arc::new(Mutex::new(state)) }
     }
@@ -123,8 +134,13 @@ impl FakeCluster {
                 return Err(io::ErrorKind::ConnectionRefused.into());
             }
             state.connects += 1;
+            state.open_connections += 1;
             drop(state);
-            tokio::spawn(serve::serve(cluster.clone(), node, stream));
+            let cluster = cluster.clone();
+            tokio::spawn(async move {
+                serve::serve(cluster.clone(), node, stream).await;
+                cluster.state().open_connections -= 1;
+            });
             Ok(())
         }))
     }

@@ -6,6 +6,8 @@
 mod connection;
 mod consumer;
 mod fake;
+mod group;
 mod lifecycle;
 mod order;
 mod producer;
+mod topics;

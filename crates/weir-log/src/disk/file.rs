@@ -6,6 +6,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::error::lacks_handle;
+
 use super::{DirEntry, Disk, DiskFile, DiskLock, LockFailure, OpenMode};
 
 /// Above this many files and directories one `syncfs` is cheaper than an fdatasync of each.
@@ -97,10 +99,18 @@ impl Disk for FileDisk {
     }
 
     fn sync_many(&self, files: &[Arc<dyn DiskFile>], dirs: &[PathBuf]) -> io::Result<()> {
-        if files.len() + dirs.len() > SYNC_EACH_MAX && sync_file_system(files, dirs)? {
+        let are_many = files.len() + dirs.len() > SYNC_EACH_MAX;
+        if are_many && sync_file_system(files, dirs) {
             return Ok(());
         }
-        sync_each(self, files, dirs)
+        match sync_each(self, files, dirs) {
+            // No handle for a directory: no sync failed yet, and syncfs needs none but a file's. If it
+            // failed above it is not asked again, as it reports an error once.
+            Err(error) if !are_many && lacks_handle(&error) && sync_file_system(files, &[]) => {
+                Ok(())
+            }
+            outcome => outcome,
+        }
     }
 
     fn lock(&self, path: &Path) -> Result<Box<dyn DiskLock>, LockFailure> {
@@ -146,20 +156,20 @@ fn held_by(file: &mut File) -> LockFailure {
 ///
 /// Its error may be a stranger's: the kernel keeps one per file system. So after an error each file
 /// is asked, which keeps errors of its own and has not reported them yet.
-fn sync_file_system(files: &[Arc<dyn DiskFile>], dirs: &[PathBuf]) -> io::Result<bool> {
+fn sync_file_system(files: &[Arc<dyn DiskFile>], dirs: &[PathBuf]) -> bool {
     let opened;
-    let any = match (files.iter().find_map(|file| file.as_file()), dirs.first()) {
-        (Some(file), _) => file,
-        (None, Some(dir)) => {
-            opened = File::open(dir)?;
-            &opened
-        }
-        (None, None) => return Ok(false),
+    let any = match files.iter().find_map(|file| file.as_file()) {
+        Some(file) => file,
+        // One that is gone meanwhile is passed over.
+        None => match dirs.iter().find_map(|dir| File::open(dir).ok()) {
+            Some(dir) => {
+                opened = dir;
+                &opened
+            }
+            None => return false,
+        },
     };
-    match rustix::fs::syncfs(any) {
-        Ok(()) => Ok(true),
-        Err(_) => Ok(false),
-    }
+    rustix::fs::syncfs(any).is_ok()
 }
 
 fn sync_each(disk: &FileDisk, files: &[Arc<dyn DiskFile>], dirs: &[PathBuf]) -> io::Result<()> {

@@ -40,6 +40,8 @@ pub enum FaultKind {
     Full,
     /// As [`FaultKind::IoError`], but only syncs count and fail.
     SyncError,
+    /// EMFILE for each opening of a file, until [`MemDisk::clear_fault`]. Only those count.
+    TooManyOpen,
     /// Everything fails from here on: the power is off.
     PowerOff,
 }
@@ -234,6 +236,9 @@ impl State {
     fn operate(&mut self, kind: Kind) -> io::Result<()> {
         self.operations += 1;
         let Some(fault) = &mut self.fault else { return Ok(()) };
+        if fault.kind == FaultKind::TooManyOpen {
+            return Ok(());
+        }
         let counts = fault.kind != FaultKind::SyncError || kind == Kind::Sync;
         if counts && fault.after > 0 {
             fault.after -= 1;
@@ -250,7 +255,21 @@ impl State {
                 Err(io::Error::other("injected sync error"))
             }
             FaultKind::PowerOff => Err(io::Error::other("the power is off")),
-            FaultKind::Full | FaultKind::SyncError => Ok(()),
+            FaultKind::Full | FaultKind::SyncError | FaultKind::TooManyOpen => Ok(()),
+        }
+    }
+
+    /// Fails an opening if it is its turn.
+    fn take_handle(&mut self) -> io::Result<()> {
+        match &mut self.fault {
+            Some(Fault { after: 0, kind: FaultKind::TooManyOpen }) => {
+                Err(rustix::io::Errno::MFILE.into())
+            }
+            Some(Fault { after, kind: FaultKind::TooManyOpen }) => {
+                *after -= 1;
+                Ok(())
+            }
+            _ => Ok(()),
         }
     }
 
@@ -367,6 +386,7 @@ impl Drop for MemLock {
 impl Disk for MemDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
         let mut state = self.state();
+        state.take_handle()?;
         let inode = match (state.file(path), mode) {
             (Ok(inode), OpenMode::Truncate) => {
                 state.operate(Kind::Other)?;

@@ -12,7 +12,7 @@ use super::{
     EXPIRY_INTERVAL_MS,
 };
 use crate::checkpoint::{self, MetaProperties, Offsets};
-use crate::disk::{read_all, replace_files, Disk, LockFailure};
+use crate::disk::{read_all, replace_files, Disk, LockFailure, OpenMode};
 use crate::error::LogError;
 use crate::files;
 use crate::index::Place;
@@ -37,8 +37,12 @@ pub(super) fn open(
     })?;
     let meta = load_meta(&*disk, dir, &options)?;
     let is_clean = take_clean_mark(&*disk, dir)?;
+    let anchor_path = dir.join(files::META_PROPERTIES);
+    let anchor = disk
+        .open(&anchor_path, OpenMode::Existing)
+        .map_err(|error| LogError::io("open", anchor_path, error))?;
     let mut log_dir = LogDir {
-        shared: Arc::new(Shared::default()),
+        shared: Arc::new(Shared::new(anchor)),
         dir: dir.to_owned(),
         cluster_id: meta.cluster_id,
         directory_id: meta.directory_id,
@@ -46,6 +50,7 @@ pub(super) fn open(
         by_name: HashMap::new(),
         commit_running: false,
         checkpoint_logs: VecDeque::new(),
+        offsets_put_off: false,
         checkpoint_files_max: CHECKPOINT_FILES_AT_START_MAX,
         next_checkpoint: now.plus_ms(options.checkpoint_interval_ms),
         next_retention: now,
@@ -145,6 +150,7 @@ fn load_logs(
 ) -> Result<(), LogError> {
     let recovery_points = load_offsets(log_dir, files::RECOVERY_POINTS, report)?;
     let log_starts = load_offsets(log_dir, files::LOG_STARTS, report)?;
+    let high_watermarks = load_offsets(log_dir, files::HIGH_WATERMARKS, report)?;
     // Each log for itself: that one contradicts the mark says nothing of the others.
     let is_clean = report.clean;
     let entries = log_dir
@@ -174,6 +180,7 @@ fn load_logs(
             recovery_point: (!is_clean)
                 .then(|| recovery_points.get(&key).copied().unwrap_or(Offset(0))),
             log_start: log_starts.get(&key).copied(),
+            synced: recovery_points.get(&key).max(high_watermarks.get(&key)).copied(),
             now,
         };
         let (log, one) = open_log(request)?;

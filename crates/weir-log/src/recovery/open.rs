@@ -35,6 +35,8 @@ pub(crate) struct OpenRequest {
     /// `None` after a clean stop.
     pub(crate) recovery_point: Option<Offset>,
     pub(crate) log_start: Option<Offset>,
+    /// Up to where it was synced once, as the checkpoints say.
+    pub(crate) synced: Option<Offset>,
     pub(crate) now: TimestampMs,
 }
 
@@ -65,16 +67,19 @@ pub(crate) fn open_log(request: OpenRequest) -> Result<(Option<Log>, RecoveryRep
         request.place.disk.remove(&dir).map_err(|error| LogError::io("remove", &dir, error))?;
         return Ok((None, RecoveryReport { logs: 0, ..report }));
     }
-    let recovery_point = request.recovery_point;
+    let (recovery_point, synced) = (request.recovery_point, request.synced.unwrap_or(Offset(0)));
     let mut log = assemble(request, &listing, topic_id.unwrap_or(Uuid::ZERO), &mut report)?;
+    drop_leftovers(&mut log, &mut report)?;
     match recovery_point {
         None => {
-            if let Err(error) = open_clean(&mut log, &mut report) {
+            let outcome = open_clean(&mut log, &mut report);
+            if let Err(error) = outcome.and_then(|()| check_end(&log, synced)) {
                 recover_unexpectedly(&mut log, error, &mut report)?;
             }
         }
         Some(point) => recover(&mut log, point, &mut report)?,
     }
+    report_gap(&log, synced, &mut report);
     log.epochs.truncate_from_start(log.log_start);
     Ok((Some(log), report))
 }
@@ -176,6 +181,46 @@ fn assemble(
     })
 }
 
+/// Takes empty segments out that begin below the end of the one before them: what a roll leaves that
+/// fails half-way. The log would seem to end there.
+fn drop_leftovers(log: &mut Log, report: &mut RecoveryReport) -> Result<(), LogError> {
+    let mut kept: VecDeque<Segment> = VecDeque::with_capacity(log.segments.len());
+    let mut dropped = false;
+    for segment in std::mem::take(&mut log.segments) {
+        let before = kept.iter().rev().find(|before| before.size_bytes > 0);
+        let is_leftover = match before.filter(|_| segment.size_bytes == 0) {
+            None => false,
+            Some(before) => match before.locate(segment.base) {
+                Ok(found) => found.is_some(),
+                // What comes now finds it too, and says so.
+                Err(LogError::Damaged { .. }) => false,
+                Err(error) => return Err(error),
+            },
+        };
+        if !is_leftover {
+            kept.push_back(segment);
+            continue;
+        }
+        dropped = true;
+        let path = segment.path();
+        report.bad_files.push(format!(
+            "{} is empty and begins below the end of the segment before it; it was removed",
+            path.display()
+        ));
+        for suffix in [files::LOG, files::OFFSET_INDEX, files::TIME_INDEX, files::TXN_INDEX] {
+            remove_if_there(&log.place, &log.place.path(segment.base, suffix))?;
+        }
+    }
+    log.segments = kept;
+    if dropped {
+        let dir = log.place.dir.to_path_buf();
+        log.shared.note(|dirty| {
+            dirty.dirs.insert(dir);
+        });
+    }
+    Ok(())
+}
+
 /// The leader epochs on file, and whether the file must be written again.
 fn read_epochs(
     place: &Place,
@@ -215,6 +260,38 @@ fn open_clean(log: &mut Log, report: &mut RecoveryReport) -> Result<(), LogError
     log.leader_epoch = log.epochs.latest().unwrap_or(LeaderEpoch(0));
     log.epochs_changed |= log.epochs.assign(log.leader_epoch, offset);
     reload_producers(log)
+}
+
+fn gap(log: &Log, synced: Offset) -> Option<String> {
+    let end = log.end.offset;
+    (end < synced).then(|| format!("the log ends at offset {end}, it was synced up to {synced}"))
+}
+
+/// A log that lost what was synced did not stop cleanly, whatever the mark says.
+fn check_end(log: &Log, synced: Offset) -> Result<(), LogError> {
+    match gap(log, synced) {
+        None => Ok(()),
+        Some(what) => {
+            let (path, position) = (log.active().path(), log.end.position);
+            Err(LogError::Damaged { path, position, what })
+        }
+    }
+}
+
+/// Tells of records that were acknowledged, and are gone.
+fn report_gap(log: &Log, synced: Offset, report: &mut RecoveryReport) {
+    let Some(what) = gap(log, synced) else { return };
+    let segment = log.active().path();
+    report.damage.push(Damage {
+        topic: log.topic.to_string(),
+        partition: log.partition.get(),
+        position: log.end.position,
+        offset: log.end.offset,
+        bytes_cut: 0,
+        kept_in: segment.clone(),
+        segment,
+        what,
+    });
 }
 
 /// A clean stop promised something that is not so. All is scanned that can be.

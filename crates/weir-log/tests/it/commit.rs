@@ -176,3 +176,47 @@ fn a_checkpoint_comes_after_enough_bytes() {
     let (_, report) = rig.kill_and_reopen();
     assert!(report.bytes_scanned < 1000 + batch_of(5).len() as u64, "{report:?}");
 }
+
+#[test]
+fn a_checkpoint_that_finds_no_handle_is_put_off() {
+    for after in 0..12 {
+        let mut rig = Rig::with(&[("segment.bytes", "400")]);
+        for _ in 0..7 {
+            rig.append(batch_of(5)).unwrap();
+        }
+        rig.commit();
+        rig.append(batch_of(1)).unwrap();
+        rig.dir.tick(T0.plus_ms(60_000)).unwrap();
+        rig.disk.inject(Fault { after, kind: FaultKind::TooManyOpen });
+        rig.commit();
+        assert!(rig.dir.failure().is_none(), "{after}: {:?}", rig.dir.failure());
+        assert_eq!(rig.log().synced_offset(), Offset(36), "the data needs no handle");
+        rig.disk.clear_fault();
+        rig.append(batch_of(1)).unwrap();
+        rig.dir.tick(T0.plus_ms(120_000)).unwrap();
+        rig.commit();
+        let (rig, report) = rig.kill_and_reopen();
+        assert_eq!((report.bytes_scanned, report.damage.len()), (0, 0), "{after}");
+        assert_eq!(rig.offsets_from(0), (0..37).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_log_start_that_found_no_room_is_written_with_the_next_commit() {
+    for kind in [FaultKind::Full, FaultKind::TooManyOpen] {
+        let mut rig = Rig::with(&[]);
+        for _ in 0..4 {
+            rig.append(batch_of(5)).unwrap();
+        }
+        rig.commit();
+        rig.log_mut().delete_records(Offset(7), T0).unwrap();
+        rig.disk.inject(Fault { after: 0, kind });
+        rig.commit();
+        assert!(rig.dir.failure().is_none(), "{:?}", rig.dir.failure());
+        rig.disk.clear_fault();
+        rig.append(batch_of(1)).unwrap();
+        rig.commit();
+        let (rig, _) = rig.kill_and_reopen();
+        assert_eq!(rig.log().log_start_offset(), Offset(7), "{kind:?}");
+    }
+}

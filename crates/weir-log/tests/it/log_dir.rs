@@ -229,3 +229,15 @@ fn what_crosses_threads_may() {
     crosses::<weir_log::Committed>();
     crosses::<weir_log::FileSlice>();
 }
+
+#[test]
+fn directories_that_are_gone_are_passed_over_by_a_sync_of_many() {
+    let root = tempfile::tempdir().unwrap();
+    let dirs: Vec<_> = (0..6).map(|n| root.path().join(format!("t-{n}"))).collect();
+    dirs.iter().for_each(|dir| FileDisk.create_dir_all(dir).unwrap());
+    for gone in &dirs {
+        FileDisk.remove(gone).unwrap();
+        FileDisk.sync_many(&[], &dirs).unwrap();
+        FileDisk.sync_many(&[], std::slice::from_ref(gone)).unwrap();
+    }
+}

@@ -1,5 +1,6 @@
 //! What an unclean stop, or a bad disk, leaves.
 
+use weir_log::disk::{Fault, FaultKind, OpenMode};
 use weir_log::Disk;
 use weir_protocol::{LeaderEpoch, Offset};
 
@@ -241,4 +242,92 @@ fn truncate_cuts_whole_batches_and_the_log_goes_on() {
         assert_eq!(log.log_end_offset(), Offset(22), "seed {seed} {report:?}");
     }
     let _ = T0;
+}
+
+#[test]
+fn a_roll_that_fails_half_way_loses_nothing() {
+    for kind in [FaultKind::Full, FaultKind::IoError] {
+        for after in 0..8 {
+            let case = format!("{kind:?} after {after}");
+            // Three batches of 5 fill a segment, the fourth rolls it.
+            let mut rig = filled(3);
+            rig.disk.inject(Fault { after, kind });
+            let failed = rig.append(batch_of(5)).is_err();
+            rig.disk.clear_fault();
+            if rig.dir.failure().is_some() {
+                let (rig, report) = rig.kill_and_reopen();
+                assert!(report.damage.is_empty() && report.bad_files.is_empty(), "{case}");
+                assert_eq!(rig.offsets_from(0), (0..15).collect::<Vec<_>>(), "{case}");
+                continue;
+            }
+            let end = rig.log().log_end_offset().get();
+            assert_eq!(end, if failed { 15 } else { 20 }, "{case}");
+            // A roll that was whole, before a write that failed, is no leftover.
+            if rig.log().segment_count() == 1 {
+                assert!(!exists(&rig.disk, &rig.path(15, "log")), "{case}");
+            }
+            // This one goes to the old segment if that one has room.
+            let mut config = rig.config.clone();
+            config.segment_bytes_max += batch_of(1).len() as u64;
+            rig.log_mut().set_config(config);
+            rig.append(batch_of(1)).unwrap();
+            rig.commit();
+            let (mut rig, report) = rig.close_and_reopen();
+            assert!(report.clean && report.bad_files.is_empty(), "{case}: {report:?}");
+            assert_eq!(rig.offsets_from(0), (0..=end).collect::<Vec<_>>(), "{case}");
+            assert_eq!(rig.append(batch_of(5)).unwrap().base_offset, Offset(end + 1), "{case}");
+        }
+    }
+}
+
+#[test]
+fn an_empty_segment_below_the_end_of_its_predecessor_is_removed() {
+    for clean in [true, false] {
+        let rig = filled(3);
+        let (disk, config) = (rig.disk.clone(), rig.config.clone());
+        if clean {
+            rig.dir.close().unwrap();
+        } else {
+            drop(rig.dir);
+            disk.kill();
+        }
+        for suffix in ["log", "index", "timeindex"] {
+            disk.open(&crate::rig::path(10, suffix), OpenMode::Create).unwrap();
+        }
+        let (dir, report) = crate::rig::open(&disk, &config).unwrap();
+        assert_eq!((report.clean, report.bad_files.len()), (clean, 1), "{report:?}");
+        assert!(!exists(&disk, &crate::rig::path(10, "log")));
+        let (_, log) = dir.logs().next().unwrap();
+        assert_eq!((log.log_end_offset(), log.synced_offset()), (Offset(15), Offset(15)));
+    }
+}
+
+#[test]
+fn a_log_that_ends_below_what_was_synced_is_reported() {
+    let size = batch_of(5).len();
+    for (clean, keep) in [(true, size), (true, 0), (false, size), (false, 0)] {
+        let (rig, _) = filled(2).close_and_reopen();
+        let (disk, config) = (rig.disk.clone(), rig.config.clone());
+        if clean {
+            rig.dir.close().unwrap();
+        } else {
+            drop(rig.dir);
+            disk.kill();
+        }
+        // At a batch boundary, so that nothing but the checkpoints tells of it.
+        disk.damage(&crate::rig::path(0, "log"), |bytes| bytes.truncate(keep)).unwrap();
+        for suffix in ["index", "timeindex"] {
+            disk.damage(&crate::rig::path(0, suffix), Vec::clear).unwrap();
+        }
+        let (dir, report) = crate::rig::open(&disk, &config).unwrap();
+        assert!(!report.clean, "{report:?}");
+        let [damage] = report.damage.as_slice() else { panic!("{clean} {keep}: {report:?}") };
+        let end = if keep == 0 { 0 } else { 5 };
+        assert_eq!((damage.position, damage.offset), (keep as u64, Offset(end)));
+        assert!(damage.what.contains("synced up to 10"), "{}", damage.what);
+        drop(dir);
+        disk.kill();
+        let (_, report) = crate::rig::open(&disk, &config).unwrap();
+        assert!(report.damage.is_empty(), "it is reported once: {report:?}");
+    }
 }

@@ -27,11 +27,13 @@ use weir_protocol::{ApiKey, Decoder, Wire};
 use super::{FakeCluster, FakePartition, Fault, State};
 
 /// What a handler wants done.
-enum Reply {
+pub(super) enum Reply {
     Frame(Bytes),
     /// The answer, then the end.
     Cut,
     Silence,
+    /// Nothing more is read.
+    Stall,
 }
 
 pub(crate) async fn serve(cluster: FakeCluster, node: i32, mut stream: DuplexStream) {
@@ -59,6 +61,7 @@ pub(crate) async fn serve(cluster: FakeCluster, node: i32, mut stream: DuplexStr
             }
             Reply::Cut => return,
             Reply::Silence => {}
+            Reply::Stall => std::future::pending().await,
         }
     }
 }
@@ -96,6 +99,7 @@ async fn handle(
         }
         ApiKey::Fetch => {
             let request: FetchRequest = frame::decode_request(decoder, version).unwrap();
+            cluster.state().fetches += 1;
             let mut response = fetch(&cluster.state(), node, &request);
             if is_empty(&response) {
                 let wait = u64::try_from(request.max_wait_ms).unwrap_or(0);
@@ -104,11 +108,11 @@ async fn handle(
             }
             answer(header, &response)
         }
-        other => panic!("the fake has no {}", other.name()),
+        key => super::group::handle(cluster, header, key, decoder).await,
     }
 }
 
-fn answer<T: Wire>(header: &RequestHeader, response: &T) -> Reply {
+pub(super) fn answer<T: Wire>(header: &RequestHeader, response: &T) -> Reply {
     let key = ApiKey::try_from(header.api_key).unwrap();
     let bytes = frame::encode_response(key, header.api_version, header.correlation_id, response);
     Reply::Frame(bytes.unwrap().freeze())
@@ -127,6 +131,13 @@ fn api_versions(state: &State, header: &RequestHeader) -> Reply {
             (ApiKey::ListOffsets, 1, 9),
             (ApiKey::Metadata, 1, 12),
             (ApiKey::InitProducerId, 0, 5),
+            (ApiKey::FindCoordinator, 4, 6),
+            (ApiKey::JoinGroup, 5, 9),
+            (ApiKey::SyncGroup, 3, 5),
+            (ApiKey::Heartbeat, 3, 4),
+            (ApiKey::LeaveGroup, 3, 5),
+            (ApiKey::OffsetCommit, 7, 9),
+            (ApiKey::OffsetFetch, 8, 9),
             (ApiKey::ApiVersions, 0, state.api_versions_max),
         ]
         .into_iter()
@@ -211,6 +222,14 @@ async fn produce(
         let name = name_of(&cluster.state(), &topic.name, topic.topic_id);
         let mut partitions = Vec::new();
         for data in topic.partition_data {
+            if !cluster.state().topics.contains_key(&name) {
+                partitions.push(PartitionProduceResponse {
+                    index: data.index,
+                    error_code: ErrorCode::UnknownTopicOrPartition.code(),
+                    ..PartitionProduceResponse::default()
+                });
+                continue;
+            }
             let fault = {
                 let mut state = cluster.state();
                 let partition = &mut state.topics.get_mut(&name).unwrap()[data.index as usize];
@@ -222,6 +241,7 @@ async fn produce(
                 Fault::CutBefore => return Reply::Cut,
                 Fault::CutAfter => cut = true,
                 Fault::Swallow => return Reply::Silence,
+                Fault::Stall => return Reply::Stall,
                 Fault::Delay(delay) => tokio::time::sleep(delay).await,
                 Fault::MoveLeader => cluster.state().move_leader(&name, data.index),
                 Fault::None | Fault::Refuse(_) | Fault::WriteAndRefuse(_) => {}

@@ -1,0 +1,160 @@
+//! A member of a group: joins, heartbeats, commits, and what a rebalance does to them.
+
+use std::time::Duration;
+
+use weir_client::{
+    AutoOffsetReset, Consumer, ConsumerConfig, GroupConfig, PartitionOffset, TopicPartition,
+};
+use weir_protocol::error_code::ErrorCode;
+use weir_protocol::types::{Offset, PartitionId};
+
+use crate::fake::{FakeCluster, SeenCommit};
+
+const TICK: Duration = Duration::from_millis(100);
+
+fn config(edit: impl FnOnce(&mut GroupConfig)) -> ConsumerConfig {
+    let mut group = GroupConfig::new("g");
+    group.session_timeout_ms = 10_000;
+    edit(&mut group);
+    ConsumerConfig {
+        group: Some(group),
+        auto_offset_reset: AutoOffsetReset::Earliest,
+        ..ConsumerConfig::default()
+    }
+}
+
+async fn member(cluster: &FakeCluster, config: ConsumerConfig) -> Consumer {
+    let consumer = Consumer::new(cluster.client().await, config).unwrap();
+    consumer.subscribe(&["t"]).unwrap();
+    poll_until(&consumer, || !consumer.assignment().is_empty()).await;
+    consumer
+}
+
+/// Polls until it is so; fails after two minutes of virtual time.
+async fn poll_until(consumer: &Consumer, is_so: impl Fn() -> bool) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(120);
+    while !is_so() {
+        assert!(tokio::time::Instant::now() < deadline, "it never came");
+        consumer.poll(TICK).await.unwrap();
+    }
+}
+
+async fn wait_until(is_so: impl Fn() -> bool) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(120);
+    while !is_so() {
+        assert!(tokio::time::Instant::now() < deadline, "it never came");
+        tokio::time::sleep(TICK).await;
+    }
+}
+
+fn at(offset: i64) -> Vec<PartitionOffset> {
+    let partition = TopicPartition::new("t", PartitionId(0));
+    vec![PartitionOffset { partition, offset: Offset(offset) }]
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_keeps_its_id_through_a_rebalance_with_a_slow_sync() {
+    let cluster = FakeCluster::new(1).with_topic("t", 1);
+    let consumer = member(&cluster, config(|_| {})).await;
+    {
+        let mut state = cluster.state();
+        state.group.rebalancing = true;
+        // Long enough for heartbeats between the join's end and the sync's answer.
+        state.group.sync_delay = Duration::from_secs(8);
+    }
+    poll_until(&consumer, || cluster.state().group.syncs == 2).await;
+    poll_until(&consumer, || !consumer.assignment().is_empty()).await;
+    consumer.commit(&at(5)).await.unwrap();
+    let seen = cluster.state().group.commits.clone();
+    assert_eq!(seen, [SeenCommit { member: "member-1".to_owned(), generation: 2, offset: 5 }]);
+    assert_eq!(cluster.state().group.joins, 2, "no third join");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_changed_during_a_join_is_joined_for() {
+    let cluster = FakeCluster::new(1).with_topic("t", 1).with_topic("u", 1);
+    cluster.state().group.join_delay = Duration::from_secs(5);
+    let consumer = Consumer::new(cluster.client().await, config(|_| {})).unwrap();
+    consumer.subscribe(&["t"]).unwrap();
+    poll_until(&consumer, || cluster.state().group.joins == 1).await;
+    consumer.subscribe(&["u"]).unwrap();
+    let wanted = [TopicPartition::new("u", PartitionId(0))];
+    poll_until(&consumer, || consumer.assignment() == wanted).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_consumer_dropped_without_close_leaves_no_connection() {
+    let cluster = FakeCluster::new(1).with_topic("t", 1);
+    let client = cluster.client().await;
+    wait_until(|| cluster.state().open_connections == 1).await;
+    let consumer = Consumer::new(std::sync::Arc::clone(&client), config(|_| {})).unwrap();
+    consumer.subscribe(&["t"]).unwrap();
+    poll_until(&consumer, || !consumer.assignment().is_empty()).await;
+    assert!(cluster.state().open_connections > 1);
+    drop(consumer);
+    wait_until(|| cluster.state().open_connections == 1).await;
+    client.ping().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_short_session_is_kept_by_heartbeats_three_times_as_frequent() {
+    let cluster = FakeCluster::new(1).with_topic("t", 1);
+    let consumer = member(&cluster, config(|group| group.session_timeout_ms = 3_000)).await;
+    let before = cluster.state().group.heartbeats;
+    consumer.poll(Duration::from_secs(30)).await.unwrap();
+    let sent = cluster.state().group.heartbeats - before;
+    assert!((28..=31).contains(&sent), "{sent} in 30 s");
+    let none = config(|group| group.session_timeout_ms = 0);
+    assert_eq!(Consumer::new(cluster.client().await, none).unwrap_err().code(), "WEIR-0408");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_nobody_answers_gives_up_when_its_session_is_over() {
+    let cluster = FakeCluster::new(1).with_topic("t", 1);
+    let consumer = member(&cluster, config(|_| {})).await;
+    cluster.state().group.deaf = true;
+    let started = tokio::time::Instant::now();
+    poll_until(&consumer, || cluster.state().group.joins == 2).await;
+    let waited = started.elapsed();
+    // At most one interval before it the last heartbeat was answered.
+    assert!(waited <= Duration::from_millis(13_500), "{waited:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_commits_in_the_background_the_newest_is_the_last() {
+    let cluster = FakeCluster::new(1).with_topic("t", 1);
+    let consumer = member(&cluster, config(|_| {})).await;
+    // The first is refused at 0 and 50 ms and tried again at 150 ms; the second is asked for between.
+    cluster.state().group.commit_refusals = vec![ErrorCode::CoordinatorLoadInProgress; 2];
+    consumer.commit_async(at(3));
+    wait_until(|| cluster.state().group.commits.len() == 2).await;
+    consumer.commit_async(at(7));
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let offsets: Vec<i64> =
+        cluster.state().group.commits.iter().map(|commit| commit.offset).collect();
+    assert_eq!(offsets, [3, 3, 7]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_of_a_member_that_was_expelled_is_not_sent() {
+    let cluster = FakeCluster::new(1).with_topic("t", 1);
+    let consumer = member(&cluster, config(|_| {})).await;
+    // Nobody polls between the expulsion and the commit, so there is no new join.
+    cluster.state().group.member = "another".to_owned();
+    let before = cluster.state().group.heartbeats;
+    wait_until(|| cluster.state().group.heartbeats > before).await;
+    tokio::time::sleep(TICK).await;
+    let refused = consumer.commit(&at(4)).await.unwrap_err();
+    assert_eq!(refused.broker_code(), Some(ErrorCode::IllegalGeneration), "{refused}");
+    assert_eq!(cluster.state().group.commits, []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_consumer_that_only_keeps_offsets_in_a_group_commits_without_a_member() {
+    let cluster = FakeCluster::new(1).with_topic("t", 1);
+    let consumer = Consumer::new(cluster.client().await, config(|_| {})).unwrap();
+    let partition = TopicPartition::new("t", PartitionId(0));
+    consumer.assign(std::slice::from_ref(&partition)).unwrap();
+    consumer.commit(&at(6)).await.unwrap();
+    assert_eq!(consumer.committed(&[partition]).await.unwrap(), [Some(Offset(6))]);
+}
