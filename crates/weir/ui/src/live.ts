@@ -115,9 +115,10 @@ function take(frame: Frame): void {
 
 function takeOverview(frame: Extract<Frame, { kind: "overview" }>): void {
   const now = frame.data;
+  // Before the figures, which make the health sentence anew at once.
+  state.heard.overview_ms = Math.min(Date.now(), frame.at_ms - state.clock.offset_ms);
   state.overview.value = now;
   if (!now) return;
-  state.heard.overview_ms = Math.min(Date.now(), frame.at_ms - state.clock.offset_ms);
   state.drops.push({ at_ms: frame.at_ms, dropped: now.dropped });
   while (state.drops.length > 2 && frame.at_ms - (state.drops[0]?.at_ms ?? 0) > 60_000) state.drops.shift();
   state.pushHistory({
