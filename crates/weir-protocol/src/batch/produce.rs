@@ -68,8 +68,9 @@ pub struct RecordsSummary {
 }
 
 impl BatchView<'_> {
-    /// Reads every record, so that a batch that would stop each of its readers is never taken:
-    /// Kafka's brokers do this for each produce request. Copies nothing of an uncompressed batch.
+    /// Reads every record, to find a batch that would stop each of its readers. Kafka's brokers do this
+    /// for each produce request; a caller that does not takes the producer's word. Copies nothing of an
+    /// uncompressed batch.
     ///
     /// # Errors
     /// What the record iterator would say, and [`RecordError::OffsetDelta`] where offsets leave
