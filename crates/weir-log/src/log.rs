@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use weir_protocol::batch::{self, BatchView};
-use weir_protocol::{LeaderEpoch, Offset, PartitionId, TimestampMs, Uuid};
+use weir_protocol::{LeaderEpoch, Offset, PartitionId, ProducerId, TimestampMs, Uuid};
 
 use crate::config::{LogConfig, TimestampType};
 use crate::disk::{DiskFile, OpenMode};
@@ -772,6 +772,12 @@ impl Log {
     #[must_use]
     pub fn producer_count(&self) -> usize {
         self.producers.len()
+    }
+
+    /// The largest id of the idempotent producers that are remembered.
+    #[must_use]
+    pub fn producer_id_max(&self) -> Option<ProducerId> {
+        self.producers.id_max()
     }
 
     /// The directory.

@@ -103,6 +103,11 @@ impl ProducerEntry {
         self.batches().last()
     }
 
+    /// Whether both are about the same epoch and the same last batch.
+    fn ends_like(&self, other: &Self) -> bool {
+        self.epoch == other.epoch && self.last().is_some() && self.last() == other.last()
+    }
+
     fn raise_epoch(&mut self, epoch: ProducerEpoch) {
         if self.epoch != epoch {
             self.epoch = epoch;
@@ -124,6 +129,11 @@ impl ProducerStates {
     /// How many producers are known.
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
+    }
+
+    /// The largest id.
+    pub(crate) fn id_max(&self) -> Option<ProducerId> {
+        self.entries.keys().max().copied()
     }
 
     /// Checks a batch of records before it is appended.
@@ -234,6 +244,40 @@ impl ProducerStates {
         let open = self.ongoing.keys().next();
         let unsynced = self.unsynced.keys().next();
         [open, unsynced].into_iter().flatten().min().copied()
+    }
+
+    /// Whether [`ProducerStates::complete_from`] gives each producer that wrote in what was `seen` all
+    /// the batches that may be remembered.
+    pub(crate) fn is_completed_by(&self, seen: &Self) -> bool {
+        let is_whole = |(id, seen): (&ProducerId, &ProducerEntry)| {
+            let Some(entry) = self.entries.get(id).filter(|entry| entry.ends_like(seen)) else {
+                return true;
+            };
+            seen.batch_count == BATCHES_MAX
+                || entry.batch_count == BATCHES_MAX
+                || seen.batches().first().is_some_and(|first| first.first_sequence() == Sequence(0))
+        };
+        seen.entries.iter().all(is_whole)
+    }
+
+    /// Takes over the batches of producers whose last one is the same in `seen`, as far back as their
+    /// sequences are without a gap.
+    pub(crate) fn complete_from(&mut self, seen: &Self) {
+        for (id, entry) in &mut self.entries {
+            let Some(seen) = seen.entries.get(id).filter(|seen| entry.ends_like(seen)) else {
+                continue;
+            };
+            let batches = seen.batches();
+            let follows = |pair: &[WrittenBatch]| match pair {
+                [before, after] => before.last_sequence.plus(1) == after.first_sequence(),
+                _ => true,
+            };
+            let gap = batches.windows(2).rposition(|pair| !follows(pair));
+            entry.batch_count = 0;
+            for batch in batches.iter().skip(gap.map_or(0, |at| at + 1)) {
+                entry.add_batch(*batch);
+            }
+        }
     }
 
     /// Forgets producers without an open transaction that were last seen before `then`.

@@ -14,6 +14,7 @@
 //! killed process left in the page cache is not on disk yet, and the leader epoch is raised, so that
 //! clients notice that offsets above the cut have been given anew (KIP-320).
 
+mod last_batches;
 mod open;
 mod scan;
 
@@ -136,7 +137,8 @@ pub(crate) fn load_snapshot(
         if offset <= up_to {
             let bytes = read_all(&*log.place.disk, &path)
                 .map_err(|error| LogError::io("read", &path, error))?;
-            if let Ok(states) = producer_state::decode(&bytes) {
+            if let Ok(mut states) = producer_state::decode(&bytes) {
+                last_batches::complete(log, &mut states, offset)?;
                 return Ok((states, offset));
             }
         }

@@ -321,6 +321,22 @@ impl Segment {
         })
     }
 
+    /// Where a batch begins, about `bytes` before the one that holds `offset`, and how many bytes lie
+    /// between. As exact as the index is: an entry for each `index.interval.bytes`.
+    pub(crate) fn position_before(
+        &self,
+        offset: Offset,
+        bytes: u64,
+    ) -> Result<(u64, u64), LogError> {
+        let file = self.reader()?;
+        let Some(near) = self.lookup(|offsets| offsets.lookup(offset))? else { return Ok((0, 0)) };
+        let wanted = near.position.saturating_sub(bytes);
+        let entry = self.lookup(|offsets| offsets.lookup_position(wanted))?;
+        let start = entry.filter(|entry| self.is_batch_of(&*file, entry));
+        let start = start.map_or(0, |entry| entry.position);
+        Ok((start, near.position.saturating_sub(start)))
+    }
+
     /// The first batch, not ending before `from`, with a timestamp of at least `timestamp`.
     pub(crate) fn locate_time(
         &self,

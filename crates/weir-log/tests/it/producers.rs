@@ -52,6 +52,73 @@ fn duplicates_are_known_after_any_restart() {
     }
 }
 
+/// Writes `batches` of each of two producers in turn and has them synced, with a checkpoint before the
+/// `snapshot_at`th pair, if any.
+fn two_producers(rig: &mut Rig, batches: i32, snapshot_at: Option<i32>) {
+    for n in 0..batches {
+        if snapshot_at == Some(n) {
+            rig.dir.tick(T0.plus_ms(i64::from(n) + 100_000)).unwrap();
+            rig.commit();
+            assert_eq!(rig.log().log_end_offset(), Offset(i64::from(n) * 5));
+        }
+        rig.append(producer_batch(8, 0, n * 2, 2)).unwrap();
+        rig.append(producer_batch(9, 3, n * 3, 3)).unwrap();
+    }
+    rig.commit();
+}
+
+#[test]
+fn none_of_five_batches_in_flight_is_doubled_by_a_restart() {
+    let snapshots = [None, Some(1), Some(6), Some(7), Some(8), Some(9), Some(10), Some(11)];
+    for (segment_bytes, index_bytes) in [("1000000", "4096"), ("1000000", "50"), ("700", "50")] {
+        for snapshot_at in snapshots {
+            for restart in ["clean", "killed", "power cut"] {
+                let what = format!("{segment_bytes} {index_bytes} {snapshot_at:?} {restart}");
+                let mut rig = Rig::with(&[
+                    ("segment.bytes", segment_bytes),
+                    ("index.interval.bytes", index_bytes),
+                ]);
+                two_producers(&mut rig, 11, snapshot_at);
+                let mut rig = match restart {
+                    "clean" => rig.close_and_reopen().0,
+                    "killed" => rig.kill_and_reopen().0,
+                    _ => {
+                        let image = rig.disk.crash(1);
+                        rig.reopen_on(image).0
+                    }
+                };
+                let end = rig.log().log_end_offset();
+                for n in 6..11 {
+                    let offset = i64::from(n) * 5;
+                    let again = rig.append(producer_batch(8, 0, n * 2, 2)).expect(&what);
+                    assert_eq!(duplicate(again), Some(offset), "{what}");
+                    let again = rig.append(producer_batch(9, 3, n * 3, 3)).expect(&what);
+                    assert_eq!(duplicate(again), Some(offset + 2), "{what}");
+                }
+                assert_eq!(rig.log().log_end_offset(), end, "{what}");
+                let sixth = rig.append(producer_batch(8, 0, 10, 2)).unwrap_err();
+                assert!(matches!(sixth, AppendError::OutOfOrderSequence { .. }), "{what}");
+                assert!(!rig.append(producer_batch(9, 3, 33, 3)).unwrap().duplicate, "{what}");
+            }
+        }
+    }
+}
+
+#[test]
+fn batches_of_an_earlier_epoch_are_not_taken_for_duplicates_after_a_restart() {
+    let mut rig = Rig::with(&[]);
+    for n in 0..3 {
+        rig.append(producer_batch(9, 0, n, 1)).unwrap();
+    }
+    rig.append(producer_batch(9, 1, 0, 1)).unwrap();
+    rig.append(producer_batch(9, 1, 1, 1)).unwrap();
+    let (mut rig, _) = rig.close_and_reopen();
+    assert_eq!(duplicate(rig.append(producer_batch(9, 1, 0, 1)).unwrap()), Some(3));
+    let error = rig.append(producer_batch(9, 0, 1, 1)).unwrap_err();
+    assert!(matches!(error, AppendError::InvalidProducerEpoch { .. }), "{error}");
+    assert!(!rig.append(producer_batch(9, 1, 2, 1)).unwrap().duplicate);
+}
+
 #[test]
 fn a_snapshot_is_written_on_roll_and_on_close() {
     let mut rig = Rig::with(&[("segment.bytes", "700")]);
