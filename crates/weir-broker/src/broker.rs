@@ -13,18 +13,19 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use weir_log::{
-    CommitError, CommitGroup, Committed, Disk, LogConfig, LogDirOptions, LogId, RecoveryReport,
+    CommitError, CommitGroup, Committed, Disk, LogConfig, LogDirOptions, LogError, LogId,
+    RecoveryReport,
 };
 use weir_protocol::frame::RequestHeader;
 use weir_protocol::{ErrorCode, NodeId, PartitionId, Str, TimestampMs, Uuid};
 
 use crate::api_table;
-use crate::commit_queue::{CommitQueue, Due};
+use crate::commit_queue::{CommitQueue, Due, PutAside};
 use crate::config::BrokerConfig;
 use crate::coordinator::{Coordinator, RequestMeta};
 use crate::effects::{CommitNeed, ConnId, Connection, Effects, Reply, Ticket};
 use crate::error::BrokerError;
-use crate::files;
+use crate::files::{self, PendingFiles, WriteFailed};
 use crate::ids::IdSource;
 use crate::logs::Logs;
 use crate::offsets::fail_commit;
@@ -32,6 +33,7 @@ use crate::produce::storage_failed;
 use crate::producer_ids::ProducerIds;
 use crate::purgatory::Purgatory;
 use crate::request::{Request, Response};
+use crate::staged::Staged;
 use crate::stats::{BrokerStats, GroupStats, TopicStats};
 use crate::topic_requests::log_config;
 use crate::topics::{self, Topic, Topics};
@@ -73,6 +75,8 @@ pub struct Broker {
     pub(crate) purgatory: Purgatory,
     pub(crate) commit_queue: CommitQueue,
     pub(crate) producer_ids: ProducerIds,
+    /// Changes of the broker's own files that are not on disk yet.
+    pub(crate) staged: Staged,
     pub(crate) ids: IdSource,
     /// Counts fetches, so that each begins at another partition.
     pub(crate) fetch_turn: usize,
@@ -87,6 +91,7 @@ pub struct Broker {
 #[derive(Debug)]
 #[must_use = "answers wait until it has run and finish_commit was called"]
 pub struct PendingCommit {
+    files: PendingFiles,
     work: Result<Option<CommitGroup>, CommitError>,
 }
 
@@ -94,18 +99,31 @@ pub struct PendingCommit {
 #[derive(Debug)]
 #[must_use = "answers wait until finish_commit was called"]
 pub struct CommitDone {
+    /// What became of the broker's own files.
+    files: Result<(), WriteFailed>,
     result: Result<Option<Committed>, CommitError>,
 }
 
 impl PendingCommit {
     /// Does the blocking I/O.
     pub fn run(self) -> CommitDone {
-        let result = match self.work {
-            Ok(None) => Ok(None),
-            Ok(Some(group)) => group.run().map(Some),
-            Err(error) => Err(error),
+        let files = match &self.work {
+            Ok(_) => self.files.run(),
+            // Offline: nothing is written any more.
+            Err(error) => Err(WriteFailed {
+                error: BrokerError::Log(LogError::Offline { reason: Arc::clone(&error.reason) }),
+                is_unchanged: true,
+            }),
         };
-        CommitDone { result }
+        let result = match (self.work, &files) {
+            (Ok(_), Err(failed)) if !failed.is_unchanged => {
+                Err(CommitError { reason: Arc::from(failed.error.to_string()) })
+            }
+            (Ok(None), _) => Ok(None),
+            (Ok(Some(group)), _) => group.run().map(Some),
+            (Err(error), _) => Err(error),
+        };
+        CommitDone { files, result }
     }
 }
 
@@ -130,7 +148,8 @@ impl Broker {
             Logs::open(disk.clone(), &config.data_dir, options, config.inflate_bytes_max, now)?;
         report_recovery(&recovery);
         let known = topics.is_some();
-        let producer_ids = ProducerIds::open(&*disk, &config.data_dir)?;
+        let known_id = logs.iter().filter_map(|(_, log)| log.producer_id_max()).max();
+        let producer_ids = ProducerIds::open(&*disk, &config.data_dir, known_id)?;
         let mut broker = Self {
             cluster_id: Str::copy_from(logs.cluster_id()),
             disk,
@@ -140,6 +159,7 @@ impl Broker {
             purgatory: Purgatory::default(),
             commit_queue: CommitQueue::default(),
             producer_ids,
+            staged: Staged::default(),
             ids,
             fetch_turn: 0,
             recovery,
@@ -245,7 +265,7 @@ impl Broker {
         Effects { reply, woken }
     }
 
-    fn dispatch(
+    pub(crate) fn dispatch(
         &mut self,
         connection: &Connection,
         ticket: Ticket,
@@ -254,6 +274,13 @@ impl Broker {
         now: TimestampMs,
         woken: &mut Vec<(Ticket, Response)>,
     ) -> Step {
+        if self.must_wait(request) {
+            let request = std::mem::replace(request, Request::ApiVersions);
+            let (connection, header) = (connection.clone(), header.clone());
+            let put_aside = PutAside { ticket, connection, header, request };
+            self.commit_queue.push(Due::Again(Box::new(put_aside)));
+            return Step::Parked;
+        }
         let version = header.api_version;
         let meta = RequestMeta { version, client_id: header.client_id.as_ref(), now };
         match request {
@@ -264,13 +291,13 @@ impl Broker {
             Request::ApiVersions => {
                 Step::Answer(Response::ApiVersions(api_table::api_versions(version)))
             }
-            Request::Metadata(metadata) => self.metadata(connection, metadata, version, now),
+            Request::Metadata(metadata) => self.metadata(connection, metadata, version),
             Request::ListOffsets(list) => self.list_offsets(list),
             Request::OffsetForLeaderEpoch(epochs) => self.offset_for_leader_epoch(epochs),
             Request::OffsetCommit(commit) => self.offset_commit(ticket, commit, version, now),
             Request::OffsetFetch(fetch) => self.offset_fetch(fetch, version),
             Request::FindCoordinator(find) => {
-                self.find_coordinator(connection, std::mem::take(&mut **find), version, now)
+                self.find_coordinator(connection, std::mem::take(&mut **find), version)
             }
             Request::JoinGroup(join) => {
                 self.join_group(connection, ticket, std::mem::take(&mut **join), meta, woken)
@@ -281,12 +308,12 @@ impl Broker {
             Request::DescribeGroups(describe) => self.describe_groups(describe, version),
             Request::ListGroups(list) => self.list_groups(list),
             Request::DeleteGroups(delete) => self.delete_groups(ticket, delete, now),
-            Request::CreateTopics(create) => self.create_topics(create, now, woken),
-            Request::DeleteTopics(delete) => {
-                self.delete_topics(ticket, delete, version, now, woken)
+            Request::CreateTopics(create) => self.create_topics(ticket, create),
+            Request::DeleteTopics(delete) => self.delete_topics(ticket, delete, version),
+            Request::CreatePartitions(create) => self.create_partitions(ticket, create),
+            Request::IncrementalAlterConfigs(alter) => {
+                self.incremental_alter_configs(ticket, alter)
             }
-            Request::CreatePartitions(create) => self.create_partitions(create, now),
-            Request::IncrementalAlterConfigs(alter) => self.incremental_alter_configs(alter),
             Request::DeleteRecords(delete) => self.delete_records(ticket, delete, now),
             Request::DescribeLogDirs(describe) => self.describe_log_dirs(describe),
             Request::InitProducerId(init) => self.init_producer_id(init),
@@ -359,13 +386,16 @@ impl Broker {
             return None;
         }
         self.commit_queue.begin();
+        let writes = self.staged.begin(&self.topics);
+        let (disk, dir) = (self.disk.clone(), self.config.data_dir.clone());
+        let files = PendingFiles { disk, dir, writes };
         let group = self.logs.begin_commit();
         let work = match (group, self.logs.failure()) {
             (Some(group), _) => Ok(Some(group)),
             (None, None) => Ok(None),
             (None, Some(error)) => Err(error),
         };
-        Some(PendingCommit { work })
+        Some(PendingCommit { files, work })
     }
 
     /// Takes in a commit that has run: what it covers is seen and answered from now on. After a failed one everything
@@ -378,11 +408,17 @@ impl Broker {
                 .unwrap_or_default()),
             Err(error) => {
                 tracing::error!(%error, "commit failed; the log directory is offline");
+                self.logs.take_offline(&error.reason);
                 Err(error)
             }
         };
+        if let Err(failed) = &done.files {
+            tracing::error!(error = %failed.error, "the broker could not write its files");
+        }
+        let outcome = CommitOutcome { synced: synced.is_ok(), stored: done.files.is_ok() };
+        self.finish_staged(outcome.stored, now, &mut woken);
         for due in self.commit_queue.finish() {
-            self.carry_out(due, synced.is_ok(), now, &mut woken);
+            self.carry_out(due, outcome, now, &mut woken);
         }
         self.wake_fetches(synced.unwrap_or_default().into_iter().map(|(log, _)| log), &mut woken);
         self.note_housekeeping();
@@ -395,8 +431,10 @@ impl Broker {
         tracing::error!("the commit thread has panicked; the log directory is offline");
         self.logs.take_offline("the commit thread has panicked");
         let mut woken = Vec::new();
+        let outcome = CommitOutcome { synced: false, stored: false };
+        self.finish_staged(outcome.stored, now, &mut woken);
         for due in self.commit_queue.abandon() {
-            self.carry_out(due, false, now, &mut woken);
+            self.carry_out(due, outcome, now, &mut woken);
         }
         woken
     }
@@ -404,14 +442,18 @@ impl Broker {
     fn carry_out(
         &mut self,
         due: Due,
-        synced: bool,
+        outcome: CommitOutcome,
         now: TimestampMs,
         woken: &mut Vec<(Ticket, Response)>,
     ) {
+        let CommitOutcome { synced, stored } = outcome;
         let failed = ErrorCode::KafkaStorageError;
         match due {
             Due::Answer(ticket, response) if synced => woken.push((ticket, response)),
             Due::Answer(ticket, response) => woken.push((ticket, fail(response))),
+            Due::Stored(ticket, response) if stored => woken.push((ticket, response)),
+            Due::Stored(ticket, response) => woken.push((ticket, fail(response))),
+            Due::Again(put_aside) => self.again(*put_aside, stored, now, woken),
             Due::Offsets { ticket, response, group, offsets } => {
                 self.offsets_stored(ticket, &group, offsets, synced);
                 let response = if synced { response } else { fail(response) };
@@ -487,6 +529,18 @@ impl Broker {
     }
 }
 
+/// What a change is answered that could not be written.
+const NOT_STORED: Str = Str::from_static("the broker could not write its files");
+
+/// What a commit has brought.
+#[derive(Debug, Clone, Copy)]
+struct CommitOutcome {
+    /// What was appended is on disk.
+    synced: bool,
+    /// So are the broker's own files.
+    stored: bool,
+}
+
 /// The answer of a request whose commit failed.
 fn fail(response: Response) -> Response {
     match response {
@@ -512,7 +566,39 @@ fn fail(response: Response) -> Response {
             }
             Response::DeleteRecords(response)
         }
-        // The catalog says it durably; the logs follow at the next start.
+        Response::CreateTopics(mut response) => {
+            let fine = response.topics.iter_mut().filter(|topic| topic.error_code == 0);
+            fine.for_each(|topic| {
+                topic.error_code = ErrorCode::KafkaStorageError.code();
+                topic.error_message = Some(NOT_STORED);
+                (topic.topic_id, topic.configs) = (Uuid::ZERO, None);
+            });
+            Response::CreateTopics(response)
+        }
+        Response::DeleteTopics(mut response) => {
+            let fine = response.responses.iter_mut().filter(|topic| topic.error_code == 0);
+            fine.for_each(|topic| {
+                topic.error_code = ErrorCode::KafkaStorageError.code();
+                topic.error_message = Some(NOT_STORED);
+            });
+            Response::DeleteTopics(response)
+        }
+        Response::CreatePartitions(mut response) => {
+            let fine = response.results.iter_mut().filter(|topic| topic.error_code == 0);
+            fine.for_each(|topic| {
+                topic.error_code = ErrorCode::KafkaStorageError.code();
+                topic.error_message = Some(NOT_STORED);
+            });
+            Response::CreatePartitions(response)
+        }
+        Response::IncrementalAlterConfigs(mut response) => {
+            let fine = response.responses.iter_mut().filter(|one| one.error_code == 0);
+            fine.for_each(|one| {
+                one.error_code = ErrorCode::KafkaStorageError.code();
+                one.error_message = Some(NOT_STORED);
+            });
+            Response::IncrementalAlterConfigs(response)
+        }
         other => other,
     }
 }

@@ -5,12 +5,13 @@
 
 use std::collections::VecDeque;
 
+use weir_protocol::frame::RequestHeader;
 use weir_protocol::{Str, Uuid};
 
 use crate::broker::Step;
-use crate::effects::{CommitNeed, Ticket};
+use crate::effects::{CommitNeed, Connection, Ticket};
 use crate::offset_records::CommittedOffset;
-use crate::request::Response;
+use crate::request::{Request, Response};
 
 /// One offset on its way to being committed.
 #[derive(Debug)]
@@ -25,11 +26,28 @@ pub struct PendingOffset {
     pub committed: CommittedOffset,
 }
 
+/// A request that comes again once what it needs is on disk.
+#[derive(Debug)]
+pub struct PutAside {
+    /// Whom to answer.
+    pub ticket: Ticket,
+    /// Where it came from.
+    pub connection: Connection,
+    /// Its header.
+    pub header: RequestHeader,
+    /// The request.
+    pub request: Request,
+}
+
 /// What is due when a commit ends.
 #[derive(Debug)]
 pub enum Due {
     /// Answer a produce.
     Answer(Ticket, Response),
+    /// Answer a change of the broker's own files ([`crate::staged`]).
+    Stored(Ticket, Response),
+    /// Handle a request that had to wait for such a change.
+    Again(Box<PutAside>),
     /// Make offsets visible, and answer their commit.
     Offsets {
         /// Whom to answer.

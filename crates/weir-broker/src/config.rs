@@ -3,9 +3,6 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-/// Longest name of a topic. Kafka's `Topic.MAX_NAME_LENGTH`: a directory is called `<topic>-<partition>`.
-pub const TOPIC_NAME_BYTES_MAX: usize = 249;
-
 /// Partitions of `__consumer_offsets`. Part of the format: a group's records lie in partition
 /// `abs(hash(group)) % 50`, so it cannot change once there is data.
 pub const OFFSETS_PARTITIONS: i32 = 50;

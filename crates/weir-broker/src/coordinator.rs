@@ -229,9 +229,7 @@ impl Broker {
             if !request.member_id.is_empty() {
                 return refuse(ErrorCode::UnknownMemberId);
             }
-            if self.coordinator.len() >= self.config.groups_max
-                || self.ensure_offsets_topic(now).is_err()
-            {
+            if self.coordinator.len() >= self.config.groups_max || self.offsets_topic().is_err() {
                 return refuse(ErrorCode::CoordinatorNotAvailable);
             }
         }

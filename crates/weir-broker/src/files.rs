@@ -1,10 +1,10 @@
 //! Small files of the broker's own in the data directory: read whole, replaced whole.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use weir_log::disk::OpenMode;
+use weir_log::disk::{place_replacements, write_replacements, OpenMode};
 use weir_log::Disk;
 
 use crate::error::BrokerError;
@@ -51,21 +51,50 @@ pub(crate) fn read(
     Ok(Some(text))
 }
 
-/// Replaces a file so that a crash leaves the old or the new text, and on return the new one for good: temporary file,
-/// sync, rename, sync of the directory (ALICE, OSDI 2014).
-pub(crate) fn replace(
-    disk: &Arc<dyn Disk>,
-    dir: &Path,
-    file: &'static str,
-    text: &str,
-) -> Result<(), BrokerError> {
-    let write = || {
-        let temporary = dir.join(format!("{file}.tmp"));
-        let handle = disk.open(&temporary, OpenMode::Truncate)?;
-        handle.write_at(text.as_bytes(), 0)?;
-        handle.sync_data()?;
-        disk.rename(&temporary, &dir.join(file))?;
-        disk.sync_dir(dir)
-    };
-    write().map_err(|source| BrokerError::File { action: "write", file, source })
+/// A file that is to be replaced.
+#[derive(Debug)]
+pub(crate) struct FileWrite {
+    /// Its name in the data directory.
+    pub(crate) file: &'static str,
+    /// All of it.
+    pub(crate) text: String,
+}
+
+/// Files that are to be replaced, for a thread that may wait.
+#[derive(Debug)]
+pub(crate) struct PendingFiles {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) dir: PathBuf,
+    pub(crate) writes: Vec<FileWrite>,
+}
+
+/// Why files were not replaced.
+#[derive(Debug)]
+pub(crate) struct WriteFailed {
+    pub(crate) error: BrokerError,
+    /// There was no room for the new text; the old one stands as before. Otherwise nobody knows what is on disk.
+    pub(crate) is_unchanged: bool,
+}
+
+impl PendingFiles {
+    /// Replaces the files, each so that a crash leaves the old or the new text; on return the new ones are there for good.
+    ///
+    /// # Errors
+    /// After a failed sync or rename nobody knows what is on disk, and nobody may go on with what memory says. A full disk
+    /// is met before the files themselves are touched.
+    pub(crate) fn run(&self) -> Result<(), WriteFailed> {
+        let files: Vec<(PathBuf, Vec<u8>)> = self
+            .writes
+            .iter()
+            .map(|write| (self.dir.join(write.file), write.text.clone().into_bytes()))
+            .collect();
+        let Some(first) = self.writes.first() else { return Ok(()) };
+        let failed = |source| BrokerError::File { action: "write", file: first.file, source };
+        write_replacements(&*self.disk, &files).map_err(|source| {
+            let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
+            WriteFailed { is_unchanged: full.contains(&source.kind()), error: failed(source) }
+        })?;
+        place_replacements(&*self.disk, &files)
+            .map_err(|source| WriteFailed { is_unchanged: false, error: failed(source) })
+    }
 }

@@ -48,6 +48,7 @@ pub mod produce;
 pub mod producer_ids;
 pub mod purgatory;
 pub mod request;
+pub mod staged;
 pub mod stats;
 pub mod topic_requests;
 pub mod topics;

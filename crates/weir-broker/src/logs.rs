@@ -350,7 +350,7 @@ impl Logs {
     }
 
     pub(crate) fn failure(&self) -> Option<CommitError> {
-        self.dir.failure().or_else(|| self.offline.clone())
+        self.offline.clone().or_else(|| self.dir.failure())
     }
 
     /// Refuses appends and commits from now on.

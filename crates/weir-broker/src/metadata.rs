@@ -1,5 +1,6 @@
 //! Metadata, DescribeCluster and FindCoordinator: who is there. It is always this one node.
 
+use weir_log::check_topic_name;
 use weir_protocol::api::describe_cluster::{
     DescribeClusterBroker, DescribeClusterRequest, DescribeClusterResponse,
 };
@@ -10,28 +11,27 @@ use weir_protocol::api::metadata::{
     MetadataRequest, MetadataRequestTopic, MetadataResponse, MetadataResponseBroker,
     MetadataResponsePartition, MetadataResponseTopic,
 };
-use weir_protocol::{ErrorCode, Str, TimestampMs};
+use weir_protocol::{ErrorCode, Str};
 
 use crate::broker::{Broker, Step, NODE_ID};
 use crate::effects::Connection;
 use crate::request::{distinct, Response};
-use crate::topics::{check_name, is_internal, Topic};
+use crate::topics::{is_internal, Topic};
 
 /// Operations on a topic, as bits: without an authorizer everybody may do all of them.
 const TOPIC_OPERATIONS: i32 = 0b1101_1111_1000;
 /// Operations on the cluster, as bits.
 const CLUSTER_OPERATIONS: i32 = 0b1_1111_1010_0000;
 
-const KEY_TYPE_GROUP: i8 = 0;
+pub(crate) const KEY_TYPE_GROUP: i8 = 0;
 const KEY_TYPE_TRANSACTION: i8 = 1;
 
 impl Broker {
     pub(crate) fn metadata(
-        &mut self,
+        &self,
         connection: &Connection,
         request: &MetadataRequest,
         version: i16,
-        now: TimestampMs,
     ) -> Step {
         let with_operations = request.include_topic_authorized_operations;
         let topics = match &request.topics {
@@ -46,7 +46,7 @@ impl Broker {
                 } else {
                     topics
                         .into_iter()
-                        .map(|wanted| self.wanted_topic(wanted, create, with_operations, now))
+                        .map(|wanted| self.wanted_topic(wanted, create, with_operations))
                         .collect()
                 }
             }
@@ -79,11 +79,10 @@ impl Broker {
     }
 
     fn wanted_topic(
-        &mut self,
+        &self,
         wanted: &MetadataRequestTopic,
         may_create: bool,
         with_operations: bool,
-        now: TimestampMs,
     ) -> MetadataResponseTopic {
         let failed = |error: ErrorCode| failed_topic(wanted, error);
         let Some(name) = wanted.name.as_ref() else {
@@ -95,19 +94,14 @@ impl Broker {
         if let Some(topic) = self.topics.get(name) {
             return self.topic_metadata(topic, with_operations);
         }
-        if check_name(name).is_err() {
+        if check_topic_name(name).is_err() {
             return failed(ErrorCode::InvalidTopicException);
         }
         if !may_create || !self.config.auto_create_topics {
             return failed(ErrorCode::UnknownTopicOrPartition);
         }
-        match self.create_topic_with_defaults(&Str::copy_from(name), now) {
-            Ok(()) => match self.topics.get(name) {
-                Some(topic) => self.topic_metadata(topic, with_operations),
-                None => failed(ErrorCode::UnknownTopicOrPartition),
-            },
-            Err(error) => failed(error),
-        }
+        // It was to be made before this request was looked at.
+        failed(self.why_not_made(name))
     }
 
     fn topic_metadata(&self, topic: &Topic, with_operations: bool) -> MetadataResponseTopic {
@@ -170,11 +164,10 @@ impl Broker {
 
     /// Every group's coordinator is here; asking for it makes its topic, as in Kafka.
     pub(crate) fn find_coordinator(
-        &mut self,
+        &self,
         connection: &Connection,
         request: FindCoordinatorRequest,
         version: i16,
-        now: TimestampMs,
     ) -> Step {
         let keys = if version >= 4 { request.coordinator_keys } else { vec![request.key] };
         let keys: Vec<Str> = distinct(&keys, |key| key)
@@ -184,7 +177,7 @@ impl Broker {
             .collect();
         let mut coordinators = Vec::with_capacity(keys.len());
         for key in keys {
-            let found = self.coordinator_of(&key, request.key_type, now);
+            let found = self.coordinator_of(&key, request.key_type);
             let (error, message) = found.err().unwrap_or((ErrorCode::None, ""));
             let (host, port) = connection.advertised.clone();
             let here = error.is_none();
@@ -211,17 +204,12 @@ impl Broker {
         Step::Answer(Response::FindCoordinator(response))
     }
 
-    fn coordinator_of(
-        &mut self,
-        key: &str,
-        kind: i8,
-        now: TimestampMs,
-    ) -> Result<(), (ErrorCode, &'static str)> {
+    fn coordinator_of(&self, key: &str, kind: i8) -> Result<(), (ErrorCode, &'static str)> {
         match kind {
             KEY_TYPE_GROUP if key.is_empty() => {
                 Err((ErrorCode::InvalidGroupId, "the group id is empty"))
             }
-            KEY_TYPE_GROUP => self.ensure_offsets_topic(now).map_err(|_| {
+            KEY_TYPE_GROUP => self.offsets_topic().map(|_| ()).map_err(|_| {
                 (
                     ErrorCode::CoordinatorNotAvailable,
                     "the topic of committed offsets could not be made",

@@ -259,9 +259,8 @@ impl Broker {
     }
 
     fn offsets_log(&mut self, group: &str, now: TimestampMs) -> Result<LogId, ErrorCode> {
-        self.ensure_offsets_topic(now)?;
         // 50, unless the directory came from a Kafka that was told otherwise.
-        let count = self.topics.get(OFFSETS_TOPIC).map_or(0, crate::topics::Topic::partition_count);
+        let count = self.offsets_topic()?.partition_count();
         let partitions =
             i32::try_from(count).ok().filter(|count| *count > 0).unwrap_or(OFFSETS_PARTITIONS);
         let partition = PartitionId(partition_of(group, partitions));

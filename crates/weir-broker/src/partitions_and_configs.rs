@@ -26,6 +26,7 @@ use crate::broker::{Broker, Step, NODE_ID};
 use crate::configs::{check_topic_value, topic_key, topic_value, ConfigType, RESOURCE_TOPIC};
 use crate::effects::Ticket;
 use crate::request::Response;
+use crate::staged::Change;
 use crate::topic_requests::{log_config, Refused};
 use crate::topics::Topic;
 
@@ -40,16 +41,18 @@ const TO_HIGH_WATERMARK: i64 = -1;
 impl Broker {
     pub(crate) fn create_partitions(
         &mut self,
+        ticket: Ticket,
         request: &CreatePartitionsRequest,
-        now: TimestampMs,
     ) -> Step {
+        let mut is_staged = false;
         let mut results = Vec::with_capacity(request.topics.len());
         let mut seen = BTreeSet::new();
         for wanted in &request.topics {
             let outcome = match seen.insert(&wanted.name) {
-                true => self.grow_topic(wanted, request.validate_only, now),
+                true => self.grow_topic(wanted, request.validate_only),
                 false => Err((ErrorCode::InvalidRequest, "Duplicate topic name.".to_owned())),
             };
+            is_staged |= outcome.is_ok() && !request.validate_only;
             let (error, words) = split(outcome);
             let name = wanted.name.clone();
             results.push(CreatePartitionsTopicResult {
@@ -58,22 +61,22 @@ impl Broker {
                 error_message: words,
             });
         }
-        Step::Answer(Response::CreatePartitions(CreatePartitionsResponse {
-            throttle_time_ms: 0,
-            results,
-        }))
+        let response = CreatePartitionsResponse { throttle_time_ms: 0, results };
+        match is_staged {
+            true => self.answer_when_stored(ticket, Response::CreatePartitions(response)),
+            false => Step::Answer(Response::CreatePartitions(response)),
+        }
     }
 
     fn grow_topic(
         &mut self,
         wanted: &CreatePartitionsTopic,
         validate_only: bool,
-        now: TimestampMs,
     ) -> Result<(), Refused> {
         let topic = self.topics.get(&wanted.name).ok_or_else(unknown_topic)?;
         let (name, before) = (topic.name().clone(), topic.partition_count());
         let count = planned_count(wanted, topic)?;
-        if self.topics.partition_count() - before + count > self.config.partitions_max {
+        if self.partitions_planned() - before + count > self.config.partitions_max {
             let words =
                 format!("This broker takes {} partitions at most.", self.config.partitions_max);
             return Err((ErrorCode::PolicyViolation, words));
@@ -82,26 +85,20 @@ impl Broker {
         if validate_only {
             return Ok(());
         }
-        if let Some(topic) = self.topics.get_mut(&name) {
-            topic.set_partition_count(count);
-        }
-        if let Err(error) = self.save_topics() {
-            if let Some(topic) = self.topics.get_mut(&name) {
-                topic.set_partition_count(before);
-            }
-            return Err((ErrorCode::KafkaStorageError, error.to_string()));
-        }
-        self.make_logs(&name, before..count, now);
-        Ok(())
+        self.stage(Change::Grow { name, partitions: count })
     }
 
     pub(crate) fn incremental_alter_configs(
         &mut self,
+        ticket: Ticket,
         request: &IncrementalAlterConfigsRequest,
     ) -> Step {
+        let mut is_staged = false;
         let mut responses = Vec::with_capacity(request.resources.len());
         for resource in &request.resources {
-            let (error, words) = split(self.alter_resource(resource, request.validate_only));
+            let outcome = self.alter_resource(resource, request.validate_only);
+            is_staged |= outcome.is_ok() && !request.validate_only;
+            let (error, words) = split(outcome);
             responses.push(AlterConfigsResourceResponse {
                 error_code: error.code(),
                 error_message: words,
@@ -110,7 +107,10 @@ impl Broker {
             });
         }
         let response = IncrementalAlterConfigsResponse { throttle_time_ms: 0, responses };
-        Step::Answer(Response::IncrementalAlterConfigs(response))
+        match is_staged {
+            true => self.answer_when_stored(ticket, Response::IncrementalAlterConfigs(response)),
+            false => Step::Answer(Response::IncrementalAlterConfigs(response)),
+        }
     }
 
     fn alter_resource(
@@ -125,29 +125,19 @@ impl Broker {
         }
         let topic = self.topics.get(&resource.resource_name).ok_or_else(unknown_topic)?;
         let name = topic.name().clone();
-        let before = topic.configs().clone();
-        let mut configs = before.clone();
+        let mut configs = topic.configs().clone();
+        if self.staged.touches(&name) {
+            let words = "Each resource must appear at most once.".to_owned();
+            return Err((ErrorCode::InvalidRequest, words));
+        }
         for change in &resource.configs {
             alter(&mut configs, change)?;
         }
-        let log_config = log_config(&configs).map_err(|words| (ErrorCode::InvalidConfig, words))?;
+        log_config(&configs).map_err(|words| (ErrorCode::InvalidConfig, words))?;
         if validate_only {
             return Ok(());
         }
-        if let Some(topic) = self.topics.get_mut(&name) {
-            topic.set_configs(configs);
-        }
-        if let Err(error) = self.save_topics() {
-            if let Some(topic) = self.topics.get_mut(&name) {
-                topic.set_configs(before);
-            }
-            return Err((ErrorCode::KafkaStorageError, error.to_string()));
-        }
-        let logs: Vec<_> = self.topics.get(&name).into_iter().flat_map(Topic::logs).collect();
-        for (_, log) in logs {
-            self.logs.set_config(log, log_config.clone());
-        }
-        Ok(())
+        self.stage(Change::Configure { name, configs })
     }
 
     /// The answer waits until the new start of each log is on disk.

@@ -1,14 +1,13 @@
 //! [`ProducerIds`]: ids for idempotent producers, never given twice.
 //!
 //! Ids are taken from disk in blocks, as in Kafka: the file `weir-producer-ids` says the first id that no block covers,
-//! and is written before an id of a new block is given. After a crash the rest of a block is lost, which costs nothing.
+//! and is on disk before an id of a new block is given. After a crash the rest of a block is lost, which costs nothing.
+//! The next block is taken when half of one is given, so that hardly anybody waits for it.
 //!
-//! # Limits
-//! A file that is lost, or of a directory that was Kafka's, begins again at 0, though the logs may remember producers with
-//! such ids: weir-log does not say yet which ids it knows.
+//! Where the file is lost, or the directory was Kafka's, ids go on above the largest that a log remembers: a producer that
+//! got the id of another would have its first batches taken for that one's.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use weir_log::Disk;
 use weir_protocol::api::init_producer_id::{InitProducerIdRequest, InitProducerIdResponse};
@@ -19,9 +18,10 @@ use crate::config::PRODUCER_ID_BLOCK;
 use crate::error::BrokerError;
 use crate::files;
 use crate::request::Response;
+use crate::staged::Change;
 
 /// The name of the file.
-const FILE: &str = "weir-producer-ids";
+pub(crate) const FILE: &str = "weir-producer-ids";
 
 /// Ids for idempotent producers.
 #[derive(Debug)]
@@ -32,30 +32,44 @@ pub(crate) struct ProducerIds {
 }
 
 impl ProducerIds {
-    pub(crate) fn open(disk: &dyn Disk, dir: &Path) -> Result<Self, BrokerError> {
-        let next = match files::read(disk, dir, FILE)? {
+    /// `known` is the largest id that a log remembers.
+    pub(crate) fn open(
+        disk: &dyn Disk,
+        dir: &Path,
+        known: Option<ProducerId>,
+    ) -> Result<Self, BrokerError> {
+        let stored = match files::read(disk, dir, FILE)? {
             None => 0,
             Some(text) => text.trim().parse::<i64>().ok().filter(|next| *next >= 0).ok_or(
                 BrokerError::DamagedFile { file: FILE, line: 1, reason: "it is not a producer id" },
             )?,
         };
+        let next = known.map_or(0, |known| known.get().saturating_add(1)).max(stored);
         Ok(Self { next, block_end: next })
     }
 
-    /// An id that nobody had before.
-    pub(crate) fn take(
-        &mut self,
-        disk: &Arc<dyn Disk>,
-        dir: &Path,
-    ) -> Result<ProducerId, BrokerError> {
-        if self.next >= self.block_end {
-            let block_end = self.next.saturating_add(PRODUCER_ID_BLOCK);
-            files::replace(disk, dir, FILE, &format!("{block_end}\n"))?;
-            self.block_end = block_end;
-        }
+    /// An id that nobody had before; `None` if the block is used up.
+    fn take(&mut self) -> Option<ProducerId> {
         let id = self.next;
-        self.next += 1;
-        Ok(ProducerId(id))
+        (id < self.block_end).then(|| {
+            self.next += 1;
+            ProducerId(id)
+        })
+    }
+
+    /// Where the next block ends, if it is time to take it.
+    fn wanted_end(&self) -> Option<i64> {
+        let is_low = self.block_end - self.next <= PRODUCER_ID_BLOCK / 2;
+        is_low.then(|| self.block_end.saturating_add(PRODUCER_ID_BLOCK))
+    }
+
+    fn is_used_up(&self) -> bool {
+        self.next >= self.block_end
+    }
+
+    /// A block is on disk.
+    pub(crate) fn extend(&mut self, block_end: i64) {
+        self.block_end = self.block_end.max(block_end);
     }
 }
 
@@ -78,37 +92,26 @@ impl Broker {
             let epoch = ProducerEpoch(request.producer_epoch + 1);
             return answer(ErrorCode::None, ProducerId(request.producer_id), epoch);
         }
-        let dir = self.config.data_dir.clone();
-        match self.producer_ids.take(&self.disk, &dir) {
-            Ok(id) => answer(ErrorCode::None, id, ProducerEpoch(0)),
-            Err(error) => {
-                tracing::error!(%error, "no producer id could be taken");
+        match self.producer_ids.take() {
+            Some(id) => answer(ErrorCode::None, id, ProducerEpoch(0)),
+            None => {
                 answer(ErrorCode::CoordinatorNotAvailable, ProducerId::NONE, ProducerEpoch::NONE)
             }
         }
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use std::path::PathBuf;
-
-    use weir_log::MemDisk;
-
-    use super::*;
-
-    #[test]
-    fn no_id_is_given_twice_across_a_power_cut() {
-        let memory = Arc::new(MemDisk::new());
-        let disk: Arc<dyn Disk> = memory.clone();
-        let dir = PathBuf::from("/d");
-        disk.create_dir_all(&dir).unwrap();
-        disk.sync_dir(Path::new("/")).unwrap();
-        let mut ids = ProducerIds::open(&*disk, &dir).unwrap();
-        let last = (0..1_500).map(|_| ids.take(&disk, &dir).unwrap()).last().unwrap();
-        assert_eq!(last, ProducerId(1_499));
-        let disk: Arc<dyn Disk> = Arc::new(memory.crash(7));
-        let mut ids = ProducerIds::open(&*disk, &dir).unwrap();
-        assert_eq!(ids.take(&disk, &dir).unwrap(), ProducerId(2_000));
+    /// Stages the next block if it is time. Whether this request must wait for it.
+    pub(crate) fn stage_producer_ids(&mut self, request: &InitProducerIdRequest) -> bool {
+        if request.transactional_id.is_some() || request.producer_id >= 0 {
+            return false;
+        }
+        let wanted = self.producer_ids.wanted_end().filter(|_| !self.staged.has_producer_ids());
+        if let Some(block_end) = wanted {
+            if let Err((_, words)) = self.stage(Change::ProducerIds { block_end }) {
+                tracing::error!(words, "no producer ids could be taken");
+                return false;
+            }
+        }
+        self.producer_ids.is_used_up()
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use weir_log::{LogConfig, LogId};
+use weir_log::{check_topic_name, LogConfig, LogId};
 use weir_protocol::api::create_topics::{
     CreatableTopic, CreatableTopicResult, CreateTopicsRequest, CreateTopicsResponse,
 };
@@ -17,10 +17,11 @@ use crate::config::OFFSETS_PARTITIONS;
 use crate::configs::{check_topic_value, created_configs};
 use crate::effects::Ticket;
 use crate::error::BrokerError;
-use crate::files;
+use crate::files::{FileWrite, PendingFiles};
 use crate::logs::error_of;
 use crate::request::Response;
-use crate::topics::{self, check_name, Deleting, Topic, OFFSETS_TOPIC};
+use crate::staged::Change;
+use crate::topics::{self, Topic, OFFSETS_TOPIC};
 
 /// Why a topic is not made or deleted: the code, and words for a person.
 pub(crate) type Refused = (ErrorCode, String);
@@ -32,12 +33,7 @@ struct Plan {
 }
 
 impl Broker {
-    pub(crate) fn create_topics(
-        &mut self,
-        request: &CreateTopicsRequest,
-        now: TimestampMs,
-        woken: &mut Vec<(Ticket, Response)>,
-    ) -> Step {
+    pub(crate) fn create_topics(&mut self, ticket: Ticket, request: &CreateTopicsRequest) -> Step {
         let mut seen = BTreeSet::new();
         let mut twice = BTreeSet::new();
         for topic in &request.topics {
@@ -53,18 +49,19 @@ impl Broker {
                 self.create_topic(topic, request.validate_only)
             });
         }
-        if !request.validate_only {
-            self.keep_created(&request.topics, &mut outcomes, now);
-        }
-        self.wake_all_fetches(woken);
+        let is_staged = !request.validate_only && outcomes.iter().any(Result::is_ok);
         let topics = request.topics.iter().zip(outcomes);
-        Step::Answer(Response::CreateTopics(CreateTopicsResponse {
+        let response = Response::CreateTopics(CreateTopicsResponse {
             throttle_time_ms: 0,
             topics: topics.map(|(topic, outcome)| creation_result(topic, outcome)).collect(),
-        }))
+        });
+        match is_staged {
+            true => self.answer_when_stored(ticket, response),
+            false => Step::Answer(response),
+        }
     }
 
-    /// Adds a topic to the catalog, not durably yet.
+    /// Stages a topic.
     fn create_topic(
         &mut self,
         wanted: &CreatableTopic,
@@ -76,52 +73,32 @@ impl Broker {
         }
         let name = Str::copy_from(&wanted.name);
         let id = self.ids.uuid();
-        self.topics.insert(Topic::new(name, id, plan.partitions, plan.configs.clone()));
+        let topic = Topic::new(name, id, plan.partitions, plan.configs.clone());
+        self.stage(Change::Create(topic))?;
         Ok((id, plan))
     }
 
-    /// Makes what was created durable, all with one write of the catalog, or takes all of it back.
-    fn keep_created(
-        &mut self,
-        wanted: &[CreatableTopic],
-        outcomes: &mut [Result<(Uuid, Plan), Refused>],
-        now: TimestampMs,
-    ) {
-        if outcomes.iter().all(Result::is_err) {
-            return;
-        }
-        let saved = self.save_topics();
-        for (topic, outcome) in wanted.iter().zip(outcomes) {
-            let Ok((_, plan)) = outcome else { continue };
-            match &saved {
-                Ok(()) => self.make_logs(&topic.name, 0..plan.partitions, now),
-                Err(error) => {
-                    tracing::error!(topic = %topic.name, %error, "the topic was not made");
-                    self.topics.remove(&topic.name);
-                    *outcome = Err((ErrorCode::KafkaStorageError, error.to_string()));
-                }
-            }
-        }
-    }
-
     fn plan_topic(&self, wanted: &CreatableTopic) -> Result<Plan, Refused> {
-        check_name(&wanted.name).map_err(|words| (ErrorCode::InvalidTopicException, words))?;
-        if self.topics.get(&wanted.name).is_some() {
+        check_topic_name(&wanted.name)
+            .map_err(|words| (ErrorCode::InvalidTopicException, words))?;
+        if self.topics.get(&wanted.name).is_some() || self.staged.touches(&wanted.name) {
             return Err((
                 ErrorCode::TopicAlreadyExists,
                 format!("Topic '{}' already exists.", wanted.name),
             ));
         }
-        if let Some(other) = self.topics.colliding(&wanted.name) {
-            let words =
-                format!("Topic '{}' collides with existing topic: {}", wanted.name, other.name());
+        let staged = self.staged.created().map(Topic::name);
+        let staged = staged.filter(|name| topics::collide(name, &wanted.name));
+        if let Some(other) = self.topics.colliding(&wanted.name).map(Topic::name).or(staged.last())
+        {
+            let words = format!("Topic '{}' collides with existing topic: {}", wanted.name, other);
             return Err((ErrorCode::InvalidTopicException, words));
         }
         let partitions = match wanted.assignments.is_empty() {
             true => self.plan_counts(wanted)?,
             false => plan_assignments(wanted)?,
         };
-        if self.topics.partition_count().saturating_add(partitions) > self.config.partitions_max {
+        if self.partitions_planned().saturating_add(partitions) > self.config.partitions_max {
             let words =
                 format!("This broker takes {} partitions at most.", self.config.partitions_max);
             return Err((ErrorCode::PolicyViolation, words));
@@ -192,31 +169,46 @@ impl Broker {
         }
     }
 
-    /// Makes a topic as an auto-created one is.
-    pub(crate) fn create_topic_with_defaults(
-        &mut self,
-        name: &Str,
-        now: TimestampMs,
-    ) -> Result<(), ErrorCode> {
-        if name == OFFSETS_TOPIC {
-            return self.ensure_offsets_topic(now);
-        }
-        let wanted = CreatableTopic {
+    /// Partitions there are, and will be once all is on disk that is on its way.
+    pub(crate) fn partitions_planned(&self) -> usize {
+        self.topics.partition_count() + self.staged.more_partitions(&self.topics)
+    }
+
+    fn plan_with_defaults(&self, name: &Str) -> Result<Plan, Refused> {
+        self.plan_topic(&CreatableTopic {
             name: name.clone(),
             num_partitions: -1,
             replication_factor: -1,
             ..CreatableTopic::default()
-        };
-        let plan = self.plan_topic(&wanted).map_err(|(error, _)| error)?;
-        self.make_topic(name, plan.partitions, plan.configs, now)
-            .map(|_| ())
-            .map_err(|(error, _)| error)
+        })
     }
 
-    /// Makes `__consumer_offsets` if there is none. Its partitions get their logs when they are written to.
-    pub(crate) fn ensure_offsets_topic(&mut self, _now: TimestampMs) -> Result<(), ErrorCode> {
+    /// Stages a topic as an auto-created one is. Whether it is on its way.
+    pub(crate) fn stage_topic_with_defaults(&mut self, name: &Str) -> bool {
+        if self.staged.touches(name) {
+            return true;
+        }
+        let Ok(plan) = self.plan_with_defaults(name) else { return false };
+        let id = self.ids.uuid();
+        let topic = Topic::new(Str::copy_from(name), id, plan.partitions, plan.configs);
+        self.stage(Change::Create(topic)).is_ok()
+    }
+
+    /// Why a topic that comes of itself has not come.
+    pub(crate) fn why_not_made(&self, name: &Str) -> ErrorCode {
+        match self.plan_with_defaults(name) {
+            Err((error, _)) => error,
+            Ok(_) => ErrorCode::KafkaStorageError,
+        }
+    }
+
+    /// Stages `__consumer_offsets` if there is none. Whether it is on its way.
+    pub(crate) fn stage_offsets_topic(&mut self) -> bool {
         if self.topics.get(OFFSETS_TOPIC).is_some() {
-            return Ok(());
+            return false;
+        }
+        if self.staged.touches(OFFSETS_TOPIC) {
+            return true;
         }
         let configs = [
             ("cleanup.policy", "compact"),
@@ -225,21 +217,16 @@ impl Broker {
         ];
         let configs = configs.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
         let partitions = usize::try_from(OFFSETS_PARTITIONS).unwrap_or(1);
-        self.add_topic(OFFSETS_TOPIC.into(), partitions, configs)
-            .map(|_| ())
-            .map_err(|(error, _)| error)
+        let topic = Topic::new(OFFSETS_TOPIC.into(), self.ids.uuid(), partitions, configs);
+        self.stage(Change::Create(topic)).is_ok()
     }
 
-    fn make_topic(
-        &mut self,
-        name: &Str,
-        partitions: usize,
-        configs: BTreeMap<String, String>,
-        now: TimestampMs,
-    ) -> Result<Uuid, Refused> {
-        let id = self.add_topic(name.clone(), partitions, configs)?;
-        self.make_logs(name, 0..partitions, now);
-        Ok(id)
+    /// The topic of committed offsets, which is staged by the first who asks for a coordinator.
+    ///
+    /// # Errors
+    /// If it is not on disk yet.
+    pub(crate) fn offsets_topic(&self) -> Result<&Topic, ErrorCode> {
+        self.topics.get(OFFSETS_TOPIC).ok_or(ErrorCode::CoordinatorNotAvailable)
     }
 
     /// Makes the logs of new partitions. The topic is there for good; a log that cannot be made now is made by the first
@@ -253,30 +240,13 @@ impl Broker {
         }
     }
 
-    /// Adds a topic to the catalog, durably.
-    fn add_topic(
-        &mut self,
-        name: Str,
-        partitions: usize,
-        configs: BTreeMap<String, String>,
-    ) -> Result<Uuid, Refused> {
-        let id = self.ids.uuid();
-        self.topics.insert(Topic::new(name.clone(), id, partitions, configs));
-        if let Err(error) = self.save_topics() {
-            self.topics.remove(&name);
-            tracing::error!(topic = %name, %error, "the topic was not made");
-            return Err((ErrorCode::KafkaStorageError, error.to_string()));
-        }
-        Ok(id)
-    }
-
+    /// Writes the catalog, at the start.
     pub(crate) fn save_topics(&mut self) -> Result<(), BrokerError> {
-        files::replace(
-            &self.disk,
-            &self.config.data_dir,
-            topics::FILE,
-            &topics::print(&self.topics),
-        )
+        let text = topics::print(&self.topics, &[]);
+        let writes = vec![FileWrite { file: topics::FILE, text }];
+        let dir = self.config.data_dir.clone();
+        let pending = PendingFiles { disk: self.disk.clone(), dir, writes };
+        pending.run().map_err(|failed| failed.error)
     }
 
     /// The log of a partition, made if it has none.
@@ -315,8 +285,6 @@ impl Broker {
         ticket: Ticket,
         request: &DeleteTopicsRequest,
         version: i16,
-        now: TimestampMs,
-        woken: &mut Vec<(Ticket, Response)>,
     ) -> Step {
         let named =
             |name: &Str| DeleteTopicState { name: Some(name.clone()), topic_id: Uuid::ZERO };
@@ -325,21 +293,22 @@ impl Broker {
             _ => request.topic_names.iter().map(named).collect(),
         };
         let mut responses = Vec::with_capacity(wanted.len());
+        let mut is_staged = false;
         for state in wanted {
-            let outcome = self.delete_topic(&state, now);
+            let outcome = self.delete_topic(&state);
+            is_staged |= outcome.is_ok();
             responses.push(deletion_result(state, outcome));
         }
-        self.wake_all_fetches(woken);
         let response =
             Response::DeleteTopics(DeleteTopicsResponse { throttle_time_ms: 0, responses });
-        self.commit_queue.answer_when_synced(ticket, response)
+        match is_staged {
+            true => self.answer_when_stored(ticket, response),
+            false => Step::Answer(response),
+        }
     }
 
-    fn delete_topic(
-        &mut self,
-        wanted: &DeleteTopicState,
-        now: TimestampMs,
-    ) -> Result<(Str, Uuid), Refused> {
+    /// Stages the end of a topic.
+    fn delete_topic(&mut self, wanted: &DeleteTopicState) -> Result<(Str, Uuid), Refused> {
         let topic = match &wanted.name {
             Some(_) if !wanted.topic_id.is_zero() => {
                 let words = "Both topic name and topic id were given.".to_owned();
@@ -354,23 +323,23 @@ impl Broker {
                 .ok_or_else(|| unknown(ErrorCode::UnknownTopicId))?,
         };
         let (name, id) = (topic.name().clone(), topic.id());
-        let Some(topic) = self.topics.remove(&name) else {
+        if self.staged.touches(&name) {
+            // This request has named it before.
             return Err(unknown(ErrorCode::UnknownTopicOrPartition));
-        };
-        self.topics.deleting.push(Deleting { name: name.clone(), id });
-        if let Err(error) = self.save_topics() {
-            self.topics.deleting.pop();
-            self.topics.insert(topic);
-            return Err((ErrorCode::KafkaStorageError, error.to_string()));
         }
-        if name == OFFSETS_TOPIC {
+        self.stage(Change::Delete { name: name.clone(), id })?;
+        Ok((name, id))
+    }
+
+    /// Removes the logs and offsets of a topic that the catalog does not name any more.
+    pub(crate) fn delete_with_offsets(&mut self, topic: &Topic, now: TimestampMs) {
+        if *topic.name() == OFFSETS_TOPIC {
             self.coordinator.forget_all_offsets();
         } else {
-            self.forget_offsets_of(&name, now);
+            self.forget_offsets_of(topic.name(), now);
         }
-        self.delete_logs(&topic, now);
-        self.commit_queue.appended(true);
-        Ok((name, id))
+        self.delete_logs(topic, now);
+        self.commit_queue.appended(false);
     }
 
     fn delete_logs(&mut self, topic: &Topic, now: TimestampMs) {

@@ -170,18 +170,30 @@ pub(crate) fn read_exact_at(file: &dyn DiskFile, buf: &mut [u8], position: u64) 
 /// Replaces files so that a crash leaves of each the old or the new contents, never a mix:
 /// temporary file, sync, rename, directory sync (ALICE, OSDI 2014; Kafka's `CheckpointFile`).
 pub(crate) fn replace_files(disk: &dyn Disk, files: &[(PathBuf, Vec<u8>)]) -> io::Result<()> {
-    let temporary = |path: &Path| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(".tmp");
-        PathBuf::from(name)
-    };
+    write_replacements(disk, files)?;
+    place_replacements(disk, files)
+}
+
+/// The first half of replacing files: the new contents lie beside the old ones, under `<path>.tmp`,
+/// synced.
+///
+/// # Errors
+/// The files are what they were.
+pub fn write_replacements(disk: &dyn Disk, files: &[(PathBuf, Vec<u8>)]) -> io::Result<()> {
     let mut written = Vec::with_capacity(files.len());
     for (path, bytes) in files {
         let file = disk.open(&temporary(path), OpenMode::Truncate)?;
         file.write_at(bytes, 0)?;
         written.push(file);
     }
-    disk.sync_many(&written, &[])?;
+    disk.sync_many(&written, &[])
+}
+
+/// The second half: the new contents take the place of the old ones, for good.
+///
+/// # Errors
+/// Of each file it is not known whether the old or the new contents survive a power cut.
+pub fn place_replacements(disk: &dyn Disk, files: &[(PathBuf, Vec<u8>)]) -> io::Result<()> {
     let mut dirs = Vec::new();
     for (path, _) in files {
         disk.rename(&temporary(path), path)?;
@@ -190,4 +202,10 @@ pub(crate) fn replace_files(disk: &dyn Disk, files: &[(PathBuf, Vec<u8>)]) -> io
     dirs.sort_unstable();
     dirs.dedup();
     disk.sync_many(&[], &dirs)
+}
+
+fn temporary(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".tmp");
+    PathBuf::from(name)
 }

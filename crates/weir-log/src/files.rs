@@ -82,17 +82,32 @@ pub(crate) fn parse_partition_dir(name: &str) -> Option<(&str, i32)> {
     }
     let (topic, partition) = name.rsplit_once('-')?;
     let partition: i32 = partition.parse().ok().filter(|partition| *partition >= 0)?;
-    is_topic_name(topic).then_some((topic, partition))
+    check_topic_name(topic).ok().map(|()| (topic, partition))
 }
 
-/// As Kafka's `Topic.validate`.
-pub(crate) fn is_topic_name(name: &str) -> bool {
-    let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    !name.is_empty()
-        && name.len() <= TOPIC_CHARS_MAX
-        && name != "."
-        && name != ".."
-        && name.bytes().all(legal)
+/// Whether a topic may be called so.
+///
+/// # Errors
+/// Why not, in Kafka's words (`Topic.validate`).
+pub fn check_topic_name(name: &str) -> Result<(), String> {
+    if name.is_empty() {
+        return Err("Topic name is invalid: the empty string is not allowed".to_owned());
+    }
+    if name == "." || name == ".." {
+        return Err(format!("Topic name is invalid: '{name}' is not allowed"));
+    }
+    if name.len() > TOPIC_CHARS_MAX {
+        return Err(format!(
+            "Topic name is invalid: the length of '{name}' is longer than the max allowed length {TOPIC_CHARS_MAX}"
+        ));
+    }
+    if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
+    {
+        return Err(format!(
+            "Topic name is invalid: '{name}' contains one or more characters other than ASCII alphanumerics, '.', '_' and '-'"
+        ));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -111,6 +126,16 @@ mod tests {
         check("leader-epoch-checkpoint", FileKind::Other);
         check("leader-epoch-checkpoint.tmp", FileKind::Leftover);
         check("99999999999999999999.log", FileKind::Other);
+    }
+
+    #[test]
+    fn names_that_are_no_directory_are_refused() {
+        for name in ["", ".", "..", "a/b", "日志", "a b", "a\n"] {
+            assert!(check_topic_name(name).is_err(), "{name:?}");
+        }
+        assert!(check_topic_name(&"x".repeat(250)).is_err());
+        assert!(check_topic_name(&"x".repeat(249)).is_ok());
+        assert!(check_topic_name("drone-events_1.a").is_ok());
     }
 
     #[test]

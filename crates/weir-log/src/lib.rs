@@ -54,6 +54,7 @@ pub use commit::{CommitGroup, Committed};
 pub use config::{ConfigError, LogConfig, TimestampType};
 pub use disk::{Disk, DiskFile, FileDisk, MemDisk};
 pub use error::{AppendError, CommitError, LogError};
+pub use files::check_topic_name;
 pub use log::{AbortedTxn, AppendOrigin, Appended, BatchAt, Log, ReadResult};
 pub use log_dir::{LogDir, LogDirOptions, LogId, TickReport};
 pub use recovery::{Damage, RecoveryReport};

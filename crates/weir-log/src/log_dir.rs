@@ -184,7 +184,7 @@ impl LogDir {
         now: TimestampMs,
     ) -> Result<LogId, LogError> {
         self.shared.check()?;
-        if !files::is_topic_name(topic) || partition < PartitionId(0) {
+        if files::check_topic_name(topic).is_err() || partition < PartitionId(0) {
             return Err(LogError::BadTopicName { name: topic.to_owned() });
         }
         if self.find(topic, partition).is_some() {

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use weir_log::check_topic_name;
 use weir_protocol::{Str, Uuid};
 
-use super::{check_name, Topic, Topics};
+use super::{Topic, Topics};
 use crate::config::OFFSETS_PARTITIONS;
 use crate::error::BrokerError;
+use crate::staged::Change;
 
 /// The name of the file.
 pub const FILE: &str = "weir-topics";
@@ -24,20 +26,60 @@ pub struct Deleting {
     pub id: Uuid,
 }
 
-/// The file that says `topics`.
+/// What the file says of one topic.
+#[derive(Debug, Clone, Copy)]
+struct Entry<'a> {
+    id: Uuid,
+    partitions: usize,
+    configs: &'a BTreeMap<String, String>,
+}
+
+impl<'a> Entry<'a> {
+    fn of(topic: &'a Topic) -> Self {
+        Self { id: topic.id, partitions: topic.logs.len(), configs: &topic.configs }
+    }
+}
+
+/// The file that says `topics` after `changes`.
 #[must_use]
-pub fn print(topics: &Topics) -> String {
+pub fn print(topics: &Topics, changes: &[Change]) -> String {
     use std::fmt::Write as _;
-    let mut text = String::from("0\n");
-    for topic in topics.iter() {
-        // Writing to a String cannot fail.
-        let _ = writeln!(text, "topic {} {} {}", topic.name, topic.id, topic.logs.len());
-        for (key, value) in &topic.configs {
-            let _ = writeln!(text, "config {} {key}={value}", topic.name);
+    let mut entries: BTreeMap<&Str, Entry<'_>> =
+        topics.iter().map(|topic| (&topic.name, Entry::of(topic))).collect();
+    let mut deleting: Vec<(&Str, Uuid)> =
+        topics.deleting.iter().map(|gone| (&gone.name, gone.id)).collect();
+    for change in changes {
+        match change {
+            Change::Create(topic) => {
+                entries.insert(&topic.name, Entry::of(topic));
+            }
+            Change::Delete { name, id } => {
+                entries.remove(name);
+                deleting.push((name, *id));
+            }
+            Change::Grow { name, partitions } => {
+                if let Some(entry) = entries.get_mut(name) {
+                    entry.partitions = *partitions;
+                }
+            }
+            Change::Configure { name, configs } => {
+                if let Some(entry) = entries.get_mut(name) {
+                    entry.configs = configs;
+                }
+            }
+            Change::ProducerIds { .. } => {}
         }
     }
-    for gone in &topics.deleting {
-        let _ = writeln!(text, "deleting {} {}", gone.name, gone.id);
+    let mut text = String::from("0\n");
+    for (name, entry) in entries {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "topic {name} {} {}", entry.id, entry.partitions);
+        for (key, value) in entry.configs {
+            let _ = writeln!(text, "config {name} {key}={value}");
+        }
+    }
+    for (name, id) in deleting {
+        let _ = writeln!(text, "deleting {name} {id}");
     }
     text
 }
@@ -80,7 +122,8 @@ pub fn parse(text: &str) -> Result<Topics, BrokerError> {
 
 fn topic_line(rest: &str) -> Result<Topic, &'static str> {
     let mut words = rest.split(' ');
-    let name = words.next().filter(|name| check_name(name).is_ok()).ok_or("the name is none")?;
+    let name =
+        words.next().filter(|name| check_topic_name(name).is_ok()).ok_or("the name is none")?;
     let id = words.next().and_then(|id| id.parse().ok()).ok_or("the id is none")?;
     let partitions =
         words.next().and_then(|count| count.parse::<usize>().ok()).ok_or("no partition count")?;
@@ -113,7 +156,7 @@ mod tests {
         topics.insert(Topic::new("a".into(), Uuid([7; 16]), 3, configs.clone()));
         topics.insert(Topic::new("b.c".into(), Uuid([9; 16]), 1, BTreeMap::new()));
         topics.deleting.push(Deleting { name: "old".into(), id: Uuid([3; 16]) });
-        let read = parse(&print(&topics)).unwrap();
+        let read = parse(&print(&topics, &[])).unwrap();
         assert_eq!(read.get("a").unwrap().configs(), &configs);
         assert_eq!(read.get("a").unwrap().partition_count(), 3);
         assert_eq!(read.get_by_id(Uuid([9; 16])).unwrap().name(), &"b.c");

@@ -113,7 +113,7 @@ fn member(h: &mut Harness) -> String {
 
 #[test]
 fn an_assignment_is_handed_out_after_its_commit() {
-    let mut h = Harness::new();
+    let mut h = Harness::with_coordinator();
     let joined: JoinGroupResponse = h.call(3, &join("")).answer();
     let ticket = h.call(3, &sync(&joined.member_id, 1, &[(&joined.member_id, "share")])).ticket();
     assert!(h.answer::<SyncGroupRequest>(ticket).is_none());
@@ -123,7 +123,7 @@ fn an_assignment_is_handed_out_after_its_commit() {
 
 #[test]
 fn join_v4_tells_the_id_first() {
-    let mut h = Harness::new();
+    let mut h = Harness::with_coordinator();
     let told = h.call(4, &join("")).answer();
     assert_eq!(told.error_code, ErrorCode::MemberIdRequired.code());
     let joined = h.call(4, &join(&told.member_id)).answer();
@@ -132,7 +132,7 @@ fn join_v4_tells_the_id_first() {
 
 #[test]
 fn two_members_rebalance_and_one_leaves() {
-    let mut h = Harness::new();
+    let mut h = Harness::with_coordinator();
     let a = member(&mut h);
     let heartbeat = |id: &str, generation| HeartbeatRequest {
         group_id: "g".into(),
@@ -169,7 +169,7 @@ fn two_members_rebalance_and_one_leaves() {
 
 #[test]
 fn sessions_end_by_the_tick() {
-    let mut h = Harness::new();
+    let mut h = Harness::with_coordinator();
     member(&mut h);
     assert!(h.broker.next_deadline() <= h.now.plus_ms(10_000));
     h.pass_ms(10_000);
@@ -179,7 +179,7 @@ fn sessions_end_by_the_tick() {
 
 #[test]
 fn an_offset_is_seen_after_its_commit() {
-    let mut h = Harness::new();
+    let mut h = Harness::with_coordinator();
     h.create("t", 1, &[]);
     let id = member(&mut h);
     let ticket = h.call(9, &commit("g", &id, 1, "t", 5)).ticket();
@@ -193,7 +193,7 @@ fn an_offset_is_seen_after_its_commit() {
 #[test]
 fn offsets_and_members_survive_a_power_cut() {
     for seed in 0..10 {
-        let mut h = Harness::new();
+        let mut h = Harness::with_coordinator();
         h.create("t", 1, &[]);
         let id = member(&mut h);
         h.ask(9, &commit("g", &id, 1, "t", 5));
@@ -212,7 +212,7 @@ fn offsets_and_members_survive_a_power_cut() {
 
 #[test]
 fn only_partitions_of_the_offsets_topic_that_are_written_have_directories() {
-    let mut h = Harness::new();
+    let mut h = Harness::with_coordinator();
     h.create("t", 1, &[]);
     h.ask(9, &commit("g", "", -1, "t", 5));
     let files = h.disk.files();
@@ -233,7 +233,7 @@ fn only_partitions_of_the_offsets_topic_that_are_written_have_directories() {
 
 #[test]
 fn commits_are_refused_by_name() {
-    let mut h = Harness::new();
+    let mut h = Harness::with_coordinator();
     h.create("t", 1, &[]);
     let id = member(&mut h);
     let check = |h: &mut Harness, version, request: OffsetCommitRequest, error: ErrorCode| {
@@ -254,7 +254,7 @@ fn commits_are_refused_by_name() {
 
 #[test]
 fn a_group_never_seen_has_no_offsets_and_no_error() {
-    let mut h = Harness::new();
+    let mut h = Harness::with_coordinator();
     assert_eq!(committed(&mut h, "never", "t").0, -1);
     for version in 1..=7 {
         let request = OffsetFetchRequest {
@@ -272,7 +272,7 @@ fn a_group_never_seen_has_no_offsets_and_no_error() {
 
 #[test]
 fn all_offsets_of_a_group_come_when_no_topic_is_named() {
-    let mut h = Harness::new();
+    let mut h = Harness::with_coordinator();
     h.create("t", 1, &[]);
     h.create("u", 1, &[]);
     h.ask(9, &commit("s", "", -1, "t", 1));
@@ -286,7 +286,7 @@ fn all_offsets_of_a_group_come_when_no_topic_is_named() {
 
 #[test]
 fn offsets_go_with_their_topic() {
-    let mut h = Harness::new();
+    let mut h = Harness::with_coordinator();
     h.create("t", 1, &[]);
     h.ask(9, &commit("s", "", -1, "t", 9));
     let delete = DeleteTopicsRequest {
@@ -302,7 +302,7 @@ fn offsets_go_with_their_topic() {
 
 #[test]
 fn groups_are_listed_described_and_deleted() {
-    let mut h = Harness::new();
+    let mut h = Harness::with_coordinator();
     h.create("t", 1, &[]);
     let id = member(&mut h);
     h.ask(9, &commit("s", "", -1, "t", 9));
@@ -342,7 +342,7 @@ fn groups_are_listed_described_and_deleted() {
 
 #[test]
 fn offsets_of_an_empty_group_expire() {
-    let mut h = Harness::new();
+    let mut h = Harness::with_coordinator();
     h.create("t", 1, &[]);
     h.ask(9, &commit("s", "", -1, "t", 9));
     h.pass_ms(6 * 86_400_000);
@@ -357,7 +357,7 @@ fn offsets_of_an_empty_group_expire() {
 
 #[test]
 fn bad_joins_are_refused_by_name() {
-    let mut h = Harness::new();
+    let mut h = Harness::with_coordinator();
     let check = |h: &mut Harness, request: JoinGroupRequest, error: ErrorCode| {
         assert_eq!(h.call(5, &request).answer().error_code, error.code());
     };
@@ -377,7 +377,7 @@ fn bad_joins_are_refused_by_name() {
 
 #[test]
 fn an_offset_under_way_goes_with_its_group() {
-    let mut h = Harness::new();
+    let mut h = Harness::with_coordinator();
     h.create("t", 1, &[]);
     let _ = h.call(9, &commit("s", "", -1, "t", 9)).ticket();
     let delete = DeleteGroupsRequest { groups_names: vec!["s".into()] };
@@ -398,7 +398,7 @@ fn an_offset_under_way_goes_with_its_group() {
 
 #[test]
 fn an_offset_under_way_goes_with_its_topic() {
-    let mut h = Harness::new();
+    let mut h = Harness::with_coordinator();
     h.create("t", 1, &[]);
     let _ = h.call(9, &commit("s", "", -1, "t", 9)).ticket();
     let delete = DeleteTopicsRequest {
@@ -415,7 +415,7 @@ fn an_offset_under_way_goes_with_its_topic() {
 
 #[test]
 fn a_group_with_an_offset_under_way_does_not_expire() {
-    let mut h = Harness::new();
+    let mut h = Harness::with_coordinator();
     h.create("t", 1, &[]);
     h.ask(9, &commit("s", "", -1, "t", 8));
     h.now = h.now.plus_ms(7 * 86_400_000);
@@ -432,7 +432,7 @@ fn a_group_with_an_offset_under_way_does_not_expire() {
 #[test]
 fn offsets_dropped_at_the_start_do_not_come_back_with_a_topic_of_that_name() {
     for seed in 0..10 {
-        let mut h = Harness::new();
+        let mut h = Harness::with_coordinator();
         h.create("t", 1, &[]);
         h.ask(9, &commit("s", "", -1, "t", 9));
         let delete = DeleteTopicsRequest {
@@ -440,7 +440,9 @@ fn offsets_dropped_at_the_start_do_not_come_back_with_a_topic_of_that_name() {
             ..DeleteTopicsRequest::default()
         };
         // The catalog is on disk, the tombstones are not.
-        let _ = h.call(6, &delete).ticket();
+        let ticket = h.call(6, &delete).ticket();
+        h.commit();
+        assert!(h.answer::<DeleteTopicsRequest>(ticket).is_some());
         let mut h = h.after_power_cut(seed);
         h.commit_all();
         h.create("t", 1, &[]);
@@ -453,7 +455,7 @@ fn offsets_dropped_at_the_start_do_not_come_back_with_a_topic_of_that_name() {
 #[test]
 fn deadlines_move_along_with_a_clock_that_is_set() {
     for jump_ms in [3_600_000, -3_600_000] {
-        let mut h = Harness::new();
+        let mut h = Harness::with_coordinator();
         h.create("t", 1, &[]);
         member(&mut h);
         let poll = h.call(12, &fetch_request("t", 0, 0, 20_000)).ticket();

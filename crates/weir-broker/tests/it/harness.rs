@@ -12,6 +12,7 @@ use weir_protocol::api::create_topics::{
     CreatableTopic, CreatableTopicConfig, CreateTopicsRequest,
 };
 use weir_protocol::api::fetch::{FetchPartition, FetchRequest, FetchResponse, FetchTopic};
+use weir_protocol::api::find_coordinator::FindCoordinatorRequest;
 use weir_protocol::api::produce::{
     PartitionProduceData, PartitionProduceResponse, ProduceRequest, ProduceResponse,
     TopicProduceData,
@@ -66,6 +67,15 @@ pub(crate) fn config() -> BrokerConfig {
 impl Harness {
     pub(crate) fn new() -> Self {
         Self::on(Arc::new(MemDisk::new()), config())
+    }
+
+    /// One whose clients have asked for their coordinator before, as they do.
+    pub(crate) fn with_coordinator() -> Self {
+        let mut harness = Self::new();
+        let find =
+            FindCoordinatorRequest { key: "any".into(), ..FindCoordinatorRequest::default() };
+        assert_eq!(harness.ask(3, &find).error_code, 0);
+        harness
     }
 
     pub(crate) fn on(disk: Arc<MemDisk>, config: BrokerConfig) -> Self {

@@ -1,7 +1,7 @@
 //! Tests of the public behaviour, one binary for the crate.
 //!
 //! `core` and `groups` drive the pure core by hand: frames in, effects out, commits and time turned by the test, on a disk in memory.
-//! `server` goes through the shell, over pipes and sockets.
+//! `stored` looks at the files of the broker itself. `server` goes through the shell, over pipes and sockets.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // Helpers of tests are tests.
 
@@ -9,3 +9,4 @@ mod core;
 mod groups;
 mod harness;
 mod server;
+mod stored;

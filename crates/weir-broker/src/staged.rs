@@ -1,0 +1,303 @@
+//! [`Staged`]: changes of the broker's own files that are on their way to the disk.
+//!
+//! The catalog of topics and the block of producer ids are small files that are replaced whole. Their syncs belong to the
+//! commit, as those of the logs do: the core never waits for one under its lock. A change is staged, goes with the next
+//! commit, and is seen by clients once it is on disk, with the answers that wait for it. So a topic gets its logs only
+//! when the catalog names it for good, and loses them only when the catalog names it no more.
+//!
+//! A request that needs what is staged, or would change it again, is put aside and comes again after that commit
+//! ([`crate::commit_queue::Due::Again`]).
+
+use std::collections::BTreeMap;
+use std::mem;
+
+use weir_log::check_topic_name;
+use weir_protocol::api::delete_topics::DeleteTopicsRequest;
+use weir_protocol::api::metadata::MetadataRequest;
+use weir_protocol::{ErrorCode, Str, TimestampMs, Uuid};
+
+use crate::broker::{Broker, Step};
+use crate::commit_queue::Due;
+use crate::effects::Ticket;
+use crate::files::FileWrite;
+use crate::metadata::KEY_TYPE_GROUP;
+use crate::producer_ids;
+use crate::request::{distinct, Request, Response};
+use crate::topic_requests::{log_config, Refused};
+use crate::topics::{self, Deleting, Topic, Topics, OFFSETS_TOPIC};
+
+/// One change.
+#[derive(Debug)]
+pub enum Change {
+    /// A topic is made.
+    Create(Topic),
+    /// A topic goes, and then its logs.
+    Delete {
+        /// Its name.
+        name: Str,
+        /// Its id.
+        id: Uuid,
+    },
+    /// A topic gets more partitions.
+    Grow {
+        /// Its name.
+        name: Str,
+        /// How many it has then.
+        partitions: usize,
+    },
+    /// A topic gets another configuration.
+    Configure {
+        /// Its name.
+        name: Str,
+        /// All of it, without defaults.
+        configs: BTreeMap<String, String>,
+    },
+    /// Producer ids below this may be given.
+    ProducerIds {
+        /// The first that may not.
+        block_end: i64,
+    },
+}
+
+impl Change {
+    fn topic(&self) -> Option<&Str> {
+        match self {
+            Self::Create(topic) => Some(topic.name()),
+            Self::Delete { name, .. } | Self::Grow { name, .. } | Self::Configure { name, .. } => {
+                Some(name)
+            }
+            Self::ProducerIds { .. } => None,
+        }
+    }
+}
+
+/// Changes that are on their way.
+#[derive(Debug, Default)]
+pub(crate) struct Staged {
+    /// They go with the next commit.
+    waiting: Vec<Change>,
+    /// They go with the commit that runs.
+    running: Vec<Change>,
+    /// A commit of such changes has just failed, and those who waited for it are being told.
+    failing: bool,
+}
+
+impl Staged {
+    fn iter(&self) -> impl Iterator<Item = &Change> {
+        self.running.iter().chain(&self.waiting)
+    }
+
+    /// Whether a change of this topic is on its way.
+    pub(crate) fn touches(&self, name: &str) -> bool {
+        self.iter().any(|change| change.topic().is_some_and(|topic| *topic == *name))
+    }
+
+    /// Topics that are being made.
+    pub(crate) fn created(&self) -> impl Iterator<Item = &Topic> {
+        self.iter().filter_map(|change| match change {
+            Change::Create(topic) => Some(topic),
+            _ => None,
+        })
+    }
+
+    /// Partitions that there will be more than in `topics`. What is being deleted still counts.
+    pub(crate) fn more_partitions(&self, topics: &Topics) -> usize {
+        let more = |change: &Change| match change {
+            Change::Create(topic) => topic.partition_count(),
+            Change::Grow { name, partitions } => {
+                let now = topics.get(name).map_or(0, Topic::partition_count);
+                partitions.saturating_sub(now)
+            }
+            _ => 0,
+        };
+        self.iter().map(more).sum()
+    }
+
+    /// Whether producer ids are on their way.
+    pub(crate) fn has_producer_ids(&self) -> bool {
+        self.iter().any(|change| matches!(change, Change::ProducerIds { .. }))
+    }
+
+    /// A commit begins: what waits goes with it. Returns the files to write.
+    pub(crate) fn begin(&mut self, topics: &Topics) -> Vec<FileWrite> {
+        debug_assert!(self.running.is_empty(), "one commit at a time");
+        self.running = mem::take(&mut self.waiting);
+        let mut writes = Vec::new();
+        if self.running.iter().any(|change| change.topic().is_some()) {
+            let text = topics::print(topics, &self.running);
+            writes.push(FileWrite { file: topics::FILE, text });
+        }
+        let block_ends = self.running.iter().filter_map(|change| match change {
+            Change::ProducerIds { block_end } => Some(*block_end),
+            _ => None,
+        });
+        if let Some(block_end) = block_ends.max() {
+            writes.push(FileWrite { file: producer_ids::FILE, text: format!("{block_end}\n") });
+        }
+        writes
+    }
+
+    /// The commit has ended: what went with it.
+    fn finish(&mut self) -> Vec<Change> {
+        mem::take(&mut self.running)
+    }
+}
+
+impl Broker {
+    /// Stages a change, which goes with the next commit.
+    ///
+    /// # Errors
+    /// If nothing can be written.
+    pub(crate) fn stage(&mut self, change: Change) -> Result<(), Refused> {
+        if let Some(failure) = self.logs.failure() {
+            return Err((ErrorCode::KafkaStorageError, failure.to_string()));
+        }
+        if self.staged.failing {
+            let words = "The broker could not write its files.".to_owned();
+            return Err((ErrorCode::KafkaStorageError, words));
+        }
+        self.staged.waiting.push(change);
+        self.commit_queue.appended(true);
+        Ok(())
+    }
+
+    /// Parks the answer to a request that has staged something, until that is on disk.
+    pub(crate) fn answer_when_stored(&mut self, ticket: Ticket, response: Response) -> Step {
+        self.commit_queue.push(Due::Stored(ticket, response));
+        Step::Parked
+    }
+
+    /// Whether a request must wait for what is on its way to the disk. What it needs and is not there yet is staged.
+    pub(crate) fn must_wait(&mut self, request: &Request) -> bool {
+        if self.staged.failing || self.logs.failure().is_some() {
+            return false;
+        }
+        match request {
+            Request::Metadata(metadata) => self.stage_wanted_topics(metadata),
+            Request::FindCoordinator(find) => {
+                find.key_type == KEY_TYPE_GROUP && self.stage_offsets_topic()
+            }
+            Request::JoinGroup(join) => {
+                !join.group_id.is_empty() && join.member_id.is_empty() && self.stage_offsets_topic()
+            }
+            Request::OffsetCommit(commit) => {
+                !commit.topics.is_empty() && self.stage_offsets_topic()
+            }
+            Request::InitProducerId(init) => self.stage_producer_ids(init),
+            Request::CreateTopics(create) => {
+                create.topics.iter().any(|topic| self.staged.touches(&topic.name))
+            }
+            Request::DeleteTopics(delete) => self.touches_deleted(delete),
+            Request::CreatePartitions(create) => {
+                create.topics.iter().any(|topic| self.staged.touches(&topic.name))
+            }
+            Request::IncrementalAlterConfigs(alter) => {
+                alter.resources.iter().any(|one| self.staged.touches(&one.resource_name))
+            }
+            _ => false,
+        }
+    }
+
+    fn touches_deleted(&self, request: &DeleteTopicsRequest) -> bool {
+        let by_id = |id: Uuid| self.topics.get_by_id(id).map(Topic::name);
+        let named = request.topics.iter().filter_map(|one| one.name.as_ref());
+        let ids = request.topics.iter().filter_map(|one| by_id(one.topic_id));
+        named.chain(&request.topic_names).chain(ids).any(|name| self.staged.touches(name))
+    }
+
+    /// Stages the topics that come of themselves. Whether one of them is on its way.
+    fn stage_wanted_topics(&mut self, request: &MetadataRequest) -> bool {
+        if !request.allow_auto_topic_creation || !self.config.auto_create_topics {
+            return false;
+        }
+        let mut waits = false;
+        let wanted = request.topics.as_deref().unwrap_or_default();
+        let wanted = distinct(wanted, |wanted| (&wanted.name, wanted.topic_id));
+        if wanted.len() > self.config.request_names_max {
+            return false;
+        }
+        for name in wanted.into_iter().filter_map(|wanted| wanted.name.as_ref()) {
+            if self.topics.get(name).is_some() || check_topic_name(name).is_err() {
+                continue;
+            }
+            waits |= match name == OFFSETS_TOPIC {
+                true => self.stage_offsets_topic(),
+                false => self.stage_topic_with_defaults(name),
+            };
+        }
+        waits
+    }
+
+    /// Takes in what a commit has brought of the broker's own files.
+    pub(crate) fn finish_staged(
+        &mut self,
+        stored: bool,
+        now: TimestampMs,
+        woken: &mut Vec<(Ticket, Response)>,
+    ) {
+        let changes = self.staged.finish();
+        if changes.is_empty() || !stored {
+            return;
+        }
+        for change in changes {
+            self.apply(change, now);
+        }
+        self.wake_all_fetches(woken);
+    }
+
+    fn apply(&mut self, change: Change, now: TimestampMs) {
+        match change {
+            Change::Create(topic) => {
+                let (name, partitions) = (topic.name().clone(), topic.partition_count());
+                self.topics.insert(topic);
+                // The partitions of the offsets topic get their logs when they are written to.
+                if name != OFFSETS_TOPIC {
+                    self.make_logs(&name, 0..partitions, now);
+                }
+            }
+            Change::Delete { name, id } => {
+                let Some(topic) = self.topics.remove(&name) else { return };
+                debug_assert_eq!(topic.id(), id, "a topic that is being deleted does not change");
+                self.topics.deleting.push(Deleting { name, id });
+                self.delete_with_offsets(&topic, now);
+            }
+            Change::Grow { name, partitions } => {
+                let Some(topic) = self.topics.get_mut(&name) else { return };
+                let before = topic.partition_count();
+                topic.set_partition_count(partitions);
+                self.make_logs(&name, before..partitions, now);
+            }
+            Change::Configure { name, configs } => {
+                let Some(topic) = self.topics.get_mut(&name) else { return };
+                let log_config = log_config(&configs).unwrap_or_default();
+                topic.set_configs(configs);
+                for (_, log) in topic.logs() {
+                    self.logs.set_config(log, log_config.clone());
+                }
+            }
+            Change::ProducerIds { block_end } => self.producer_ids.extend(block_end),
+        }
+    }
+
+    /// Lets a request that was put aside come again. If what it waited for was not `stored` it is not put aside again, and
+    /// its own answer says that there is no storage.
+    pub(crate) fn again(
+        &mut self,
+        due: crate::commit_queue::PutAside,
+        stored: bool,
+        now: TimestampMs,
+        woken: &mut Vec<(Ticket, Response)>,
+    ) {
+        let crate::commit_queue::PutAside { ticket, connection, header, mut request } = due;
+        self.staged.failing = !stored;
+        let step = self.dispatch(&connection, ticket, &header, &mut request, now, woken);
+        self.staged.failing = false;
+        match step {
+            Step::Answer(response) => woken.push((ticket, response)),
+            Step::Parked => {}
+            Step::Silent | Step::Close => {
+                debug_assert!(false, "only requests with an answer are put aside");
+            }
+        }
+    }
+}
