@@ -87,11 +87,7 @@ fn those_who_want_the_same_topic_wait_for_the_same_commit() {
     let two = h.call(12, &metadata("t", true)).ticket();
     let create = h.call(7, &create_request("t", 1, &[])).ticket();
     let grow = CreatePartitionsRequest {
-        topics: vec![CreatePartitionsTopic {
-            name: "t".into(),
-            count: 9,
-            assignments: None,
-        }],
+        topics: vec![CreatePartitionsTopic { name: "t".into(), count: 9, assignments: None }],
         ..CreatePartitionsRequest::default()
     };
     let grow = h.call(3, &grow).ticket();
