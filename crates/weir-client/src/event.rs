@@ -133,7 +133,12 @@ impl<'a> Event<'a> {
     /// The record key: the first of [`KEY_FIELDS`] in `data` that is a string or a number, as text
     /// (a number as it is written); else the source.
     pub fn key(&self) -> Cow<'a, str> {
-        key_of_data(self.data).unwrap_or_else(|| self.source.clone())
+        self.key_by(&KEY_FIELDS)
+    }
+
+    /// As [`Event::key`], by other fields of `data`.
+    pub fn key_by<S: AsRef<str>>(&self, fields: &[S]) -> Cow<'a, str> {
+        key_of_data(self.data, fields).unwrap_or_else(|| self.source.clone())
     }
 
     /// The event as JSON, its fields in the order of the envelope.
@@ -164,11 +169,11 @@ impl<'a> Event<'a> {
     }
 }
 
-/// The text of the first of [`KEY_FIELDS`] in this JSON object that is a string or a number.
-pub fn key_of_data(data: &RawValue) -> Option<Cow<'_, str>> {
+/// The text of the first of `fields` in this JSON object that is a string or a number.
+pub fn key_of_data<'a, S: AsRef<str>>(data: &'a RawValue, fields: &[S]) -> Option<Cow<'a, str>> {
     let mut parser = serde_json::Deserializer::from_str(data.get());
-    let found = parser.deserialize_map(KeyVisitor).ok()?;
-    found.into_iter().flatten().next()
+    let found = parser.deserialize_map(KeyVisitor { fields }).ok()?;
+    found.map(|(_, text)| text)
 }
 
 /// A new event id: UUID version 7 (RFC 9562), whose text sorts by time.
@@ -380,27 +385,32 @@ impl<'de> Visitor<'de> for EnvelopeVisitor {
     }
 }
 
-/// Values of [`KEY_FIELDS`] by rank.
-struct KeyVisitor;
+/// The rank and text of the first of `fields` that can be a key.
+struct KeyVisitor<'f, S> {
+    fields: &'f [S],
+}
 
-impl<'de> Visitor<'de> for KeyVisitor {
-    type Value = [Option<Cow<'de, str>>; KEY_FIELDS.len()];
+impl<'de, S: AsRef<str>> Visitor<'de> for KeyVisitor<'_, S> {
+    type Value = Option<(usize, Cow<'de, str>)>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut found: Self::Value = Default::default();
+        let mut best: Self::Value = None;
         while let Some(name) = map.next_key::<FieldName<'de>>()? {
-            match KEY_FIELDS.iter().position(|field| *field == name.0) {
-                Some(rank) => found[rank] = key_text(map.next_value()?),
+            let rank = self.fields.iter().position(|field| field.as_ref() == name.0);
+            match rank.filter(|rank| best.as_ref().is_none_or(|(known, _)| rank <= known)) {
+                Some(rank) => {
+                    best = key_text(map.next_value()?).map(|text| (rank, text)).or(best);
+                }
                 None => {
                     map.next_value::<IgnoredAny>()?;
                 }
             }
         }
-        Ok(found)
+        Ok(best)
     }
 }
 

@@ -20,7 +20,11 @@ pub(super) fn block_on<T>(command: impl Future<Output = Outcome<T>>) -> Outcome<
 
 /// Connects to `host:port,...` and checks that Kafka answers.
 pub(super) async fn connect(brokers: &str) -> Outcome<Arc<Client>> {
-    let list = brokers.split(',').map(str::trim).filter(|broker| !broker.is_empty());
+    let list = crate::config::brokers(brokers).map_err(|fault| {
+        UserError::new("WEIR-0803", format!("--brokers: {fault}"))
+            .why("in --brokers, or the variable KAFKA_BROKERS")
+            .help("name them as HOST:PORT, with commas between: kafka-1:9092,kafka-2:9092")
+    })?;
     let mut config = ClientConfig::new(list);
     // A person waits: fail after seconds, not after the minute a service would give it.
     config.api_timeout_ms = 10_000;

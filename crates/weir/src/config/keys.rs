@@ -3,8 +3,18 @@
 /// How a value is written and checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Any text.
+    /// Any text but an empty one.
     Text,
+    /// Where to listen: `127.0.0.1:8084`.
+    Address,
+    /// `kafka-1:9092`.
+    HostPort,
+    /// A list of `host:port`.
+    Brokers,
+    /// Levels by module: `info,weir_broker=debug`.
+    LogFilter,
+    /// The name of a topic that weir may write to.
+    Topic,
     /// One of the given words.
     OneOf(&'static [&'static str]),
     /// `true` or `false`.
@@ -17,6 +27,28 @@ pub(crate) enum Kind {
     Bytes(u64, u64),
     /// A list of texts, or one text with commas.
     List,
+    /// As [`Kind::List`], with at least one text in it, and none that is empty.
+    Fields,
+}
+
+impl Kind {
+    /// Whether a YAML list may stand for it.
+    pub(super) fn takes_list(self) -> bool {
+        matches!(self, Self::List | Self::Brokers | Self::Fields)
+    }
+
+    /// How it is written, for those whose description does not say it.
+    pub(super) fn example(self) -> Option<&'static str> {
+        match self {
+            Self::Address => Some("127.0.0.1:8084"),
+            Self::HostPort => Some("edge-7.example.org:9092"),
+            Self::Brokers => Some("kafka-1:9092,kafka-2:9092"),
+            Self::LogFilter => Some("info,weir_broker=debug"),
+            Self::Topic => Some("drone-events"),
+            Self::Fields => Some("[pump_id, site_id]"),
+            _ => None,
+        }
+    }
 }
 
 /// One key. `*` in a name stands for any one segment.
@@ -49,12 +81,12 @@ const GIB: u64 = 1 << 30;
 #[rustfmt::skip]
 pub(crate) const KEYS: &[Key] = &[
     key("data_dir", Kind::Text, Some("./weir-data"), "where the log, trajectories and state live"),
-    key("broker.listen", Kind::Text, Some("127.0.0.1:9092"), "address of the embedded Kafka broker"),
-    key("broker.advertised", Kind::Text, None, "host:port told to clients; default: the address they connected to"),
+    key("broker.listen", Kind::Address, Some("127.0.0.1:9092"), "address of the embedded Kafka broker"),
+    key("broker.advertised", Kind::HostPort, None, "host:port told to clients; default: the address they connected to"),
     key("broker.num_partitions", Kind::Count(1, 10_000), Some("4"), "partitions of a topic that a client creates by using it"),
     key("broker.auto_create_topics", Kind::Bool, Some("true"), "create a topic when a client first uses it"),
     key("broker.insecure_listen", Kind::Bool, Some("false"), "allow addresses other than loopback without authentication"),
-    key("gateway.listen", Kind::Text, Some("127.0.0.1:8084"), "address of the HTTP and WebSocket gateway"),
+    key("gateway.listen", Kind::Address, Some("127.0.0.1:8084"), "address of the HTTP and WebSocket gateway"),
     key("gateway.body_bytes_max", Kind::Bytes(1024, GIB), Some("8MiB"), "largest request body"),
     key("gateway.event_bytes_max", Kind::Bytes(128, 1_000_000), Some("1000000"), "largest single event"),
     key("gateway.events_per_request_max", Kind::Count(1, 1_000_000), Some("10000"), "most events in one request"),
@@ -62,7 +94,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("gateway.request_bytes_max", Kind::Bytes(1024, 64 * GIB), Some("256MiB"), "bytes of all bodies handled at once; more are refused with 503"),
     key("gateway.streams_max", Kind::Count(1, 1_000_000), Some("4096"), "WebSocket connections at once"),
     key("gateway.validation", Kind::OneOf(&["strict", "warn"]), Some("strict"), "whether a field that breaks its schema is refused or only logged"),
-    key("console.listen", Kind::Text, Some("127.0.0.1:8090"), "address of the web console"),
+    key("console.listen", Kind::Address, Some("127.0.0.1:8090"), "address of the web console"),
     key("console.hosts", Kind::List, None, "host names the console answers to, beside localhost and loopback addresses"),
     key("console.clients_max", Kind::Count(1, 100_000), Some("64"), "browsers connected at once"),
     key("layers.fleet", Kind::Bool, Some("true"), "live positions, zones, trajectories, alerts, tasks"),
@@ -82,19 +114,20 @@ pub(crate) const KEYS: &[Key] = &[
     key("message_priorities.high", Kind::List, Some("low_battery_alert,signal_lost_alert"), "event types handled first"),
     key("message_priorities.normal", Kind::List, Some("heartbeat,status_update"), "event types handled in batches"),
     key("message_priorities.low", Kind::List, Some("log_data,statistics"), "event types that may wait"),
-    key("kafka.brokers", Kind::List, None, "a real cluster; without it weir runs its own broker"),
+    key("kafka.brokers", Kind::Brokers, None, "a real cluster; without it weir runs its own broker"),
     key("kafka.group_id", Kind::Text, Some("drone-control-system"), "prefix of weir's consumer groups"),
     key("kafka.auto_offset_reset", Kind::OneOf(&["earliest", "latest"]), Some("earliest"), "where a new group starts"),
     key("kafka.session_timeout", Kind::Duration(6_000, HOUR_MS), Some("10s"), "after which a silent group member is out"),
     key("kafka.commit_interval", Kind::Duration(1, HOUR_MS), Some("1s"), "how often positions are committed"),
     key("kafka.compression_codec", Kind::OneOf(&["none", "gzip", "snappy", "lz4", "zstd"]), Some("none"), "compression of what weir produces"),
-    key("routes.*", Kind::Text, None, "event type or prefix (drone.*) to topic; added to the built-in table"),
+    key("routes.*", Kind::Topic, None, "event type or prefix (drone.*) to topic; added to the built-in table"),
     key("topics.*.partitions", Kind::Count(1, 100_000), None, "partitions of a topic that weir creates"),
     key("topics.*.retention", Kind::Duration(1, 100 * YEAR_MS), None, "how long its records are kept"),
     key("topics.*.partitioner", Kind::OneOf(&["murmur2", "fnv1a"]), None, "how keys become partitions"),
+    key("topics.*.key", Kind::Fields, None, "fields of data of which the first there is becomes the record key; else source"),
     key("fleet.retention", Kind::Duration(60_000, 100 * YEAR_MS), Some("30d"), "how long trajectories are kept, by event time"),
     key("fleet.zones", Kind::Text, None, "GeoJSON file of no-fly zones"),
-    key("logging.level", Kind::Text, Some("info"), "error, warn, info, debug, or a filter such as info,weir_broker=debug; warn on a terminal unless set"),
+    key("logging.level", Kind::LogFilter, Some("info"), "error, warn, info, debug, or a filter such as info,weir_broker=debug; warn on a terminal unless set"),
     key("logging.format", Kind::OneOf(&["auto", "text", "json"]), Some("auto"), "auto: text on a terminal, JSON elsewhere"),
     key("logging.file", Kind::Text, None, "write the log there instead of stderr"),
     key("logging.file_bytes_max", Kind::Bytes(4096, 64 * GIB), Some("64MiB"), "size at which the log file is rotated"),
@@ -117,6 +150,12 @@ fn matches(pattern: &str, name: &str) -> bool {
             .and_then(|rest| rest.strip_suffix(tail))
             .is_some_and(|middle| !middle.is_empty()),
     }
+}
+
+/// A few of the keys under `section`; empty: there is no such section.
+pub(super) fn under(section: &str) -> Vec<&'static str> {
+    let inside = |key: &&Key| key.name.strip_prefix(section).is_some_and(|r| r.starts_with('.'));
+    KEYS.iter().filter(inside).map(|key| key.name).take(3).collect()
 }
 
 /// The known name nearest to a misspelt one, if any is near enough to be meant.

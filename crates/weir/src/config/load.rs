@@ -1,17 +1,22 @@
 //! From file, environment and flags to checked values with their origins.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde_yaml_ng::Value;
 
+use super::document::{self, Written};
 use super::duration::{parse_bytes, parse_duration_ms};
 use super::keys::{self, Key, Kind, KEYS};
+use super::shape;
 use crate::error::{Outcome, UserError};
 
 /// The file read when `--config` names none.
 const DEFAULT_FILE: &str = "weir.yaml";
+/// Variables of the specification for a PostgreSQL, which nothing here uses yet.
+const UNUSED_VARIABLES: [&str; 3] = ["DB_HOST", "DB_USER", "DB_PASSWORD"];
+const SHOW: &str = "weir config show lists every key";
 
 /// Where a value came from; later ones override earlier ones.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,6 +42,7 @@ impl fmt::Display for Origin {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Values {
     map: BTreeMap<String, (String, Origin)>,
+    unused: BTreeSet<String>,
 }
 
 impl Values {
@@ -62,23 +68,37 @@ impl Values {
                 Some((key.name.to_owned(), (key.default?.to_owned(), Origin::Default)))
             })
             .collect();
-        Self { map }
+        Self { map, unused: BTreeSet::new() }
     }
 
     /// Adds what a YAML document says, over what is there.
     pub(super) fn add_yaml(&mut self, path: &Path, text: &str) -> Outcome {
-        let document: Value = serde_yaml_ng::from_str(text).map_err(|error| {
-            UserError::new("WEIR-0801", format!("{} is not YAML", path.display())).why(error)
-        })?;
-        if document.is_null() {
-            return Ok(());
-        }
-        let mut flat = Vec::new();
-        flatten("", &document, &mut flat).map_err(|what| UserError::new("WEIR-0801", what))?;
-        for (name, value) in flat {
-            let place = || format!("{}{}", path.display(), line_of(text, &name));
-            let key = keys::find(&name).ok_or_else(|| unknown(&name, &place()))?;
-            self.set(key, &name, &value, Origin::File(path.to_owned()), &place())?;
+        let bad = |what: String| UserError::new("WEIR-0801", what);
+        let document: Value = serde_yaml_ng::from_str(text)
+            .map_err(|error| bad(format!("{} is not YAML", path.display())).why(error))?;
+        let written = document::flatten(&document)
+            .map_err(|what| bad(what).why(format!("in {}", path.display())).help(SHOW))?;
+        for (name, value) in written {
+            let line = document::line_of(text, &name).map(|line| format!(", line {line}"));
+            let place = format!("{}{}", path.display(), line.unwrap_or_default());
+            let Some(key) = keys::find(&name) else {
+                let inside = keys::under(&name);
+                match (value, inside.is_empty()) {
+                    // A section of which every key is left out, or commented out.
+                    (Written::Nothing, false) => continue,
+                    (_, false) => return Err(section(&name, &inside, &place)),
+                    (_, true) => return Err(unknown(&name, &place)),
+                }
+            };
+            let value = match value {
+                Written::Plain(text) => text,
+                Written::List(items) if key.kind.takes_list() => items.join(","),
+                Written::List(_) => {
+                    return Err(invalid(key, &name, "is a list; it takes one value", &place))
+                }
+                Written::Nothing => return Err(invalid(key, &name, "has no value", &place)),
+            };
+            self.set(key, &name, &value, Origin::File(path.to_owned()), &place)?;
         }
         Ok(())
     }
@@ -88,18 +108,31 @@ impl Values {
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Outcome {
         for (variable, value) in environment {
+            if UNUSED_VARIABLES.contains(&variable.as_str()) && !value.is_empty() {
+                self.unused.insert(variable);
+                continue;
+            }
             let Some(name) = key_of_variable(&variable) else { continue };
             let Some(key) = keys::find(&name) else {
                 return Err(unknown(&name, &format!("the environment variable {variable}")));
             };
-            let overrides_weir = variable == "KAFKA_BROKERS"
+            let of_specification = variable == "KAFKA_BROKERS";
+            let overrides_weir = of_specification
                 && matches!(self.map.get(&name), Some((_, Origin::Environment(_))));
-            if !overrides_weir {
+            // Compose files and shells set a variable to nothing when they mean not to set it.
+            let unset = of_specification && value.is_empty();
+            if !overrides_weir && !unset {
                 let origin = Origin::Environment(variable.clone());
                 self.set(key, &name, &value, origin, &format!("the variable {variable}"))?;
             }
         }
         Ok(())
+    }
+
+    /// Variables of the specification that are set and that nothing here uses, by name. Their values
+    /// are not kept: one is a password.
+    pub(crate) fn unused_variables(&self) -> impl Iterator<Item = &str> {
+        self.unused.iter().map(String::as_str)
     }
 
     /// Sets one value from a command line flag.
@@ -109,10 +142,9 @@ impl Values {
     }
 
     fn set(&mut self, key: &Key, name: &str, value: &str, origin: Origin, place: &str) -> Outcome {
-        check(key.kind, value).map_err(|expected| {
-            UserError::new("WEIR-0803", format!("{name}: \"{value}\" is not {expected}"))
-                .why(format!("in {place}"))
-                .help(format!("{name} is {}", key.doc))
+        let named = check_name(name).map_err(|fault| invalid(key, name, &fault, place));
+        named.and_then(|()| {
+            check(key.kind, value).map_err(|fault| invalid(key, name, &fault, place))
         })?;
         self.map.insert(name.to_owned(), (value.to_owned(), origin));
         Ok(())
@@ -181,70 +213,67 @@ fn unknown(name: &str, place: &str) -> UserError {
         UserError::new("WEIR-0802", format!("unknown key {name}")).why(format!("in {place}"));
     match keys::suggest(name) {
         Some(known) => error.help(format!("did you mean {known}?")),
-        None => error.help("weir config show lists every key"),
+        None => error.help(SHOW),
     }
 }
 
-/// Turns nested maps into dotted names. Maps under a list are refused: no key takes them.
-fn flatten(prefix: &str, value: &Value, out: &mut Vec<(String, String)>) -> Result<(), String> {
-    match value {
-        Value::Mapping(map) => {
-            for (key, value) in map {
-                let key =
-                    scalar(key).ok_or_else(|| format!("a key under \"{prefix}\" is no text"))?;
-                let name = if prefix.is_empty() { key } else { format!("{prefix}.{key}") };
-                flatten(&name, value, out)?;
-            }
+fn invalid(key: &Key, name: &str, fault: &str, place: &str) -> UserError {
+    let example = key.kind.example().map(|text| format!("; for example {text}"));
+    UserError::new("WEIR-0803", format!("{name}: {fault}"))
+        .why(format!("in {place}"))
+        .help(format!("{name} is {}{}", key.doc, example.unwrap_or_default()))
+}
+
+fn section(name: &str, inside: &[&str], place: &str) -> UserError {
+    UserError::new("WEIR-0803", format!("{name} is a section, not a value"))
+        .why(format!("in {place}"))
+        .help(format!("it has keys such as {}", inside.join(", ")))
+}
+
+/// `Err` says what is wrong with the part of a name that the file chose.
+fn check_name(name: &str) -> Result<(), String> {
+    if let Some(pattern) = name.strip_prefix("routes.") {
+        let prefix = pattern.strip_suffix('*').unwrap_or(pattern);
+        return match prefix.contains('*') || prefix.is_empty() {
+            true => Err("is no event type or prefix; a * stands at its end only".to_owned()),
+            false => Ok(()),
+        };
+    }
+    let topic = name.strip_prefix("topics.").and_then(|rest| rest.rsplit_once('.'));
+    match topic {
+        Some((topic, _)) => {
+            shape::topic_name(topic).map_err(|fault| format!("the topic \"{topic}\" {fault}"))
         }
-        Value::Sequence(items) => {
-            let items: Option<Vec<String>> = items.iter().map(scalar).collect();
-            let items = items.ok_or_else(|| format!("{prefix} must be a list of plain values"))?;
-            out.push((prefix.to_owned(), items.join(",")));
-        }
-        other => {
-            let text = scalar(other).ok_or_else(|| format!("{prefix} must be a plain value"))?;
-            out.push((prefix.to_owned(), text));
-        }
-    }
-    Ok(())
-}
-
-fn scalar(value: &Value) -> Option<String> {
-    match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
-        Value::Bool(on) => Some(on.to_string()),
-        Value::Null => Some(String::new()),
-        _ => None,
+        None => Ok(()),
     }
 }
 
-/// `, line N` of the first line that sets the last segment of `name`; the parser keeps no positions.
-fn line_of(text: &str, name: &str) -> String {
-    let segment = name.rsplit('.').next().unwrap_or(name);
-    let wanted = |line: &str| {
-        let line = line.trim_start().trim_start_matches(['"', '\'']);
-        line.strip_prefix(segment)
-            .is_some_and(|rest| rest.trim_start_matches(['"', '\'']).trim_start().starts_with(':'))
-    };
-    match text.lines().position(wanted) {
-        Some(index) => format!(", line {}", index + 1),
-        None => String::new(),
-    }
-}
-
-/// `Err` says what was expected.
+/// `Err` says what is wrong.
 fn check(kind: Kind, value: &str) -> Result<(), String> {
+    let is_not = |expected: &str| format!("\"{value}\" is not {expected}");
     let within = |parsed: Option<u64>, low: u64, high: u64, what: &str| match parsed {
         Some(n) if (low..=high).contains(&n) => Ok(()),
-        _ => Err(format!("{what} from {low} to {high}")),
+        _ => Err(is_not(&format!("{what} from {low} to {high}"))),
     };
+    let quoted = |fault: String| format!("\"{value}\" {fault}");
     match kind {
+        Kind::Text if value.trim().is_empty() => Err("is empty".to_owned()),
         Kind::Text | Kind::List => Ok(()),
+        Kind::Fields if value.split(',').any(|field| field.trim().is_empty()) => {
+            Err(is_not("a list of field names"))
+        }
+        Kind::Fields => Ok(()),
+        Kind::Address => {
+            shape::address(value).map(|_| ()).ok_or_else(|| is_not("an IP address with a port"))
+        }
+        Kind::HostPort => shape::host_port(value).map(|_| ()).map_err(quoted),
+        Kind::Brokers => shape::brokers(value).map(|_| ()),
+        Kind::LogFilter => shape::log_filter(value),
+        Kind::Topic => shape::topic_name(value).map_err(quoted),
         Kind::OneOf(words) if words.contains(&value) => Ok(()),
-        Kind::OneOf(words) => Err(format!("one of {}", words.join(", "))),
+        Kind::OneOf(words) => Err(is_not(&format!("one of {}", words.join(", ")))),
         Kind::Bool if value == "true" || value == "false" => Ok(()),
-        Kind::Bool => Err("true or false".to_owned()),
+        Kind::Bool => Err(is_not("true or false")),
         Kind::Count(low, high) => within(value.parse().ok(), low, high, "a whole number"),
         Kind::Duration(low, high) => {
             within(parse_duration_ms(value), low, high, "a duration such as 50ms or 10s, in ms")

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::load::Values;
+use super::shape;
 use crate::error::{Outcome, UserError};
 
 /// What happens to an event whose data breaks the schema of its type.
@@ -24,6 +25,8 @@ pub(crate) struct TopicSettings {
     /// `None`: the broker's default.
     pub(crate) retention_ms: Option<u64>,
     pub(crate) fnv1a: bool,
+    /// Fields of `data` that are the key; empty: the gateway's own.
+    pub(crate) key_fields: Vec<String>,
 }
 
 /// Everything, checked. Field names are those of the keys.
@@ -87,6 +90,8 @@ pub(crate) struct TrafficSettings {
     pub(crate) wait_max_ms: u64,
 }
 
+/// Partitions of a configured topic that does not say.
+const PARTITIONS: u32 = 3;
 const DAY_MS: u64 = 86_400_000;
 
 /// Topics that exist after a start (design: the seven of spec 001, then those of 003 and 004).
@@ -105,6 +110,18 @@ const TOPICS: &[(&str, u32, Option<u64>)] = &[
 
 /// The topic whose keys are spread by FNV-1a, as spec 004 asks.
 const FNV_TOPIC: &str = "iot-sensor-data";
+
+impl TopicSettings {
+    fn new(name: &str, partitions: u32) -> Self {
+        Self {
+            name: name.to_owned(),
+            partitions,
+            retention_ms: None,
+            fnv1a: name == FNV_TOPIC,
+            key_fields: Vec::new(),
+        }
+    }
+}
 
 impl Settings {
     /// Builds the settings; every value has been checked against its key when it was set.
@@ -147,7 +164,10 @@ impl Settings {
             session_timeout_ms: duration(values, "kafka.session_timeout")?,
             commit_interval_ms: duration(values, "kafka.commit_interval")?,
             compression: need("kafka.compression_codec")?,
-            routes: under(values, "routes."),
+            routes: under(values, "routes.")
+                .into_iter()
+                .map(|(pattern, topic)| (pattern, shape::topic_of_alias(&topic).to_owned()))
+                .collect(),
             topics: topics(values)?,
             trajectory_retention_ms: duration(values, "fleet.retention")?,
             zones_file: values.get("fleet.zones").map(PathBuf::from),
@@ -190,20 +210,12 @@ fn duration(values: &Values, name: &str) -> Outcome<u64> {
 
 fn address(values: &Values, name: &str) -> Outcome<SocketAddr> {
     let text = values.get(name).ok_or_else(|| missing(name))?;
-    text.replace("localhost", "127.0.0.1").parse().map_err(|_| {
-        UserError::new("WEIR-0803", format!("{name}: \"{text}\" is not an address"))
-            .help("write it as 127.0.0.1:8084")
-    })
+    shape::address(text).ok_or_else(|| missing(name))
 }
 
 fn advertised(values: &Values) -> Outcome<Option<(String, u16)>> {
     let Some(text) = values.get("broker.advertised") else { return Ok(None) };
-    text.rsplit_once(':')
-        .and_then(|(host, port)| Some((host.to_owned(), port.parse().ok()?)))
-        .map(Some)
-        .ok_or_else(|| {
-            UserError::new("WEIR-0803", format!("broker.advertised: \"{text}\" is not host:port"))
-        })
+    shape::host_port(text).map(Some).map_err(|_| missing("broker.advertised"))
 }
 
 fn under(values: &Values, prefix: &str) -> Vec<(String, String)> {
@@ -219,25 +231,20 @@ fn topics(values: &Values) -> Outcome<Vec<TopicSettings>> {
     let mut topics: BTreeMap<String, TopicSettings> = TOPICS
         .iter()
         .map(|&(name, partitions, retention_ms)| {
-            let fnv1a = name == FNV_TOPIC;
-            (
-                name.to_owned(),
-                TopicSettings { name: name.to_owned(), partitions, retention_ms, fnv1a },
-            )
+            let topic = TopicSettings { retention_ms, ..TopicSettings::new(name, partitions) };
+            (name.to_owned(), topic)
         })
         .collect();
     for (rest, value) in under(values, "topics.") {
         let Some((name, field)) = rest.rsplit_once('.') else { continue };
         let full = format!("topics.{rest}");
-        let topic = topics.entry(name.to_owned()).or_insert_with(|| TopicSettings {
-            name: name.to_owned(),
-            partitions: 3,
-            retention_ms: None,
-            fnv1a: false,
-        });
+        let name = shape::topic_of_alias(name);
+        let new = || TopicSettings::new(name, PARTITIONS);
+        let topic = topics.entry(name.to_owned()).or_insert_with(new);
         match field {
             "partitions" => topic.partitions = number(values, &full)?,
             "retention" => topic.retention_ms = Some(duration(values, &full)?),
+            "key" => topic.key_fields = values.list(&full),
             _ => topic.fnv1a = value == "fnv1a",
         }
     }

@@ -140,3 +140,84 @@ fn every_default_is_valid_for_its_own_key() {
     }
     Settings::from_values(&values).unwrap();
 }
+
+#[test]
+fn a_value_that_would_fail_later_is_an_error_with_its_key_its_line_and_what_to_do() {
+    for (yaml, name, line, fault, help) in [
+        ("logging:\n  level: inof", "logging.level", 2, "\"inof\" is neither", "info,weir_broker=debug"),
+        ("kafka:\n  brokers: a:b:c", "kafka.brokers", 2, "more than one colon", "kafka-1:9092"),
+        ("kafka:\n  brokers: [\":9092\"]", "kafka.brokers", 2, "no host", "kafka-1:9092"),
+        ("kafka:\n  brokers: a:0", "kafka.brokers", 2, "from 1 to 65535", "kafka-1:9092"),
+        ("kafka:\n  brokers: a:65536", "kafka.brokers", 2, "from 1 to 65535", "kafka-1:9092"),
+        ("kafka:\n  brokers: \"a:1,\"", "kafka.brokers", 2, "a comma too many", "kafka-1:9092"),
+        ("kafka:\n  brokers: []", "kafka.brokers", 2, "names no broker", "kafka-1:9092"),
+        ("\nroutes:\n  \"pump.*\": pump events", "routes.pump.*", 3, "' ' in it", "drone-events"),
+        ("routes:\n  x: __consumer_offsets", "routes.x", 2, "internal to Kafka", "drone-events"),
+        ("routes:\n  a*b: t", "routes.a*b", 2, "at its end only", "drone-events"),
+        ("topics:\n  a b: {partitions: 3}", "topics.a b.partitions", 2, "' ' in it", "partitions"),
+        ("topics:\n  t:\n    key: [a, \"\"]", "topics.t.key", 3, "list of field names", "pump_id"),
+        ("topics:\n  t:\n    key: []", "topics.t.key", 3, "list of field names", "pump_id"),
+        ("data_dir: [a, b]", "data_dir", 1, "is a list", "where the log"),
+        ("data_dir:", "data_dir", 1, "has no value", "where the log"),
+        ("data_dir: ''", "data_dir", 1, "is empty", "where the log"),
+        ("broker:\n  listen: localhost", "broker.listen", 2, "not an IP address", "127.0.0.1"),
+        ("broker:\n  advertised: host", "broker.advertised", 2, "has no port", "edge-7"),
+        ("gateway: 8084", "gateway", 1, "is a section", "gateway.listen"),
+    ] {
+        let error = values(yaml).unwrap_err();
+        assert_eq!(error.code, "WEIR-0803", "{yaml}");
+        assert!(error.what.starts_with(&format!("{name}")), "{yaml}: {}", error.what);
+        assert!(error.what.contains(fault), "{yaml}: {}", error.what);
+        let place = format!("in weir.yaml, line {line}");
+        assert_eq!(error.why.as_deref(), Some(place.as_str()), "{yaml}");
+        assert!(error.help.as_deref().unwrap().contains(help), "{yaml}: {:?}", error.help);
+    }
+}
+
+#[test]
+fn a_file_that_is_no_map_says_so() {
+    for yaml in ["- a\n- b\n", "just text", "42"] {
+        let error = values(yaml).unwrap_err();
+        assert_eq!((error.code, &*error.what), ("WEIR-0801", "the file must be a map of keys"));
+    }
+    values("").unwrap();
+    values("# nothing\n").unwrap();
+    values("kafka:\nrouting:\n").unwrap_err();
+    values("kafka:\n  # brokers: a:1\ngateway:\n").unwrap();
+}
+
+#[test]
+fn a_flag_and_a_variable_are_checked_as_the_file_is() {
+    let mut values = values("").unwrap();
+    let error = values.set_flag("--brokers", "kafka.brokers", "").unwrap_err();
+    assert!(error.to_string().contains("names no broker"), "{error}");
+    let environment = |value: &str| {
+        let variable = ("KAFKA_BROKERS".to_owned(), value.to_owned());
+        Values::load(Some(Path::new("/dev/null")), [variable])
+    };
+    let error = environment("a:9092,").unwrap_err();
+    assert!(error.to_string().contains("in the variable KAFKA_BROKERS"), "{error}");
+    let unset = environment("").unwrap();
+    assert_eq!(unset.get("kafka.brokers"), None);
+}
+
+#[test]
+fn database_variables_are_known_by_name_and_their_values_are_not_kept() {
+    let environment = [("DB_PASSWORD", "geheim"), ("DB_HOST", "db:5432"), ("DB_USER", "")]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let values = Values::load(Some(Path::new("/dev/null")), environment).unwrap();
+    assert_eq!(values.unused_variables().collect::<Vec<_>>(), ["DB_HOST", "DB_PASSWORD"]);
+    assert!(!format!("{values:?}").contains("geheim"));
+}
+
+#[test]
+fn app_logs_is_application_logs_in_routes_and_topics_and_a_topic_has_its_key() {
+    let settings = settings(
+        "routes: {\"trace.*\": app_logs}\ntopics: {app_logs: {retention: 1d, key: [host, pid]}}",
+    );
+    assert_eq!(settings.routes[0].1, "application-logs");
+    assert!(settings.topics.iter().all(|topic| topic.name != "app_logs"));
+    let topic = settings.topics.iter().find(|topic| topic.name == "application-logs").unwrap();
+    assert_eq!(topic.retention_ms, Some(86_400_000));
+    assert_eq!(topic.key_fields, ["host", "pid"]);
+}

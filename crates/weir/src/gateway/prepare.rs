@@ -1,5 +1,7 @@
 //! From an event's text to what the traffic manager takes: checked, routed, keyed. Pure.
 
+use std::borrow::Cow;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::http::StatusCode;
@@ -10,7 +12,7 @@ use weir_protocol::types::TimestampMs;
 
 use super::outcome::Rejection;
 use super::route::RouteTable;
-use crate::config::Validation;
+use crate::config::{topic_name, topic_of_alias, Validation};
 
 /// An event that may be admitted. `value` is the text as it came; what weir adds goes into headers.
 #[derive(Debug, Clone)]
@@ -37,6 +39,8 @@ pub(crate) struct Rules {
     pub(crate) priority_of: PriorityOf,
     pub(crate) validation: Validation,
     pub(crate) event_bytes_max: usize,
+    /// Fields of `data` that are the key, for topics that have their own.
+    pub(crate) key_fields: HashMap<String, Vec<String>>,
 }
 
 impl std::fmt::Debug for Rules {
@@ -48,8 +52,8 @@ impl std::fmt::Debug for Rules {
     }
 }
 
-/// Longest topic name Kafka takes.
-const TOPIC_BYTES_MAX: usize = 249;
+/// Characters of a wrong topic that an answer repeats.
+const TOPIC_SHOWN_MAX: usize = 80;
 /// Longest id: it is kept in the dedup window and in a header.
 const ID_BYTES_MAX: usize = 256;
 
@@ -80,7 +84,7 @@ impl Rules {
         Ok(Prepared {
             id,
             source: event.source.to_string(),
-            key: event.key().into_owned(),
+            key: self.key(&event, &topic).into_owned(),
             priority,
             taken: now,
             topic,
@@ -89,10 +93,17 @@ impl Rules {
         })
     }
 
+    fn key<'a>(&self, event: &Event<'a>, topic: &str) -> Cow<'a, str> {
+        match self.key_fields.get(topic) {
+            Some(fields) => event.key_by(fields),
+            None => event.key(),
+        }
+    }
+
     fn topic(&self, event: &Event<'_>) -> Result<String, Rejection> {
         if let Some(topic) = &event.topic {
             check_topic(topic)?;
-            return Ok(topic.to_string());
+            return Ok(topic_of_alias(topic).to_owned());
         }
         self.routes.topic(&event.event_type).map(str::to_owned).ok_or_else(|| {
             let (event_type, known) = (&event.event_type, self.routes.known());
@@ -117,18 +128,10 @@ impl Rules {
 
 /// Kafka's rule for names, and no internal topic.
 fn check_topic(topic: &str) -> Result<(), Rejection> {
-    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    let length_ok = (1..=TOPIC_BYTES_MAX).contains(&topic.len());
-    if length_ok
-        && topic.chars().all(legal)
-        && topic != "."
-        && topic != ".."
-        && !topic.starts_with("__")
-    {
-        return Ok(());
-    }
-    Err(Rejection::bad("WEIR-0907", format!("\"{topic}\" is no topic name to write to"))
-        .field("topic"))
+    topic_name(topic).map_err(|fault| {
+        let shown: String = topic.chars().take(TOPIC_SHOWN_MAX).collect();
+        Rejection::bad("WEIR-0907", format!("topic \"{shown}\" {fault}")).field("topic")
+    })
 }
 
 fn envelope(error: EventError) -> Rejection {
@@ -157,6 +160,10 @@ mod tests {
             }),
             validation,
             event_bytes_max: 1000,
+            key_fields: HashMap::from([(
+                "order-events".to_owned(),
+                vec!["shop_id".to_owned(), "order_id".to_owned()],
+            )]),
         }
     }
 
@@ -184,6 +191,24 @@ mod tests {
         .unwrap();
         assert_eq!((prepared.topic.as_str(), prepared.priority), ("my.topic", Priority::Low));
         assert_eq!(prepared.key, "t");
+    }
+
+    #[test]
+    fn a_topic_may_have_its_own_key_fields() {
+        for (data, key) in [
+            (r#"{"order_id":7,"user_id":1,"shop_id":"s3"}"#, "s3"),
+            (r#"{"shop_id":null,"order_id":7,"device_id":2}"#, "7"),
+            (r#"{"device_id":2}"#, "t"),
+        ] {
+            let text = format!(r#"{{"type":"order.noted","source":"t","data":{data}}}"#);
+            assert_eq!(prepare(&text).unwrap().key, key, "{data}");
+        }
+    }
+
+    #[test]
+    fn topic_app_logs_of_the_specification_is_application_logs() {
+        let text = r#"{"type":"any.thing","source":"t","data":{},"topic":"app_logs"}"#;
+        assert_eq!(prepare(text).unwrap().topic, "application-logs");
     }
 
     #[test]

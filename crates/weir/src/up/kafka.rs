@@ -49,6 +49,14 @@ pub(super) async fn stop_broker(broker: BrokerServer) {
     }
 }
 
+/// As [`stop_broker`], for the last holder; readers that still hold it make its next start a recovery.
+pub(super) async fn stop_shared_broker(broker: Arc<BrokerServer>) {
+    match Arc::try_unwrap(broker) {
+        Ok(broker) => stop_broker(broker).await,
+        Err(_) => tracing::error!("the broker is still in use: its next start is a recovery"),
+    }
+}
+
 /// Connects, and makes the topics that are missing.
 pub(super) async fn connect(settings: &Settings, brokers: &[String]) -> Outcome<Arc<Client>> {
     let listed = brokers.join(",");

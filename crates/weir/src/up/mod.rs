@@ -14,6 +14,7 @@ mod worker;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
@@ -57,13 +58,9 @@ pub(crate) fn run(args: UpArgs) -> Outcome {
     let runtime = runtime()?;
     // Before anything is started, so that a stop during a long recovery is not lost.
     let mut signals = runtime.block_on(async { Signals::listen() })?;
-    let started_node = runtime.block_on(async {
-        tokio::select! {
-            node = Node::start(&settings) => node.map(Some),
-            () = signals.wait() => Ok(None),
-        }
-    });
-    let Some(node) = started_node? else { return Ok(()) };
+    let Some(node) = runtime.block_on(start_node(&settings, &mut signals))? else {
+        return Ok(());
+    };
     instance.tell(&node.holder());
     say(&node.banner(&settings, started.elapsed()).render(language));
     runtime.block_on(signals.wait());
@@ -81,6 +78,28 @@ pub(crate) fn run(args: UpArgs) -> Outcome {
         stopping.elapsed().as_millis()
     ));
     Ok(())
+}
+
+/// Starts everything; `None`: it was told to stop meanwhile. Whatever ends a start, what it opened is
+/// closed as after a stop, so that the next start has nothing to recover.
+async fn start_node(settings: &Settings, signals: &mut Signals) -> Outcome<Option<Node>> {
+    let plan = node::Plan::new(settings)?;
+    let ports = node::Ports::bind(settings).await?;
+    let broker = match settings.brokers.is_empty() {
+        true => tokio::select! {
+            broker = kafka::start_broker(settings) => Some(Arc::new(broker?)),
+            () = signals.wait() => return Ok(None),
+        },
+        false => None,
+    };
+    let node = tokio::select! {
+        node = Node::start(settings, plan, ports, broker.clone()) => node.map(Some),
+        () = signals.wait() => Ok(None),
+    };
+    if let (Ok(None) | Err(_), Some(broker)) = (&node, broker) {
+        kafka::stop_shared_broker(broker).await;
+    }
+    node
 }
 
 /// Starts the embedded broker alone.
@@ -103,7 +122,13 @@ pub(crate) fn run_broker(args: BrokerArgs) -> Outcome {
     let mut instance = begin(&values, &settings, language, true)?;
     let runtime = runtime()?;
     let mut signals = runtime.block_on(async { Signals::listen() })?;
-    let broker = runtime.block_on(kafka::start_broker(&settings))?;
+    let starting = async {
+        tokio::select! {
+            broker = kafka::start_broker(&settings) => broker.map(Some),
+            () = signals.wait() => Ok(None),
+        }
+    };
+    let Some(broker) = runtime.block_on(starting)? else { return Ok(()) };
     let address = broker.local_addr();
     instance.tell(&Holder {
         pid: std::process::id(),
@@ -122,7 +147,7 @@ pub(crate) fn run_broker(args: BrokerArgs) -> Outcome {
 /// What a start would refuse of the settings, without starting anything.
 pub(crate) fn check(settings: &Settings) -> Outcome {
     check_loopback(settings)?;
-    node::check(settings)
+    node::Plan::new(settings).map(|_| ())
 }
 
 fn load(file: &ConfigFile) -> Outcome<Values> {
@@ -156,8 +181,13 @@ fn begin(
     language: Language,
     embedded: bool,
 ) -> Outcome<Instance> {
-    check_loopback(settings)?;
+    check(settings)?;
     crate::logging::start(values)?;
+    let unused: Vec<&str> = values.unused_variables().collect();
+    if !unused.is_empty() {
+        let (variables, dir) = (unused.join(", "), settings.data_dir.display());
+        tracing::warn!("{variables} not used: trajectories are kept in SQLite under {dir}");
+    }
     let kept = directory_bytes(&settings.data_dir);
     let instance = Instance::take(&settings.data_dir)?;
     say(&headline(language, embedded, &settings.data_dir, kept));
@@ -254,13 +284,6 @@ fn force_on_second_signal(runtime: &Runtime, mut signals: Signals) {
 fn say(text: &str) {
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "{text}").and_then(|()| out.flush());
-}
-
-/// Binds a listener, or names the process that is in the way.
-async fn bind(name: &str, flag: &str, address: SocketAddr) -> Outcome<tokio::net::TcpListener> {
-    tokio::net::TcpListener::bind(address)
-        .await
-        .map_err(|error| cannot_listen(name, flag, address, &error))
 }
 
 fn cannot_listen(

@@ -22,7 +22,7 @@ use super::feed::Feed;
 use super::instance::Holder;
 use super::views::Views;
 use super::worker::{Worker, WorkerParts};
-use super::{bind, kafka, own_events};
+use super::{cannot_listen, kafka, own_events};
 use crate::config::Settings;
 use crate::console::hub::{About, ConsoleHub, Layer, Mode};
 use crate::console::{self, ConsoleConfig};
@@ -84,44 +84,93 @@ struct Shared {
     zones: Arc<ZoneSet>,
 }
 
+/// What can be wrong in the settings, built before anything starts.
+#[derive(Debug)]
+pub(super) struct Plan {
+    traffic: TrafficConfig,
+    priorities: PriorityTable,
+    zones: Arc<ZoneSet>,
+    /// The zones as GeoJSON, for the console.
+    geojson: String,
+}
+
+impl Plan {
+    pub(super) fn new(settings: &Settings) -> Outcome<Self> {
+        let traffic = traffic_config(settings);
+        traffic
+            .validate()
+            .map_err(|error| UserError::new(error.code(), "traffic_control").why(error))?;
+        let (zones, geojson) = zones(settings)?;
+        Ok(Self { traffic, priorities: priorities(settings)?, zones, geojson })
+    }
+}
+
+/// The ports of HTTP, taken before anything is written: a start that cannot have them leaves no trace.
+#[derive(Debug)]
+pub(super) struct Ports {
+    gateway: Port,
+    console: Option<Port>,
+}
+
+#[derive(Debug)]
+struct Port {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Ports {
+    pub(super) async fn bind(settings: &Settings) -> Outcome<Self> {
+        let gateway = Port::bind("the gateway", "--gateway-port", settings.gateway_listen).await?;
+        let console = match settings.layers.console {
+            true => {
+                Some(Port::bind("the console", "--console-port", settings.console_listen).await?)
+            }
+            false => None,
+        };
+        Ok(Self { gateway, console })
+    }
+}
+
+impl Port {
+    /// Binds a listener, or names the process that is in the way.
+    async fn bind(name: &str, flag: &str, address: SocketAddr) -> Outcome<Self> {
+        let failed = |error: std::io::Error| cannot_listen(name, flag, address, &error);
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        Ok(Self { listener, address })
+    }
+}
+
 impl Node {
     /// Starts the roles in the order in which they need one another.
-    pub(super) async fn start(settings: &Settings) -> Outcome<Self> {
+    ///
+    /// What it has opened when it fails, or is dropped, closes itself; the broker is the caller's.
+    pub(super) async fn start(
+        settings: &Settings,
+        plan: Plan,
+        ports: Ports,
+        broker: Option<Arc<BrokerServer>>,
+    ) -> Outcome<Self> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        // Ports first: a taken one should stop the start before anything is written.
-        let gateway_listener =
-            bind("the gateway", "--gateway-port", settings.gateway_listen).await?;
-        let console_listener = match settings.layers.console {
-            true => Some(bind("the console", "--console-port", settings.console_listen).await?),
-            false => None,
-        };
-        let broker = match settings.brokers.is_empty() {
-            true => Some(Arc::new(kafka::start_broker(settings).await?)),
-            false => None,
-        };
         let brokers = match &broker {
             Some(broker) => vec![broker.local_addr().to_string()],
             None => settings.brokers.clone(),
         };
         let client = kafka::connect(settings, &brokers).await?;
         let producer = kafka::producer(settings, Arc::clone(&client))?;
-        let traffic = traffic(settings, &producer, &client)?;
-        let ingest = ingest(settings, &traffic, &clock)?;
-        let (zones, geojson) = zones(settings)?;
-        let hub = hub(&clock, geojson);
-        let shared = Shared { client, ingest, hub, clock, zones };
-        let ready = Arc::new(AtomicBool::new(false));
-        let gateway = serve_gateway(settings, &shared, &ready, gateway_listener)?;
+        let traffic = traffic(plan.traffic, &producer, &client)?;
+        let ingest = ingest(settings, plan.priorities, &traffic, &clock);
+        let hub = hub(&clock, plan.geojson);
+        let shared = Shared { client, ingest, hub, clock, zones: plan.zones };
+        // The last part that can fail; from here on there is nothing to undo, and nothing to wait for.
         let worker = start_worker(settings, &shared)?;
+        let ready = Arc::new(AtomicBool::new(false));
+        let gateway = serve_gateway(settings, &shared, &ready, ports.gateway);
         tell_hub(settings, &shared.hub, &brokers, broker.is_some(), gateway.address);
         let (sources, readers) = start_tasks(settings, &shared, broker.clone());
-        let console = match console_listener {
-            Some(listener) => {
-                let router = console::router(shared.hub.clone(), console_config(settings));
-                Some(serve(listener, router)?)
-            }
-            None => None,
-        };
+        let console = ports.console.map(|port| {
+            serve(port, console::router(shared.hub.clone(), console_config(settings)))
+        });
         ready.store(true, Ordering::Release);
         Ok(Self {
             broker,
@@ -146,12 +195,8 @@ impl Node {
         if tokio::time::timeout(STOP_MAX, self.stop_all_but_the_broker()).await.is_err() {
             tracing::warn!("some parts did not stop in time");
         }
-        match broker.map(Arc::try_unwrap) {
-            Some(Ok(broker)) => kafka::stop_broker(broker).await,
-            Some(Err(_)) => {
-                tracing::error!("the broker is still in use: its next start is a recovery")
-            }
-            None => {}
+        if let Some(broker) = broker {
+            kafka::stop_shared_broker(broker).await;
         }
     }
 
@@ -244,10 +289,8 @@ fn loopback_only(settings: &Settings) -> bool {
         .all(|address| address.ip().is_loopback())
 }
 
-fn serve(listener: TcpListener, router: axum::Router) -> Outcome<Served> {
-    let address = listener.local_addr().map_err(|error| {
-        UserError::new("WEIR-0808", "cannot read a listener's address").why(error)
-    })?;
+fn serve(port: Port, router: axum::Router) -> Served {
+    let Port { listener, address } = port;
     let stop = watch::Sender::new(false);
     let mut stopped = stop.subscribe();
     let task = tokio::spawn(async move {
@@ -259,15 +302,15 @@ fn serve(listener: TcpListener, router: axum::Router) -> Outcome<Served> {
             tracing::error!(%error, "HTTP server");
         }
     });
-    Ok(Served { address, stop, task })
+    Served { address, stop, task }
 }
 
 fn serve_gateway(
     settings: &Settings,
     shared: &Shared,
     ready: &Arc<AtomicBool>,
-    listener: TcpListener,
-) -> Outcome<Served> {
+    port: Port,
+) -> Served {
     let limits = Limits {
         body_bytes_max: settings.body_bytes_max,
         events_per_request_max: settings.events_per_request_max,
@@ -276,17 +319,7 @@ fn serve_gateway(
         streams_max: settings.streams_max,
     };
     let gateway = Gateway::new(shared.ingest.clone(), limits, Arc::clone(ready));
-    serve(listener, gateway.router())
-}
-
-/// Builds what can be wrong in the settings, and throws it away.
-pub(super) fn check(settings: &Settings) -> Outcome {
-    let config = traffic_config(settings);
-    config
-        .validate()
-        .map_err(|error| UserError::new(error.code(), "traffic_control").why(error))?;
-    priorities(settings)?;
-    zones(settings).map(|_| ())
+    serve(port, gateway.router())
 }
 
 fn traffic_config(settings: &Settings) -> TrafficConfig {
@@ -307,12 +340,12 @@ fn traffic_config(settings: &Settings) -> TrafficConfig {
 }
 
 fn traffic(
-    settings: &Settings,
+    config: TrafficConfig,
     producer: &Arc<Producer>,
     client: &Arc<Client>,
 ) -> Outcome<TrafficHandle> {
     let sink = ProducerSink::new(Arc::clone(producer)).with_client(Arc::clone(client));
-    TrafficHandle::start(traffic_config(settings), sink).map_err(|error| {
+    TrafficHandle::start(config, sink).map_err(|error| {
         UserError::new(error.code(), "cannot start the traffic manager").why(error)
     })
 }
@@ -323,15 +356,25 @@ fn priorities(settings: &Settings) -> Outcome<PriorityTable> {
         .map_err(|error| UserError::new(error.code(), "message_priorities").why(error))
 }
 
-fn ingest(settings: &Settings, traffic: &TrafficHandle, clock: &Arc<dyn Clock>) -> Outcome<Ingest> {
-    let table = priorities(settings)?;
+fn ingest(
+    settings: &Settings,
+    table: PriorityTable,
+    traffic: &TrafficHandle,
+    clock: &Arc<dyn Clock>,
+) -> Ingest {
     let rules = Rules {
         routes: RouteTable::new(&settings.routes),
         priority_of: Arc::new(move |event_type| table.priority(event_type)),
         validation: settings.validation,
         event_bytes_max: settings.event_bytes_max,
+        key_fields: settings
+            .topics
+            .iter()
+            .filter(|topic| !topic.key_fields.is_empty())
+            .map(|topic| (topic.name.clone(), topic.key_fields.clone()))
+            .collect(),
     };
-    Ok(Ingest::new(rules, traffic.clone(), Arc::new(Metrics::new()), Arc::clone(clock)))
+    Ingest::new(rules, traffic.clone(), Arc::new(Metrics::new()), Arc::clone(clock))
 }
 
 /// The zones and their GeoJSON: those of the configuration, else those of the demo.
