@@ -101,11 +101,14 @@ pub(crate) struct BrokerArgs {
 #[derive(Debug, Args)]
 pub(crate) struct SimArgs {
     /// Gateway that gets the events
-    #[arg(long, default_value = DEFAULT_GATEWAY)]
+    #[arg(long, value_name = "URL", default_value = DEFAULT_GATEWAY)]
     pub(crate) gateway: String,
-    /// Kafka that tells the drones of alerts
-    #[arg(long, default_value = DEFAULT_BROKERS)]
+    /// Kafka that tells the drones of alerts (host:port,...)
+    #[arg(long, value_name = "LIST", env = "KAFKA_BROKERS", hide_env_values = true, default_value = DEFAULT_BROKERS)]
     pub(crate) brokers: String,
+    /// Topic of the sensors' readings, instead of iot-sensor-data
+    #[arg(long, env = "KAFKA_TOPIC", hide_env_values = true)]
+    pub(crate) topic: Option<String>,
     /// The same seed makes the same fleet
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
@@ -119,14 +122,14 @@ pub(crate) struct IngestArgs {
     /// File with one event per line; - is standard input
     pub(crate) file: PathBuf,
     /// Gateway that gets the events
-    #[arg(long, default_value = DEFAULT_GATEWAY)]
+    #[arg(long, value_name = "URL", default_value = DEFAULT_GATEWAY)]
     pub(crate) gateway: String,
     /// Events per second at most
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) rate: Option<u32>,
-    /// Events in one request
-    #[arg(long, default_value_t = 500)]
-    pub(crate) batch: usize,
+    /// Events in one request at most
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) batch: u32,
     /// Print the result as JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -136,7 +139,7 @@ pub(crate) struct IngestArgs {
 #[derive(Debug, Args)]
 pub(crate) struct Brokers {
     /// Kafka to use (host:port,...)
-    #[arg(long, env = "KAFKA_BROKERS", default_value = DEFAULT_BROKERS)]
+    #[arg(long, value_name = "LIST", env = "KAFKA_BROKERS", hide_env_values = true, default_value = DEFAULT_BROKERS)]
     pub(crate) brokers: String,
 }
 
@@ -179,7 +182,7 @@ pub(crate) struct TopicsArgs {
     #[arg(long, value_name = "NAME", conflicts_with = "delete")]
     pub(crate) create: Option<String>,
     /// Partitions of the topic to create
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(i32).range(1..))]
     pub(crate) partitions: i32,
     /// Delete this topic (prints what it would do; --yes does it)
     #[arg(long, value_name = "NAME")]
@@ -228,4 +231,4 @@ pub(crate) enum ConfigCommand {
 }
 
 const DEFAULT_GATEWAY: &str = "http://127.0.0.1:8084";
-const DEFAULT_BROKERS: &str = "127.0.0.1:9092";
+pub(crate) const DEFAULT_BROKERS: &str = "127.0.0.1:9092";

@@ -7,11 +7,14 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
+use super::lines;
 use crate::cli::IngestArgs;
 use crate::error::{Outcome, UserError};
 use crate::output::grouped;
@@ -20,6 +23,12 @@ use crate::output::grouped;
 const STALLED_MAX: Duration = Duration::from_secs(120);
 /// Wait before another try when the gateway gives no Retry-After or cannot be reached.
 const RETRY_AFTER_DEFAULT: Duration = Duration::from_millis(500);
+/// Longest event a gateway can be set to take, in bytes.
+const EVENT_BYTES_MAX: usize = 1_000_000;
+/// Bytes after which a request is sent, however few events it has; half of what a gateway takes.
+const BATCH_BYTES_MAX: usize = 4 << 20;
+/// How long a Ctrl-C may go unnoticed while holding back.
+const PACE_STEP: Duration = Duration::from_millis(100);
 /// Refused lines that are shown; the rest are only counted.
 const REFUSALS_SHOWN_MAX: usize = 10;
 
@@ -73,25 +82,53 @@ struct Line {
 
 pub(crate) fn run(args: &IngestArgs) -> Outcome {
     let mut input = open(&args.file)?;
+    let interrupted = Interrupt::watch()?;
     let mut sender = Sender::new(args);
-    let started = now();
     let mut number = 0;
-    loop {
-        let batch = read_batch(&mut input, &mut number, args.batch.max(1))?;
-        if batch.is_empty() {
-            break;
-        }
-        sender.pace(args.rate, started);
-        sender.send_all(batch)?;
-        sender.progress(started);
-    }
+    let started = now();
+    let ended = pump(&mut *input, &mut sender, &mut number, args, &interrupted);
+    // What was accepted is said whatever ended it.
     report(args, &sender.tally, started.elapsed());
+    ended?;
     match sender.tally.refused {
         0 => Ok(()),
         refused => {
-            Err(UserError::new("WEIR-0810", format!("{refused} events were refused for good"))
+            Err(UserError::new("WEIR-0810", format!("{} refused for good", events(refused)))
                 .help("see the lines above; mend them and ingest the file again"))
         }
+    }
+}
+
+/// Sends everything there is, or fails at the line after `number`.
+fn pump(
+    input: &mut dyn BufRead,
+    sender: &mut Sender,
+    number: &mut u64,
+    args: &IngestArgs,
+    interrupted: &Interrupt,
+) -> Outcome {
+    loop {
+        let before = *number;
+        let batch = read_batch(input, sender, number, args.batch)?;
+        if *number == before {
+            return Ok(());
+        }
+        sender.pace(args.rate, interrupted);
+        if interrupted.is_set() {
+            let next = before + 1;
+            return Err(UserError::new("WEIR-0819", format!("interrupted before line {next}"))
+                .why("the lines before it have their answer, this one and later ones were not sent")
+                .help(format!("tail -n +{next} FILE | weir ingest - goes on from there")));
+        }
+        sender.send_all(batch)?;
+        sender.progress();
+    }
+}
+
+fn events(count: u64) -> String {
+    match count {
+        1 => "1 event was".to_owned(),
+        count => format!("{} events were", grouped(count)),
     }
 }
 
@@ -121,24 +158,81 @@ fn open(path: &Path) -> Outcome<Box<dyn BufRead>> {
     Ok(Box::new(BufReader::with_capacity(1 << 20, file)))
 }
 
-fn read_batch(input: &mut dyn BufRead, number: &mut u64, count_max: usize) -> Outcome<Vec<Line>> {
-    let mut batch = Vec::with_capacity(count_max.min(10_000));
-    while batch.len() < count_max {
-        let mut text = String::new();
-        let read = input.read_line(&mut text).map_err(|error| {
+/// Up to `count_max` events of at most [`BATCH_BYTES_MAX`] together, or one larger one. Lines that
+/// cannot be an event are refused here.
+fn read_batch(
+    input: &mut dyn BufRead,
+    sender: &mut Sender,
+    number: &mut u64,
+    count_max: u32,
+) -> Outcome<Vec<Line>> {
+    let mut batch = Vec::new();
+    let mut bytes = 0;
+    while batch.len() < count_max as usize && bytes < BATCH_BYTES_MAX {
+        let read = lines::read(input, EVENT_BYTES_MAX).map_err(|error| {
             UserError::new("WEIR-0804", format!("cannot read the input after line {number}"))
                 .why(error)
         })?;
-        if read == 0 {
-            break;
-        }
+        let Some(line) = read else { break };
         *number += 1;
-        if !text.trim().is_empty() {
-            text.truncate(text.trim_end().len());
-            batch.push(Line { number: *number, text });
+        match event_text(line, *number) {
+            Ok(text) if text.is_empty() => {}
+            Ok(text) => {
+                bytes += text.len();
+                batch.push(Line { number: *number, text });
+            }
+            Err((code, message)) => sender.refuse(*number, code, &message),
         }
     }
     Ok(batch)
+}
+
+/// The text of a line without the space around it.
+fn event_text(line: lines::Line, number: u64) -> Result<String, (&'static str, String)> {
+    let bytes = match line {
+        lines::Line::Whole(bytes) => bytes,
+        lines::Line::TooLong(bytes) => {
+            let (bytes, max) = (grouped(bytes), grouped(EVENT_BYTES_MAX as u64));
+            return Err(("WEIR-0906", format!("the line has {bytes} bytes, {max} is the limit")));
+        }
+    };
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let byte = error.utf8_error().valid_up_to() + 1;
+        ("WEIR-0901", format!("the line is not UTF-8 from byte {byte} on"))
+    })?;
+    // Some editors begin a file with a byte order mark.
+    let text = if number == 1 { text.trim_start_matches('\u{feff}') } else { &text };
+    Ok(text.trim().to_owned())
+}
+
+/// Whether Ctrl-C was pressed; a second one ends the process at once.
+struct Interrupt {
+    pressed: Arc<AtomicBool>,
+}
+
+impl Interrupt {
+    fn watch() -> Outcome<Self> {
+        let failed = |error| UserError::new("WEIR-0808", "cannot wait for signals").why(error);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(failed)?;
+        let pressed = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&pressed);
+        let watch = async move {
+            while tokio::signal::ctrl_c().await.is_ok() {
+                if seen.swap(true, Ordering::AcqRel) {
+                    std::process::exit(130);
+                }
+                eprintln!("stopping after the request that is out (again to force)");
+            }
+        };
+        let watching = thread::Builder::new().name("weir-signals".to_owned());
+        watching.spawn(move || runtime.block_on(watch)).map_err(failed)?;
+        Ok(Self { pressed })
+    }
+
+    fn is_set(&self) -> bool {
+        self.pressed.load(Ordering::Acquire)
+    }
 }
 
 struct Sender {
@@ -146,6 +240,7 @@ struct Sender {
     url: String,
     tally: Tally,
     shown: usize,
+    started: Instant,
     last_progress: Instant,
     last_line: Instant,
 }
@@ -164,6 +259,7 @@ impl Sender {
             url,
             tally: Tally::default(),
             shown: 0,
+            started,
             last_progress: started,
             last_line: started,
         }
@@ -274,17 +370,22 @@ impl Sender {
         Ok(())
     }
 
-    /// Holds back so that no more than `rate` events per second have left since `started`.
-    fn pace(&self, rate: Option<u32>, started: Instant) {
-        let Some(rate) = rate.filter(|rate| *rate > 0) else { return };
+    /// Holds back so that no more than `rate` events per second have left since the start.
+    fn pace(&self, rate: Option<u32>, interrupted: &Interrupt) {
+        let Some(rate) = rate else { return };
         let due = Duration::from_secs_f64(self.tally.sent as f64 / f64::from(rate));
-        thread::sleep(due.saturating_sub(started.elapsed()));
+        while !interrupted.is_set() {
+            match due.saturating_sub(self.started.elapsed()) {
+                Duration::ZERO => return,
+                left => thread::sleep(left.min(PACE_STEP)),
+            }
+        }
     }
 
-    fn progress(&mut self, started: Instant) {
+    fn progress(&mut self) {
         if self.last_line.elapsed() >= Duration::from_secs(2) {
             self.last_line = now();
-            let rate = self.tally.sent as f64 / started.elapsed().as_secs_f64();
+            let rate = self.tally.sent as f64 / self.started.elapsed().as_secs_f64();
             eprintln!("{} sent, {} events/s", grouped(self.tally.sent), grouped(rate as u64));
         }
     }
@@ -294,4 +395,42 @@ impl Sender {
 #[allow(clippy::disallowed_methods)]
 fn now() -> Instant {
     Instant::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sender() -> Sender {
+        Sender::new(&IngestArgs {
+            file: "-".into(),
+            gateway: "http://127.0.0.1:9".to_owned(),
+            rate: None,
+            batch: 500,
+            json: false,
+        })
+    }
+
+    #[test]
+    fn lines_that_are_no_text_or_too_long_are_refused_by_number_and_the_rest_goes_on() {
+        let mut input = b"\xef\xbb\xbf{\"a\":1}\r\n\n{\"\xff\":2}\n".to_vec();
+        input.extend(std::iter::repeat_n(b'x', EVENT_BYTES_MAX + 1));
+        input.extend(b"\n  {\"b\":3}");
+        let (mut sender, mut number) = (sender(), 0);
+        let batch = read_batch(&mut input.as_slice(), &mut sender, &mut number, 500).unwrap();
+        let read: Vec<_> = batch.iter().map(|line| (line.number, line.text.as_str())).collect();
+        assert_eq!(read, [(1, "{\"a\":1}"), (5, "{\"b\":3}")]);
+        assert_eq!((sender.tally.refused, number), (2, 5));
+    }
+
+    #[test]
+    fn a_batch_of_long_lines_is_cut_by_its_bytes() {
+        let line = format!("{}\n", "x".repeat(EVENT_BYTES_MAX));
+        let (text, mut sender, mut number) = (line.repeat(9), sender(), 0);
+        let mut input = text.as_bytes();
+        let counts: Vec<usize> = (0..3)
+            .map(|_| read_batch(&mut input, &mut sender, &mut number, 500).unwrap().len())
+            .collect();
+        assert_eq!(counts, [5, 4, 0]);
+    }
 }

@@ -8,6 +8,7 @@ use weir_client::admin::OffsetSpec;
 use weir_client::{Admin, Client, ClientConfig, ClientError, TopicPartition};
 use weir_protocol::types::Offset;
 
+use crate::cli::DEFAULT_BROKERS;
 use crate::error::{Outcome, UserError};
 
 /// Runs one asynchronous command to its end.
@@ -20,6 +21,9 @@ pub(super) fn block_on<T>(command: impl Future<Output = Outcome<T>>) -> Outcome<
 
 /// Connects to `host:port,...` and checks that Kafka answers.
 pub(super) async fn connect(brokers: &str) -> Outcome<Arc<Client>> {
+    // An empty variable is one that is not set.
+    let brokers =
+        if brokers.is_empty() && unset("KAFKA_BROKERS") { DEFAULT_BROKERS } else { brokers };
     let list = crate::config::brokers(brokers).map_err(|fault| {
         UserError::new("WEIR-0803", format!("--brokers: {fault}"))
             .why("in --brokers, or the variable KAFKA_BROKERS")
@@ -30,6 +34,10 @@ pub(super) async fn connect(brokers: &str) -> Outcome<Arc<Client>> {
     config.api_timeout_ms = 10_000;
     config.auto_create_topics = false;
     Client::connect_tcp(config).await.map_err(|error| unreachable(brokers, &error))
+}
+
+fn unset(variable: &str) -> bool {
+    std::env::var_os(variable).is_some_and(|value| value.is_empty())
 }
 
 pub(super) fn unreachable(brokers: &str, error: &ClientError) -> UserError {

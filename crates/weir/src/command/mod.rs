@@ -4,6 +4,7 @@ pub(crate) mod config;
 pub(crate) mod groups;
 pub(crate) mod ingest;
 mod kafka;
+mod lines;
 pub(crate) mod produce;
 pub(crate) mod sim;
 pub(crate) mod tail;

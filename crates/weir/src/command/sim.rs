@@ -14,6 +14,7 @@ use weir_sim::{DemoFleet, EventSink, SimError, SimEvent};
 
 use super::kafka::{block_on, connect, failed, offsets};
 use crate::cli::SimArgs;
+use crate::config::topic_name;
 use crate::error::{Outcome, UserError};
 use crate::output::grouped;
 
@@ -22,6 +23,13 @@ const POLL: Duration = Duration::from_millis(200);
 const ORDERS_MAX: usize = 256;
 
 pub(crate) fn run(args: &SimArgs) -> Outcome {
+    let topic = args.topic.clone().filter(|topic| !topic.is_empty());
+    if let Some(Err(fault)) = topic.as_deref().map(topic_name) {
+        let what = format!("--topic: \"{}\" {fault}", topic.unwrap_or_default());
+        return Err(UserError::new("WEIR-0803", what)
+            .why("in --topic, or the variable KAFKA_TOPIC")
+            .help("name the topic of the sensors' readings, or leave it out: iot-sensor-data"));
+    }
     block_on(async {
         let client = connect(&args.brokers).await?;
         let consumer = alerts(&client).await?;
@@ -29,7 +37,7 @@ pub(crate) fn run(args: &SimArgs) -> Outcome {
         let listening = tokio::spawn(listen(consumer, orders));
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let fleet = DemoFleet::new(args.seed, clock.now());
-        let sink = HttpSink::new(&args.gateway);
+        let sink = HttpSink::new(&args.gateway, topic);
         let seconds = args.seconds;
         outln!("24 drones and 40 sensors to {} (Ctrl-C stops)", args.gateway);
         let stop = async move {
@@ -110,16 +118,19 @@ fn order(value: Option<&[u8]>) -> Option<Order> {
 struct HttpSink {
     agent: ureq::Agent,
     url: String,
+    /// Where the sensors' readings go; `None`: where their type says.
+    topic: Option<String>,
 }
 
 impl HttpSink {
-    fn new(gateway: &str) -> Self {
+    fn new(gateway: &str, topic: Option<String>) -> Self {
         let agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .timeout_global(Some(Duration::from_secs(30)))
             .build()
             .new_agent();
-        Self { agent, url: format!("{}/v1/events?results=refused", gateway.trim_end_matches('/')) }
+        let url = format!("{}/v1/events?results=refused", gateway.trim_end_matches('/'));
+        Self { agent, url, topic }
     }
 }
 
@@ -127,7 +138,11 @@ impl EventSink for HttpSink {
     async fn send(&mut self, events: Vec<SimEvent>) -> Result<(), SimError> {
         let (agent, url) = (self.agent.clone(), self.url.clone());
         let count = events.len();
-        let body: String = events.iter().flat_map(|event| [event.json.as_str(), "\n"]).collect();
+        let mut body = String::new();
+        for event in &events {
+            push_event(&mut body, event, self.topic.as_deref());
+            body.push('\n');
+        }
         let refused = |reason: String| SimError::SinkRefused { events: count, reason };
         let posted = tokio::task::spawn_blocking(move || post(&agent, &url, &body)).await;
         let (status, wait, text) = match posted {
@@ -145,6 +160,16 @@ impl EventSink for HttpSink {
     }
 }
 
+/// The event as it was made; a reading names the topic, if there is one to name.
+fn push_event(body: &mut String, event: &SimEvent, topic: Option<&str>) {
+    match (topic, event.json.strip_prefix('{')) {
+        (Some(topic), Some(rest)) if event.event_type.starts_with("sensor.") => {
+            body.extend(["{\"topic\":\"", topic, "\",", rest]);
+        }
+        _ => body.push_str(&event.json),
+    }
+}
+
 fn post(
     agent: &ureq::Agent,
     url: &str,
@@ -157,4 +182,31 @@ fn post(
     let status = response.status().as_u16();
     let text = response.body_mut().read_to_string().map_err(|error| error.to_string())?;
     Ok((status, wait, text))
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_client::Priority;
+    use weir_protocol::types::TimestampMs;
+
+    use super::*;
+
+    #[test]
+    fn a_named_topic_takes_the_readings_and_nothing_else() {
+        let event = |event_type: &'static str| SimEvent {
+            event_type,
+            key: "d1".to_owned(),
+            json: format!(r#"{{"type":"{event_type}","source":"s","data":{{}}}}"#),
+            priority: Priority::Normal,
+            at: TimestampMs(0),
+        };
+        let topic_of = |event_type: &'static str, topic: Option<&str>| {
+            let mut body = String::new();
+            push_event(&mut body, &event(event_type), topic);
+            Event::parse(body.as_bytes()).unwrap().topic.map(|topic| topic.into_owned())
+        };
+        assert_eq!(topic_of("sensor.reading", Some("readings")).as_deref(), Some("readings"));
+        assert_eq!(topic_of("sensor.reading", None), None);
+        assert_eq!(topic_of("drone.heartbeat", Some("readings")), None);
+    }
 }

@@ -108,7 +108,8 @@ mod tests {
 
     #[test]
     fn the_line_is_that_of_the_whole_name_not_of_another_with_the_same_end() {
-        let text = "broker:\n  listen: a\n# gateway:\ngateway:\n  limits: {x: 1}\n\n  \"listen\": b\n";
+        let text =
+            "broker:\n  listen: a\n# gateway:\ngateway:\n  limits: {x: 1}\n\n  \"listen\": b\n";
         assert_eq!(line_of(text, "broker.listen"), Some(2));
         assert_eq!(line_of(text, "gateway.listen"), Some(7));
         assert_eq!(line_of(text, "gateway.limits.x"), Some(5), "the section around it");

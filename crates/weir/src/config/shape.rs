@@ -141,7 +141,9 @@ mod tests {
         for good in ["info", "WARN", "info,weir_broker=debug", "off, weir::up=trace"] {
             assert_eq!(log_filter(good), Ok(()), "{good}");
         }
-        for bad in ["", "verbose", "inof", "info,", "weir_broker", "weir=loud", "=debug", "a b=info"] {
+        for bad in
+            ["", "verbose", "inof", "info,", "weir_broker", "weir=loud", "=debug", "a b=info"]
+        {
             assert!(log_filter(bad).is_err(), "{bad}");
         }
     }

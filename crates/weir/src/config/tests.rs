@@ -144,7 +144,13 @@ fn every_default_is_valid_for_its_own_key() {
 #[test]
 fn a_value_that_would_fail_later_is_an_error_with_its_key_its_line_and_what_to_do() {
     for (yaml, name, line, fault, help) in [
-        ("logging:\n  level: inof", "logging.level", 2, "\"inof\" is neither", "info,weir_broker=debug"),
+        (
+            "logging:\n  level: inof",
+            "logging.level",
+            2,
+            "\"inof\" is neither",
+            "info,weir_broker=debug",
+        ),
         ("kafka:\n  brokers: a:b:c", "kafka.brokers", 2, "more than one colon", "kafka-1:9092"),
         ("kafka:\n  brokers: [\":9092\"]", "kafka.brokers", 2, "no host", "kafka-1:9092"),
         ("kafka:\n  brokers: a:0", "kafka.brokers", 2, "from 1 to 65535", "kafka-1:9092"),

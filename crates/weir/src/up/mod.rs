@@ -59,6 +59,7 @@ pub(crate) fn run(args: UpArgs) -> Outcome {
     // Before anything is started, so that a stop during a long recovery is not lost.
     let mut signals = runtime.block_on(async { Signals::listen() })?;
     let Some(node) = runtime.block_on(start_node(&settings, &mut signals))? else {
+        say(language.pick("stopped before it was ready", "就绪之前已停止"));
         return Ok(());
     };
     instance.tell(&node.holder());

@@ -168,9 +168,9 @@ impl Node {
         let gateway = serve_gateway(settings, &shared, &ready, ports.gateway);
         tell_hub(settings, &shared.hub, &brokers, broker.is_some(), gateway.address);
         let (sources, readers) = start_tasks(settings, &shared, broker.clone());
-        let console = ports.console.map(|port| {
-            serve(port, console::router(shared.hub.clone(), console_config(settings)))
-        });
+        let console = ports
+            .console
+            .map(|port| serve(port, console::router(shared.hub.clone(), console_config(settings))));
         ready.store(true, Ordering::Release);
         Ok(Self {
             broker,
