@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use weir_log::{
     CommitError, CommitGroup, Committed, Disk, LogConfig, LogDirOptions, LogError, LogId,
-    RecoveryReport,
+    RecoveryReport, Upkeep, UpkeepDone,
 };
 use weir_protocol::frame::RequestHeader;
 use weir_protocol::{ErrorCode, NodeId, PartitionId, Str, TimestampMs, Uuid};
@@ -348,6 +348,26 @@ impl Broker {
             self.expire_offsets(now);
         }
         woken
+    }
+
+    /// Begins what upkeep is due: run it without any lock. `None` if nothing is, or while one runs.
+    pub fn begin_upkeep(&mut self, now: TimestampMs) -> Option<Upkeep> {
+        let upkeep = self.logs.begin_upkeep(now);
+        self.note_housekeeping();
+        upkeep
+    }
+
+    /// Takes an upkeep in that has run. Returns whether it got on, so that more may be due at once.
+    pub fn finish_upkeep(&mut self, done: UpkeepDone, now: TimestampMs) -> bool {
+        let progress = self.logs.finish_upkeep(done, now);
+        self.note_housekeeping();
+        progress
+    }
+
+    /// An upkeep was begun and will never end, as its thread has panicked.
+    pub fn abandon_upkeep(&mut self) {
+        tracing::error!("the upkeep thread has panicked; what it was at is left alone");
+        self.logs.abandon_upkeep();
     }
 
     /// The clock that `now` comes from was set, forward or back: what has a deadline keeps the time it had left.

@@ -57,6 +57,9 @@ pub enum BrokerError {
     /// The thread that syncs could not be started.
     #[error("start the commit thread: {0}")]
     CommitThread(io::Error),
+    /// The thread that removes files and cleans logs could not be started.
+    #[error("start the upkeep thread: {0}")]
+    UpkeepThread(io::Error),
 }
 
 impl BrokerError {
@@ -70,7 +73,7 @@ impl BrokerError {
             Self::File { .. } => "WEIR-0303",
             Self::DamagedFile { .. } => "WEIR-0304",
             Self::Config { .. } => "WEIR-0305",
-            Self::CommitThread(_) => "WEIR-0306",
+            Self::CommitThread(_) | Self::UpkeepThread(_) => "WEIR-0306",
         }
     }
 }

@@ -1,7 +1,7 @@
-//! The shell: connections, the commit thread, the timer, around one [`Broker`] behind a mutex.
+//! The shell: connections, the commit thread, the upkeep thread, the timer, around one [`Broker`] behind a mutex.
 //!
 //! Connection tasks lock the core themselves; there is no channel on the way in. What is dear stands outside the lock:
-//! decoding and batch checks before it, reading files and encoding after it, and syncs on a thread of their own.
+//! decoding and batch checks before it, reading files and encoding after it, syncs and upkeep on threads of their own.
 
 mod commits;
 mod connection;
@@ -9,6 +9,7 @@ mod file_limit;
 mod frame_reader;
 mod jump;
 mod shared;
+mod upkeep;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use crate::stats::BrokerStats;
 use commits::CommitThread;
 pub use connection::ConnectionEnd;
 use shared::Shared;
+use upkeep::UpkeepThread;
 
 /// How long connections may take to get their answers out when the broker stops.
 const DRAIN_MS: u64 = 400;
@@ -46,6 +48,7 @@ pub struct BrokerServer {
     accepting: JoinHandle<JoinSet<()>>,
     timer: JoinHandle<()>,
     commits: CommitThread,
+    upkeep: UpkeepThread,
 }
 
 impl BrokerServer {
@@ -79,10 +82,17 @@ impl BrokerServer {
         let broker = Broker::open(config.clone(), disk, seed(), clock.now())?;
         let shared = Arc::new(Shared::new(broker, config, clock));
         let commits = CommitThread::start(shared.clone())?;
+        let upkeep = match UpkeepThread::start(shared.clone()) {
+            Ok(upkeep) => upkeep,
+            Err(error) => {
+                commits.stop();
+                return Err(error);
+            }
+        };
         let (stop, stopped) = watch::channel(false);
         let timer = tokio::spawn(run_timer(shared.clone(), stopped.clone()));
         let accepting = tokio::spawn(accept(listener, shared.clone(), stopped));
-        Ok(Self { shared, local_addr, stop, accepting, timer, commits })
+        Ok(Self { shared, local_addr, stop, accepting, timer, commits, upkeep })
     }
 
     /// Where it listens.
@@ -122,6 +132,7 @@ impl BrokerServer {
             }
         }
         self.timer.abort();
+        self.upkeep.stop();
         self.commits.stop();
         self.shared.close()
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use weir_log::{
     AppendError, AppendOrigin, CommitError, CommitGroup, Committed, Disk, FileSlice, Log,
-    LogConfig, LogDir, LogDirOptions, LogError, LogId, RecoveryReport,
+    LogConfig, LogDir, LogDirOptions, LogError, LogId, RecoveryReport, Upkeep, UpkeepDone,
 };
 use weir_protocol::batch::{self, BatchView};
 use weir_protocol::{ErrorCode, LeaderEpoch, Offset, PartitionId, Str, TimestampMs, Uuid};
@@ -371,6 +371,26 @@ impl Logs {
             tracing::info!(segments = report.segments_deleted, "retention deleted segments");
         }
         Ok(())
+    }
+
+    pub(crate) fn begin_upkeep(&mut self, now: TimestampMs) -> Option<Upkeep> {
+        if self.offline.is_some() {
+            return None;
+        }
+        self.dir.begin_upkeep(now)
+    }
+
+    /// Returns whether it got on.
+    pub(crate) fn finish_upkeep(&mut self, done: UpkeepDone, now: TimestampMs) -> bool {
+        let report = self.dir.finish_upkeep(done, now);
+        for error in &report.errors {
+            tracing::warn!(%error, code = error.code(), "upkeep of the logs failed");
+        }
+        report.files_removed + report.indexes_rebuilt > 0
+    }
+
+    pub(crate) fn abandon_upkeep(&mut self) {
+        self.dir.abandon_upkeep();
     }
 
     pub(crate) fn close(self) -> Result<(), LogError> {

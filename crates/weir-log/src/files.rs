@@ -11,6 +11,8 @@ pub(crate) const TXN_INDEX: &str = "txnindex";
 pub(crate) const SNAPSHOT: &str = "snapshot";
 /// A file that is to be removed once its readers are done.
 pub(crate) const DELETED: &str = "deleted";
+/// Behind the name of a file that is being made to take the place of another. A start drops it.
+pub(crate) const CLEANED: &str = "cleaned";
 
 pub(crate) const PARTITION_METADATA: &str = "partition.metadata";
 pub(crate) const LEADER_EPOCHS: &str = "leader-epoch-checkpoint";

@@ -23,11 +23,30 @@ const BLOCK_ENTRIES: usize = 512;
 pub(crate) struct Place {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) dir: Arc<Path>,
+    /// What stands behind the names of files that are not the log's yet.
+    stage: &'static str,
 }
 
 impl Place {
+    pub(crate) fn new(disk: Arc<dyn Disk>, dir: Arc<Path>) -> Self {
+        Self { disk, dir, stage: "" }
+    }
+
+    /// The same directory, with names that a start does not take for the log's own
+    /// ([`files::CLEANED`]).
+    pub(crate) fn staged(&self, stage: &'static str) -> Self {
+        Self { stage, ..self.clone() }
+    }
+
     pub(crate) fn path(&self, base: Offset, suffix: &str) -> PathBuf {
-        files::at_offset(&self.dir, base, suffix)
+        let path = files::at_offset(&self.dir, base, suffix);
+        if self.stage.is_empty() {
+            return path;
+        }
+        let mut name = path.into_os_string();
+        name.push(".");
+        name.push(self.stage);
+        PathBuf::from(name)
     }
 
     pub(crate) fn open(&self, path: &Path, mode: OpenMode) -> Result<Arc<dyn DiskFile>, LogError> {
@@ -73,6 +92,11 @@ impl<const N: usize> IndexFile<N> {
 
     pub(crate) fn path(&self) -> PathBuf {
         self.place.path(self.base, self.suffix)
+    }
+
+    /// The file has another name now.
+    pub(crate) fn set_place(&mut self, place: Place) {
+        self.place = place;
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -9,6 +9,7 @@
 //! | [`log_dir`] | [`LogDir`]: the directory with all its logs; open, create, delete, housekeeping |
 //! | [`log`] | [`Log`]: one partition; append, read, find by time, truncate |
 //! | [`commit`] | the one seam of durability: [`CommitGroup`] |
+//! | [`mod@upkeep`] | the slow work that nobody waits for: [`Upkeep`] |
 //! | [`recovery`] | what an unclean stop leaves, and the [`RecoveryReport`] |
 //! | [`disk`] | [`Disk`], the one seam to storage, with [`FileDisk`] and its twin [`MemDisk`] |
 //! | [`config`] | [`LogConfig`]: Kafka's topic keys |
@@ -36,6 +37,7 @@ pub mod log;
 pub mod log_dir;
 pub mod recovery;
 pub mod slice;
+pub mod upkeep;
 
 mod checkpoint;
 mod files;
@@ -59,3 +61,4 @@ pub use log::{AbortedTxn, AppendOrigin, Appended, BatchAt, Log, ReadResult};
 pub use log_dir::{LogDir, LogDirOptions, LogId, TickReport};
 pub use recovery::{Damage, RecoveryReport};
 pub use slice::FileSlice;
+pub use upkeep::{Upkeep, UpkeepDone, UpkeepReport};

@@ -411,8 +411,14 @@ impl Log {
         Ok(())
     }
 
+    /// Files of the log have taken the place of others: the next checkpoint syncs them.
+    pub(crate) fn note_new_files(&mut self, paths: impl IntoIterator<Item = PathBuf>) {
+        self.commit.sealed_files.extend(paths);
+        self.note_dir();
+    }
+
     /// Files were made or removed: the next commit syncs the directory.
-    fn note_dir(&self) {
+    pub(crate) fn note_dir(&self) {
         let dir = self.place.dir.to_path_buf();
         self.shared.note(|dirty| {
             dirty.dirs.insert(dir);
@@ -674,16 +680,6 @@ impl Log {
             active.offsets.file().set_written(done.offsets_written);
             active.times.file().set_written(done.times_written);
         }
-    }
-
-    /// Builds indexes again that were found to lie while reading.
-    pub(crate) fn repair_indexes(&mut self) -> Result<usize, LogError> {
-        let interval_bytes = self.config.index_interval_bytes;
-        let mut rebuilt = 0;
-        for segment in &mut self.segments {
-            rebuilt += usize::from(segment.repair_indexes(interval_bytes)?);
-        }
-        Ok(rebuilt)
     }
 
     pub(crate) fn out_of_range(&self, offset: Offset) -> LogError {

@@ -31,6 +31,7 @@ use crate::log::{Log, LogPosition};
 use crate::recovery::RecoveryReport;
 use crate::segment::Segment;
 use crate::shared::Shared;
+use crate::upkeep::UpkeepState;
 
 /// Files that the checkpoints in one commit write, about. It bounds how long a commit of appends can be
 /// held up by them, and how many files are open; the other logs follow with the next.
@@ -98,10 +99,6 @@ impl Default for LogDirOptions {
 pub struct TickReport {
     /// Segments that retention took out of their logs.
     pub segments_deleted: usize,
-    /// Files and directories that were removed for good.
-    pub files_removed: usize,
-    /// Segments whose indexes were found to be bad while reading and have been built again.
-    pub indexes_rebuilt: usize,
 }
 
 /// A data directory, held by this process.
@@ -125,8 +122,7 @@ pub struct LogDir {
     next_checkpoint: TimestampMs,
     next_retention: TimestampMs,
     next_expiry: TimestampMs,
-    /// Directories of deleted logs, and files of deleted segments whose log was deleted.
-    graveyard: Vec<(TimestampMs, PathBuf)>,
+    pub(crate) upkeep: UpkeepState,
     /// Counts deletions, for unique names.
     deletions: u64,
     _lock: Box<dyn DiskLock>,
@@ -191,7 +187,7 @@ impl LogDir {
             return Err(LogError::Exists { topic: topic.to_owned(), partition: partition.get() });
         }
         let dir: Arc<Path> = self.dir.join(files::partition_dir(topic, partition.get())).into();
-        let place = Place { disk: Arc::clone(&self.disk), dir: Arc::clone(&dir) };
+        let place = Place::new(Arc::clone(&self.disk), Arc::clone(&dir));
         let id = LogId(u32::try_from(self.logs.len()).unwrap_or(u32::MAX));
         let log = self.make_log(id, place, topic, topic_id, config, now).map_err(|error| {
             // What is left of it is removed by the next unclean start at the latest.
@@ -245,7 +241,7 @@ impl LogDir {
     }
 
     /// Deletes a log. Its name is free at once; its directory is renamed, and removed by a later
-    /// tick, after `file.delete.delay.ms`. Durable with the next commit.
+    /// upkeep, after `file.delete.delay.ms`. Durable with the next commit.
     ///
     /// # Errors
     /// [`LogError::NoSuchLog`], or what the disk says.
@@ -265,7 +261,7 @@ impl LogDir {
         self.disk
             .rename(&from, &to)
             .map_err(|error| self.shared.judge(LogError::io("rename", from, error)))?;
-        self.graveyard.push((due, to));
+        self.upkeep.graveyard.push((due, to));
         if let Some(log) = self.logs.get_mut(id.0 as usize) {
             *log = None;
         }
@@ -476,9 +472,9 @@ impl LogDir {
         Ok(deleted)
     }
 
-    /// Does the housekeeping that is due: retention, removal of deleted files, forgetting of
+    /// Does the housekeeping that is due and short: retention, which renames files, and forgetting of
     /// producers. When a checkpoint is due, [`LogDir::has_dirty`] is true afterwards. Call it about
-    /// once a second.
+    /// once a second. What takes long is [`LogDir::begin_upkeep`]'s.
     ///
     /// # Errors
     /// What the disk says.
@@ -501,33 +497,17 @@ impl LogDir {
                 self.shared.note(|dirty| dirty.offsets = true);
             }
         }
-        for log in self.logs.iter_mut().flatten() {
-            report.indexes_rebuilt += log.repair_indexes()?;
-        }
-        report.files_removed = self.remove_due(now)?;
         Ok(report)
     }
 
-    fn remove_due(&mut self, now: TimestampMs) -> Result<usize, LogError> {
-        let mut due = Vec::new();
-        let graveyards = self.logs.iter_mut().flatten().map(|log| &mut log.graveyard);
-        for graveyard in graveyards.chain([&mut self.graveyard]) {
-            graveyard.retain(|(then, path)| {
-                if *then <= now {
-                    due.push(path.clone());
-                }
-                *then > now
-            });
-        }
-        for path in &due {
-            match self.disk.remove(path) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(LogError::io("remove", path, error));
-                }
-                _ => {}
-            }
-        }
-        Ok(due.len())
+    /// Everything with names of files that are to be removed.
+    pub(crate) fn graveyards(&mut self) -> impl Iterator<Item = &mut Vec<(TimestampMs, PathBuf)>> {
+        let of_logs = self.logs.iter_mut().flatten().map(|log| &mut log.graveyard);
+        of_logs.chain([&mut self.upkeep.graveyard])
+    }
+
+    pub(crate) fn disk(&self) -> Arc<dyn Disk> {
+        Arc::clone(&self.disk)
     }
 
     /// Commits everything, writes snapshots, indexes, checkpoints and the mark of a clean stop, and

@@ -4,6 +4,8 @@
 //! *active*: it grows, and its file stays open. The others are *sealed*; their files are opened when
 //! somebody reads.
 
+mod rebuild;
+
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -18,6 +20,8 @@ use crate::header::{BatchHeader, HeaderWalk};
 use crate::index::Place;
 use crate::offset_index::{self, OffsetEntry, OffsetIndex};
 use crate::time_index::{self, TimeEntry, TimeIndex};
+
+pub(crate) use rebuild::{IndexRebuild, RebuiltIndexes};
 
 /// An offset index cannot point further, so a segment is never larger.
 pub(crate) const SEGMENT_BYTES_LIMIT: u64 = i32::MAX as u64;
@@ -365,23 +369,6 @@ impl Segment {
     /// Whether an index is missing, or was found to lie.
     pub(crate) fn index_is_bad(&self) -> bool {
         self.index_is_bad.load(Ordering::Relaxed)
-    }
-
-    /// Builds the indexes again if they are bad. Returns whether it did.
-    pub(crate) fn repair_indexes(&mut self, index_interval_bytes: u64) -> Result<bool, LogError> {
-        if self.is_beyond_repair || !self.index_is_bad() {
-            return Ok(false);
-        }
-        match self.rebuild_indexes(index_interval_bytes) {
-            Ok(()) => Ok(true),
-            // Readers are told when they come to it; trying each second would not help them.
-            Err(LogError::Damaged { .. }) => {
-                self.is_beyond_repair = true;
-                self.index_is_bad.store(true, Ordering::Relaxed);
-                Ok(false)
-            }
-            Err(error) => Err(error),
-        }
     }
 
     fn lookup(

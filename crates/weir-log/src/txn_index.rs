@@ -124,7 +124,7 @@ mod tests {
     fn records_are_read_back_and_cut() {
         let disk = MemDisk::new();
         disk.create_dir_all(Path::new("/d")).unwrap();
-        let place = Place { disk: Arc::new(disk.clone()), dir: Path::new("/d").into() };
+        let place = Place::new(Arc::new(disk.clone()), Path::new("/d").into());
         assert!(read(&place, Offset(0)).unwrap().is_empty());
         for n in [0, 10, 20] {
             append(&place, Offset(0), &txn(n)).unwrap();

@@ -6,6 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{oneshot, Notify, Semaphore};
+use weir_log::{Upkeep, UpkeepDone};
 use weir_protocol::{Clock, TimestampMs};
 
 use super::jump::JumpWatch;
@@ -46,12 +47,20 @@ struct CommitSignal {
     stop: bool,
 }
 
+/// Tells the upkeep thread to end.
+#[derive(Debug, Default)]
+struct UpkeepSignal {
+    stop: Mutex<bool>,
+    changed: Condvar,
+}
+
 /// What all tasks share.
 #[derive(Debug)]
 pub(super) struct Shared {
     core: Mutex<Core>,
     commit_signal: Mutex<CommitSignal>,
     commit_wanted: Condvar,
+    upkeep_signal: UpkeepSignal,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) config: BrokerConfig,
     /// When the timer wakes next.
@@ -74,6 +83,7 @@ impl Shared {
             core: Mutex::new(Core { broker: Some(broker), waiting: HashMap::new(), jumps }),
             commit_signal: Mutex::new(CommitSignal { need, stop: false }),
             commit_wanted: Condvar::new(),
+            upkeep_signal: UpkeepSignal::default(),
             clock,
             config,
             timer_at: AtomicI64::new(i64::MAX),
@@ -236,6 +246,56 @@ impl Shared {
         let woken = core.senders(woken);
         drop(core);
         deliver(woken);
+    }
+}
+
+impl Shared {
+    /// Waits until upkeep may be due; false once its thread is to end.
+    pub(super) fn wait_for_upkeep(&self, interval: Duration) -> bool {
+        let UpkeepSignal { stop, changed } = &self.upkeep_signal;
+        let stop = stop.lock().unwrap_or_else(PoisonError::into_inner);
+        match changed.wait_timeout_while(stop, interval, |stop| !*stop) {
+            Ok((stop, _)) => !*stop,
+            Err(poisoned) => !*poisoned.into_inner().0,
+        }
+    }
+
+    pub(super) fn upkeep_stops(&self) -> bool {
+        *self.upkeep_signal.stop.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn stop_upkeep(&self) {
+        *self.upkeep_signal.stop.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.upkeep_signal.changed.notify_all();
+    }
+
+    pub(super) fn begin_upkeep(&self) -> Option<Upkeep> {
+        let mut core = self.lock();
+        let now = core.now(&*self.clock);
+        let broker = core.broker.as_mut()?;
+        let upkeep = broker.begin_upkeep(now);
+        let need = broker.commit_need();
+        drop(core);
+        self.want_commit(need);
+        upkeep
+    }
+
+    /// Returns whether more may be due at once.
+    pub(super) fn finish_upkeep(&self, done: UpkeepDone) -> bool {
+        let mut core = self.lock();
+        let now = core.now(&*self.clock);
+        let Some(broker) = &mut core.broker else { return false };
+        let more = broker.finish_upkeep(done, now);
+        let need = broker.commit_need();
+        drop(core);
+        self.want_commit(need);
+        more
+    }
+
+    pub(super) fn upkeep_panicked(&self) {
+        if let Some(broker) = &mut self.lock().broker {
+            broker.abandon_upkeep();
+        }
     }
 }
 

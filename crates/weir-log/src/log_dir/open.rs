@@ -19,6 +19,7 @@ use crate::index::Place;
 use crate::log::Log;
 use crate::recovery::{open_log, OpenRequest, RecoveryReport};
 use crate::shared::Shared;
+use crate::upkeep::UpkeepState;
 
 /// See [`LogDir::open`].
 pub(super) fn open(
@@ -55,7 +56,7 @@ pub(super) fn open(
         next_checkpoint: now.plus_ms(options.checkpoint_interval_ms),
         next_retention: now,
         next_expiry: now.plus_ms(EXPIRY_INTERVAL_MS),
-        graveyard: Vec::new(),
+        upkeep: UpkeepState::default(),
         deletions: 0,
         _lock: lock,
         options,
@@ -164,14 +165,14 @@ fn load_logs(
     for name in names {
         let path = log_dir.dir.join(&name);
         if name.ends_with(files::DELETE_DIR) {
-            log_dir.graveyard.push((now, path));
+            log_dir.upkeep.graveyard.push((now, path));
             continue;
         }
         let Some((topic, partition)) = files::parse_partition_dir(&name) else { continue };
         let key = (topic.to_owned(), partition);
         let config = log_dir.options.topic_configs.get(topic);
         let request = OpenRequest {
-            place: Place { disk: Arc::clone(&log_dir.disk), dir: path.into() },
+            place: Place::new(Arc::clone(&log_dir.disk), path.into()),
             shared: Arc::clone(&log_dir.shared),
             id: LogId(u32::try_from(log_dir.logs.len()).unwrap_or(u32::MAX)),
             topic: topic.to_owned(),

@@ -116,6 +116,7 @@ fn check_served(disk: &MemDisk, config: &LogConfig, written: &[Vec<u8>], scanned
     let _ = log.max_timestamp();
     let _ = log.aborted_txns(log.log_start_offset(), log.log_end_offset());
     dir.tick(T0).unwrap();
+    crate::rig::upkeep(&mut dir, T0);
     dir.get_mut(id).unwrap().append(&mut batch_of(1), weir_log::AppendOrigin::Client, T0).unwrap();
     while let Some(group) = dir.begin_commit() {
         let committed = group.run().unwrap();

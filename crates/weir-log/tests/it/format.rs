@@ -137,8 +137,8 @@ fn deleted_segments_are_renamed_first() {
         assert!(!exists(&rig.disk, &rig.path(0, suffix)));
         assert!(exists(&rig.disk, &rig.path(0, &format!("{suffix}.deleted"))));
     }
-    rig.dir.tick(crate::rig::T0.plus_ms(59_999)).unwrap();
+    rig.upkeep(crate::rig::T0.plus_ms(59_999));
     assert!(exists(&rig.disk, &rig.path(0, "log.deleted")));
-    rig.dir.tick(crate::rig::T0.plus_ms(60_000)).unwrap();
+    rig.upkeep(crate::rig::T0.plus_ms(60_000));
     assert!(!exists(&rig.disk, &rig.path(0, "log.deleted")));
 }

@@ -84,7 +84,7 @@ fn a_deleted_log_can_be_made_again_at_once() {
     rig.commit();
     assert_eq!(rig.log().log_end_offset(), Offset(0));
     assert_eq!(read.slices[0].read().unwrap().len(), read.size_bytes, "readers can finish");
-    let removed = rig.dir.tick(T0.plus_ms(60_000)).unwrap();
+    let removed = rig.upkeep(T0.plus_ms(60_000));
     assert_eq!(removed.files_removed, 1);
     for seed in 0..10 {
         let image = rig.disk.crash(seed);

@@ -9,7 +9,7 @@ use weir_log::disk::{Fault, FaultKind};
 use weir_log::{AppendOrigin, LogConfig, LogDir, LogId, MemDisk};
 use weir_protocol::{Offset, PartitionId, TimestampMs, Uuid};
 
-use crate::rig::{batch_at, open, options, producer_batch, read_all, DIR, T0, TOPIC};
+use crate::rig::{batch_at, open, options, producer_batch, read_all, upkeep, DIR, T0, TOPIC};
 
 #[derive(Debug, Clone)]
 enum Op {
@@ -165,6 +165,7 @@ impl Model {
                 self.now = self.now.plus_ms(61_000);
                 let now = self.now;
                 let outcome = self.dir().tick(now).map(|_| ());
+                upkeep(self.dir(), now);
                 self.note_retention(outcome)
             }
             Op::Truncate { at } => self.truncate(i64::from(*at)),

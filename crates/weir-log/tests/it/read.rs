@@ -81,7 +81,7 @@ fn a_slice_can_be_read_after_its_segment_is_deleted() {
     let before = read_all(&read.slices);
     let later = T0.plus_ms(10_000);
     assert!(rig.dir.tick(later).unwrap().segments_deleted > 0);
-    rig.dir.tick(later).unwrap();
+    rig.upkeep(later);
     assert!(!crate::rig::exists(&rig.disk, &rig.path(0, "log")));
     assert!(!crate::rig::exists(&rig.disk, &rig.path(0, "log.deleted")));
     assert_eq!(read_all(&read.slices), before);
@@ -147,7 +147,7 @@ fn an_index_that_lies_is_found_out_and_built_again() {
         let bytes = read_all(&read.slices);
         assert_eq!(BatchView::parse(&bytes).unwrap().base_offset(), Offset(offset / 5 * 5));
     }
-    assert_eq!(rig.dir.tick(T0).unwrap().indexes_rebuilt, 1);
-    assert_eq!(rig.dir.tick(T0).unwrap().indexes_rebuilt, 0);
+    assert_eq!(rig.upkeep(T0).indexes_rebuilt, 1);
+    assert_eq!(rig.upkeep(T0).indexes_rebuilt, 0);
     assert_eq!(rig.offsets_from(0), (0..200).collect::<Vec<_>>());
 }

@@ -1,12 +1,13 @@
 //! What the tests share: a directory on a disk in memory, batches, and reading back.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use weir_log::{
     AppendError, AppendOrigin, Appended, Disk, Log, LogConfig, LogDir, LogDirOptions, LogError,
-    LogId, MemDisk, RecoveryReport,
+    LogId, MemDisk, RecoveryReport, UpkeepReport,
 };
 use weir_protocol::batch::{self, BatchBuilder};
 use weir_protocol::compression::Codec;
@@ -76,6 +77,11 @@ impl Rig {
         }
     }
 
+    /// Does all upkeep that is due.
+    pub(crate) fn upkeep(&mut self, now: TimestampMs) -> UpkeepReport {
+        upkeep(&mut self.dir, now)
+    }
+
     /// Stops and starts again on `disk`.
     pub(crate) fn reopen_on(self, disk: MemDisk) -> (Self, RecoveryReport) {
         let Self { dir, config, .. } = self;
@@ -124,6 +130,19 @@ impl Rig {
         }
         offsets
     }
+}
+
+/// Does all upkeep that is due, without haste or hindrance.
+pub(crate) fn upkeep(dir: &mut LogDir, now: TimestampMs) -> UpkeepReport {
+    let mut all = UpkeepReport::default();
+    while let Some(upkeep) = dir.begin_upkeep(now) {
+        let done = upkeep.run(&mut |_| ControlFlow::Continue(()));
+        let one = dir.finish_upkeep(done, now);
+        all.files_removed += one.files_removed;
+        all.indexes_rebuilt += one.indexes_rebuilt;
+        all.errors.extend(one.errors);
+    }
+    all
 }
 
 pub(crate) fn path(base: i64, suffix: &str) -> PathBuf {
