@@ -33,6 +33,7 @@
 mod builder;
 mod edit;
 mod error;
+mod filter;
 mod produce;
 mod record;
 
@@ -46,6 +47,7 @@ use crate::types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, Tim
 pub use builder::{build_control, BatchBuilder, BatchPool, ControlMarker};
 pub use edit::{assign, set_append_time, set_producer};
 pub use error::{BatchError, RecordError};
+pub use filter::{write_empty, BatchFilter, Filtered, Horizon};
 pub use produce::{validate_for_produce, RecordsSummary};
 pub use record::{Header, Headers, HeadersView, Record, RecordIter, RecordView};
 
@@ -58,8 +60,10 @@ const MAGIC_AT: usize = 16;
 const CRC_AT: usize = 17;
 /// Where the CRC begins to cover, and the attributes stand.
 const CRC_FROM: usize = 21;
+const BASE_TIMESTAMP_AT: usize = 27;
 const MAX_TIMESTAMP_AT: usize = 35;
 const PRODUCER_AT: usize = 43;
+const RECORD_COUNT_AT: usize = 57;
 
 const MAGIC: i8 = 2;
 

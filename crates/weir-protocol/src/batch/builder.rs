@@ -406,7 +406,7 @@ fn put_headers(buffer: &mut Vec<u8>, headers: &[Header<'_>]) {
 }
 
 #[inline]
-fn put_varint(buffer: &mut Vec<u8>, value: i64) {
+pub(super) fn put_varint(buffer: &mut Vec<u8>, value: i64) {
     let mut left = zigzag(value);
     while left >= 0x80 {
         buffer.push(left as u8 | 0x80);

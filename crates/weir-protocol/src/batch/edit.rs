@@ -61,7 +61,7 @@ pub(super) fn renew_crc(bytes: &mut [u8], size_bytes: usize) {
 }
 
 /// Overwrites `N` bytes at `at`. The callers have seen a whole header.
-fn put<const N: usize>(bytes: &mut [u8], at: usize, value: [u8; N]) {
+pub(super) fn put<const N: usize>(bytes: &mut [u8], at: usize, value: [u8; N]) {
     let place = bytes.get_mut(at..).and_then(<[u8]>::first_chunk_mut);
     debug_assert!(place.is_some(), "a parsed batch has its header");
     if let Some(place) = place {

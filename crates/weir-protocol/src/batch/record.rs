@@ -228,6 +228,11 @@ impl Walk {
         }
     }
 
+    /// Where the next record begins.
+    pub(super) const fn position(&self) -> usize {
+        self.position
+    }
+
     /// The next record of `bytes`, which must be the same at each call.
     pub(super) fn next<'b>(
         &mut self,
@@ -290,13 +295,13 @@ impl Walk {
 
 /// Reads fields off the front of bytes.
 #[derive(Debug)]
-struct Cursor<'a> {
-    rest: &'a [u8],
+pub(super) struct Cursor<'a> {
+    pub(super) rest: &'a [u8],
 }
 
 impl<'a> Cursor<'a> {
     #[inline]
-    fn byte(&mut self) -> Result<u8, RecordError> {
+    pub(super) fn byte(&mut self) -> Result<u8, RecordError> {
         let (byte, rest) = self.rest.split_first().ok_or(RecordError::End)?;
         self.rest = rest;
         Ok(*byte)
@@ -316,7 +321,7 @@ impl<'a> Cursor<'a> {
     }
 
     #[inline]
-    fn varlong(&mut self) -> Result<i64, RecordError> {
+    pub(super) fn varlong(&mut self) -> Result<i64, RecordError> {
         let value = self.unsigned(VARLONG_BYTES_MAX)?;
         Ok((value >> 1) as i64 ^ -((value & 1) as i64))
     }
@@ -347,7 +352,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Bytes behind their length; null is not allowed.
-    fn sized(&mut self) -> Result<&'a [u8], RecordError> {
+    pub(super) fn sized(&mut self) -> Result<&'a [u8], RecordError> {
         let length = self.varint()?;
         self.take(length)
     }
