@@ -125,6 +125,8 @@ pub struct Outgoing {
     pub base_sequence: Sequence,
     /// Its records.
     pub payload: Payload,
+    /// Its fate; whoever writes it asks there first whether it still may.
+    pub(crate) completion: Arc<Completion>,
 }
 
 /// The records of a batch: still in the builder on the first send, finished bytes on a retry.
@@ -1030,6 +1032,7 @@ impl Accumulator {
         let base_sequence =
             if self.config.idempotent { partition.next_sequence } else { Sequence::NONE };
         partition.next_sequence = partition.next_sequence.plus(sealed.count);
+        let completion = Arc::clone(&sealed.completion);
         partition.in_flight.push_back(SentBatch {
             batch: batch_number,
             ordinal: partition.batches_sent,
@@ -1047,7 +1050,8 @@ impl Accumulator {
         partition.outstanding += 1;
         partition.outstanding_to = Some(to);
         self.counters.bytes += sealed.bytes as u64;
-        Some(self.outgoing(slot, batch_number, base_sequence, Payload::Open(sealed.builder)))
+        let payload = Payload::Open(sealed.builder);
+        Some(self.outgoing(slot, batch_number, base_sequence, payload, completion))
     }
 
     fn take_retry(&mut self, slot: Slot, to: BrokerIndex) -> Option<Outgoing> {
@@ -1056,11 +1060,12 @@ impl Accumulator {
         let bytes = batch.waiting.take()?;
         batch.attempts = batch.attempts.saturating_add(1);
         let (number, base_sequence) = (batch.batch, batch.base_sequence);
+        let completion = Arc::clone(&batch.completion);
         partition.outstanding += 1;
         partition.outstanding_to = Some(to);
         self.counters.retries += 1;
         self.counters.bytes += bytes.len() as u64;
-        Some(self.outgoing(slot, number, base_sequence, Payload::Built(bytes)))
+        Some(self.outgoing(slot, number, base_sequence, Payload::Built(bytes), completion))
     }
 
     fn outgoing(
@@ -1069,6 +1074,7 @@ impl Accumulator {
         batch: u64,
         base_sequence: Sequence,
         payload: Payload,
+        completion: Arc<Completion>,
     ) -> Outgoing {
         let partition = &self.partitions[slot.0];
         let topic = &self.topics[partition.topic];
@@ -1081,6 +1087,7 @@ impl Accumulator {
             identity: partition.identity,
             base_sequence,
             payload,
+            completion,
         }
     }
 
@@ -1235,15 +1242,16 @@ impl Accumulator {
         backoff.min(self.retry_backoff_ms_max.into())
     }
 
-    /// Fails a batch whose fate on the broker is unknown. Its sequence may be missing there.
+    /// Fails a batch whose fate on the broker is unknown, or that never got there. Its sequence may be
+    /// missing there.
     fn give_up(&mut self, slot: Slot, index: usize, effects: &mut Effects) {
-        let timeout_ms = self.config.delivery_timeout_ms;
         let partition = &mut self.partitions[slot.0];
         let last = std::mem::take(&mut partition.in_flight[index].last_error);
         // Those behind it keep their sequences: if it did reach the log they fit, if not the broker
         // says OUT_OF_ORDER and they are renumbered. New ones wait for that.
         partition.needs_identity |= self.config.idempotent && partition.in_flight.len() == 1;
-        let error = ProduceError::DeliveryTimeout { timeout_ms, last };
+        let unwritten = partition.in_flight[index].completion.withdraw();
+        let error = self.timeout_error(last, unwritten);
         self.finish(slot, index, Outcome::Failed(error), effects);
     }
 
@@ -1337,14 +1345,18 @@ impl Accumulator {
                 (Some(_), Some(reason)) => reason,
                 (Some(_), None) => "not sent yet",
             };
-            let error = self.timeout_error(last);
+            let error = self.timeout_error(last.to_owned(), true);
             self.fail_unsent(slot, error, effects);
         }
     }
 
-    fn timeout_error(&self, last: &str) -> ProduceError {
+    fn timeout_error(&self, last: String, unwritten: bool) -> ProduceError {
         let timeout_ms = self.config.delivery_timeout_ms;
-        ProduceError::DeliveryTimeout { timeout_ms, last: last.to_owned() }
+        if unwritten {
+            ProduceError::NotSent { timeout_ms, last }
+        } else {
+            ProduceError::DeliveryTimeout { timeout_ms, last }
+        }
     }
 
     /// Fails the first sealed batch. It has no sequence, so nothing follows from it.
@@ -1382,7 +1394,9 @@ impl Accumulator {
             if !batch.timed_out {
                 batch.timed_out = true;
                 let (count, completion) = (batch.count, Arc::clone(&batch.completion));
-                let outcome = Outcome::Failed(self.timeout_error("no answer"));
+                let unwritten = completion.withdraw();
+                let last = if unwritten { "no connection" } else { "no answer" };
+                let outcome = Outcome::Failed(self.timeout_error(last.to_owned(), unwritten));
                 self.count_outcome(count, &outcome);
                 effects.completed.push((completion, outcome));
             }

@@ -5,6 +5,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -44,7 +45,16 @@ pub(crate) struct Completion {
     partition: PartitionId,
     outcome: OnceLock<Outcome>,
     waiters: Mutex<Vec<Waker>>,
+    /// [`HELD`], [`WRITTEN`] or [`WITHDRAWN`].
+    on_wire: AtomicU8,
 }
+
+/// The batch has never been handed to a connection.
+const HELD: u8 = 0;
+/// It has, so it may be in the log.
+const WRITTEN: u8 = 1;
+/// It was failed before that, and must not be written any more.
+const WITHDRAWN: u8 = 2;
 
 impl Completion {
     pub(crate) fn new(partition: PartitionId) -> Arc<Self> {
@@ -52,7 +62,23 @@ impl Completion {
             partition,
             outcome: OnceLock::new(),
             waiters: Mutex::new(Vec::new()),
+            on_wire: AtomicU8::new(HELD),
         })
+    }
+
+    /// The batch is about to be handed to a connection. `false`: it was withdrawn, and its sender
+    /// may have been told that it is not written.
+    pub(crate) fn begin_writing(&self) -> bool {
+        let begun =
+            self.on_wire.compare_exchange(HELD, WRITTEN, Ordering::AcqRel, Ordering::Acquire);
+        begun.is_ok() || begun == Err(WRITTEN)
+    }
+
+    /// The batch is given up. `true`: it was never handed to a connection, and never will be.
+    pub(crate) fn withdraw(&self) -> bool {
+        let withdrawn =
+            self.on_wire.compare_exchange(HELD, WITHDRAWN, Ordering::AcqRel, Ordering::Acquire);
+        withdrawn.is_ok() || withdrawn == Err(WITHDRAWN)
     }
 
     /// Sets the outcome and wakes everybody. Only the first call counts.
@@ -171,6 +197,16 @@ mod tests {
         assert_eq!(waiting.await.unwrap().unwrap().offset, Some(Offset(42)));
         assert_eq!(deliveries[1].clone().await.unwrap().offset, Some(Offset(41)));
         assert_eq!(deliveries[0].partition(), PartitionId(3));
+    }
+
+    #[test]
+    fn a_batch_is_written_or_withdrawn_but_never_both() {
+        let completion = Completion::new(PartitionId(0));
+        assert!(completion.begin_writing() && completion.begin_writing());
+        assert!(!completion.withdraw());
+        let completion = Completion::new(PartitionId(0));
+        assert!(completion.withdraw() && completion.withdraw());
+        assert!(!completion.begin_writing());
     }
 
     #[tokio::test]

@@ -275,6 +275,14 @@ pub enum ProduceError {
         /// The last error seen.
         last: String,
     },
+    /// Not sent within the delivery timeout: it is certainly not in the log.
+    #[error("not sent within {timeout_ms} ms: {last}")]
+    NotSent {
+        /// `delivery_timeout_ms`.
+        timeout_ms: u32,
+        /// The last error seen.
+        last: String,
+    },
     /// The broker refused the batch.
     #[error("broker refused the batch: {}{}", code.name(), detail(message))]
     Refused {
@@ -303,6 +311,7 @@ impl ProduceError {
             ProduceError::DeliveryTimeout { .. } => "WEIR-0418",
             ProduceError::Refused { .. } => "WEIR-0419",
             ProduceError::Abandoned => "WEIR-0425",
+            ProduceError::NotSent { .. } => "WEIR-0426",
         }
     }
 
@@ -312,6 +321,7 @@ impl ProduceError {
         match self {
             ProduceError::BufferFull { .. }
             | ProduceError::TopicNotReady { .. }
+            | ProduceError::NotSent { .. }
             | ProduceError::DeliveryTimeout { .. } => ErrorClass::Retriable,
             ProduceError::Refused { code, .. } | ProduceError::TopicRefused { code, .. }
                 if code.is_retriable() =>

@@ -31,10 +31,12 @@ pub mod record;
 pub mod timestamp;
 pub mod transport;
 
+mod attempts;
 mod fetcher;
 mod sender;
 
 pub use admin::Admin;
+pub use attempts::Attempts;
 pub use client::Client;
 pub use clock::SystemClock;
 pub use config::{

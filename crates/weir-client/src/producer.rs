@@ -5,10 +5,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::Instant;
 use weir_protocol::types::TimestampMs;
 
 use crate::accumulator::{Accumulator, Appended, Life, Slot, Taken};
+use crate::attempts::Attempts;
 use crate::client::Client;
 use crate::config::{Acks, ProducerConfig, IDEMPOTENT_IN_FLIGHT_MAX};
 use crate::delivery::{BatchDelivery, Completion, Delivery};
@@ -206,6 +208,12 @@ impl Producer {
         let any = !effects.completed.is_empty();
         self.shared.announce(effects);
         any
+    }
+
+    /// How its attempts to reach brokers go: news of each that fails, and of the first that succeeds
+    /// after one. So a cluster that is away is seen long before deliveries time out.
+    pub fn attempts(&self) -> watch::Receiver<Attempts> {
+        self.shared.attempts.subscribe()
     }
 
     /// Figures since it was made.

@@ -26,9 +26,11 @@ use weir_protocol::types::{
 use crate::accumulator::{
     Accumulator, Answer, BrokerIndex, Effects, Identity, MonoMs, Outgoing, Payload, Slot, Step,
 };
+use crate::attempts::AttemptCounter;
 use crate::client::{Client, Lane};
 use crate::config::{Acks, ProducerConfig};
 use crate::connection::{Connection, Reply};
+use crate::delivery::Completion;
 use crate::error::ClientError;
 
 /// How often the delivery timeout is looked at.
@@ -48,6 +50,7 @@ pub(crate) struct Shared {
     identity_wanted: Notify,
     /// Told when bytes are freed.
     pub(crate) room: Notify,
+    pub(crate) attempts: AttemptCounter,
     /// Topics somebody tried to send to.
     wanted: Mutex<BTreeSet<Str>>,
     lane: Lane,
@@ -65,6 +68,7 @@ struct SentBatch {
     topic_id: Uuid,
     partition: PartitionId,
     bytes: Bytes,
+    completion: Arc<Completion>,
 }
 
 impl Shared {
@@ -78,6 +82,7 @@ impl Shared {
             wakes: RwLock::default(),
             identity_wanted: Notify::new(),
             room: Notify::new(),
+            attempts: AttemptCounter::default(),
             wanted: Mutex::default(),
             origin: Instant::now(),
             tasks: Mutex::default(),
@@ -213,6 +218,28 @@ impl Shared {
         }
     }
 
+    /// A broker that refuses everything for now is as one that is away; a clear no shows that it works.
+    fn count_attempt(&self, answers: &[(Slot, u64, Bytes, Answer)]) {
+        let for_now = |answer: &Answer| match answer {
+            Answer::Acked { .. } => None,
+            Answer::Refused { code, message } => code.is_retriable().then(|| match message {
+                Some(text) => format!("{}: {text}", code.name()),
+                None => code.name().to_owned(),
+            }),
+            Answer::Lost { reason } => Some(reason.clone()),
+        };
+        let mut last = None;
+        for (_, _, _, answer) in answers {
+            match for_now(answer) {
+                Some(reason) => last = Some(reason),
+                None => return self.attempts.succeeded(),
+            }
+        }
+        if let Some(reason) = last {
+            self.attempts.failed(&reason);
+        }
+    }
+
     fn take_answers(
         &self,
         broker: BrokerIndex,
@@ -245,7 +272,10 @@ async fn serve_broker(shared: Arc<Shared>, broker: BrokerIndex, wake: Arc<Notify
                     Ok(connection) => {
                         send(&shared, broker, incarnation, connection, batches).await;
                     }
-                    Err(error) => lose(&shared, broker, incarnation, batches, &error),
+                    Err(error) => {
+                        shared.attempts.failed(&error);
+                        lose(&shared, broker, incarnation, batches, &error);
+                    }
                 }
             }
             Step::WaitUntil(until) => {
@@ -266,7 +296,7 @@ async fn send(
     broker: BrokerIndex,
     incarnation: u32,
     connection: Arc<Connection>,
-    batches: Vec<SentBatch>,
+    mut batches: Vec<SentBatch>,
 ) {
     // An answer later than the delivery timeout is of no use to anybody.
     let timeout_ms =
@@ -274,21 +304,34 @@ async fn send(
     let ids_known = batches.iter().all(|batch| batch.topic_id != Uuid::ZERO);
     let version_max = if ids_known { i16::MAX } else { PRODUCE_VERSION_BY_NAME_MAX };
     let request = produce_request(shared.config.acks, timeout_ms, &batches);
+    let withdrawn = take_withdrawn(&mut batches);
+    if batches.is_empty() {
+        return take_same(shared, broker, incarnation, withdrawn, &timed_out());
+    }
     let frame = connection.version::<ProduceRequest>(version_max).and_then(|version| {
         let frame = connection.frame(&request, version, timeout_ms)?;
         Ok((frame, version))
     });
     let (frame, version) = match frame {
         Ok(ready) => ready,
-        Err(error) => return lose(shared, broker, incarnation, batches, &error),
+        Err(error) => {
+            shared.attempts.failed(&error);
+            batches.extend(withdrawn);
+            return lose(shared, broker, incarnation, batches, &error);
+        }
     };
     if shared.config.acks == Acks::None {
+        batches.extend(withdrawn);
         match connection.send_unanswered(frame).await {
             Ok(()) => {
                 let acked = Answer::Acked { base_offset: None, append_time: None };
+                shared.attempts.succeeded();
                 take_same(shared, broker, incarnation, batches, &acked);
             }
-            Err(error) => lose(shared, broker, incarnation, batches, &error),
+            Err(error) => {
+                shared.attempts.failed_on(&connection, &error);
+                lose(shared, broker, incarnation, batches, &error);
+            }
         }
         return;
     }
@@ -298,9 +341,16 @@ async fn send(
         match response {
             Ok(response) => {
                 keep.want_deleted(&response, &batches);
-                keep.take_answers(broker, incarnation, match_answers(response, batches));
+                let mut answers = match_answers(response, batches);
+                keep.count_attempt(&answers);
+                answers.extend(same(withdrawn, &timed_out()));
+                keep.take_answers(broker, incarnation, answers);
             }
-            Err(error) => lose(&keep, broker, incarnation, batches, &error),
+            Err(error) => {
+                keep.attempts.failed_on(&answering, &error);
+                batches.extend(withdrawn);
+                lose(&keep, broker, incarnation, batches, &error);
+            }
         }
     };
     connection.send(frame, Box::new(on_reply)).await;
@@ -349,11 +399,34 @@ fn take_same(
     batches: Vec<SentBatch>,
     answer: &Answer,
 ) {
-    let answers = batches
-        .into_iter()
-        .map(|batch| (batch.slot, batch.batch, batch.bytes, answer.clone()))
-        .collect();
-    shared.take_answers(broker, incarnation, answers);
+    shared.take_answers(broker, incarnation, same(batches, answer).collect());
+}
+
+fn same(
+    batches: Vec<SentBatch>,
+    answer: &Answer,
+) -> impl Iterator<Item = (Slot, u64, Bytes, Answer)> + '_ {
+    batches.into_iter().map(|batch| (batch.slot, batch.batch, batch.bytes, answer.clone()))
+}
+
+/// Takes out what was failed while the connection was made: it must not be written any more, as its
+/// sender may have been told that it is not.
+fn take_withdrawn(batches: &mut Vec<SentBatch>) -> Vec<SentBatch> {
+    let mut withdrawn = Vec::new();
+    let mut index = 0;
+    while let Some(batch) = batches.get(index) {
+        if batch.completion.begin_writing() {
+            index += 1;
+        } else {
+            withdrawn.push(batches.remove(index));
+        }
+    }
+    withdrawn
+}
+
+/// What a batch is told that was not sent since its time was over.
+fn timed_out() -> Answer {
+    Answer::Lost { reason: "not sent in time".to_owned() }
 }
 
 /// Gives each batch the broker's word about its partition.
@@ -404,8 +477,17 @@ fn answer(partition: PartitionProduceResponse) -> Answer {
 
 /// Compresses and sums a new batch; a retried one is only stamped again if its identity changed.
 fn build(outgoing: Outgoing) -> SentBatch {
-    let Outgoing { slot, batch, topic, topic_id, partition, identity, base_sequence, payload } =
-        outgoing;
+    let Outgoing {
+        slot,
+        batch,
+        topic,
+        topic_id,
+        partition,
+        identity,
+        base_sequence,
+        payload,
+        completion,
+    } = outgoing;
     let bytes = match payload {
         Payload::Open(mut builder) => {
             builder.set_producer(identity.id, identity.epoch, base_sequence);
@@ -413,7 +495,7 @@ fn build(outgoing: Outgoing) -> SentBatch {
         }
         Payload::Built(bytes) => restamp(bytes, identity, base_sequence),
     };
-    SentBatch { slot, batch, topic, topic_id, partition, bytes }
+    SentBatch { slot, batch, topic, topic_id, partition, bytes, completion }
 }
 
 /// Puts a finished batch under another identity. Copies it, which happens after losses only.
@@ -467,12 +549,14 @@ async fn obtain_identities(shared: Arc<Shared>) {
         match init_producer_id(&shared.client, current).await {
             Ok(identity) => {
                 failures = 0;
+                shared.attempts.succeeded();
                 tracing::debug!(id = %identity.id, epoch = %identity.epoch, "producer identity");
                 shared.core().set_identity(identity);
                 shared.wake_brokers();
             }
             Err(error) => {
                 tracing::debug!(%error, "no producer identity yet");
+                shared.attempts.failed(&error);
                 shared.core().set_identity_error(error.to_string());
                 tokio::time::sleep(shared.client.retry_wait(failures)).await;
                 failures += 1;
@@ -532,6 +616,7 @@ mod tests {
             topic_id: Uuid::ZERO,
             partition: PartitionId(partition),
             bytes: Bytes::new(),
+            completion: Completion::new(PartitionId(partition)),
         };
         let said = |index, base_offset| PartitionProduceResponse {
             index,

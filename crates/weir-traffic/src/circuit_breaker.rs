@@ -10,6 +10,9 @@
 //! - Stuck half-open because a probe never returned (resilience4j#903, #935): a probe has a deadline,
 //!   and is a failure after it.
 //!
+//! A sink that tries by itself for long tells of each attempt, so that the breaker need not wait for
+//! its final word ([`CircuitBreaker::on_attempts_failed`], [`CircuitBreaker::on_attempt_succeeded`]).
+//!
 //! A result that comes after the breaker moved on says nothing about now, and is ignored: a
 //! [`Permit`] knows the round it was given in.
 
@@ -193,6 +196,29 @@ impl CircuitBreaker {
             self.open(now);
         } else if closes {
             self.change(State::Closed);
+        }
+    }
+
+    /// Attempts failed that belong to no one send, such as connects: counted as failures in a row when
+    /// closed, and enough to open it again when half-open.
+    pub fn on_attempts_failed(&mut self, count: u32, now: Nanos) {
+        if count == 0 || self.state() == BreakerState::Open {
+            return;
+        }
+        self.failures = self.failures.saturating_add(count);
+        if self.state() == BreakerState::HalfOpen || self.failures >= self.config.failures_max {
+            self.open(now);
+        }
+    }
+
+    /// An attempt succeeded that belongs to no one send: failures are not in a row any more, and an
+    /// open breaker need not wait for its time to try.
+    pub fn on_attempt_succeeded(&mut self, now: Nanos) {
+        match &mut self.state {
+            State::Closed => self.failures = 0,
+            State::Open { until } => *until = now.min(*until),
+            // The probes decide.
+            State::HalfOpen { .. } => {}
         }
     }
 

@@ -12,11 +12,16 @@
 //!    interval's worth (or a batch), so that the rate is kept in batches, not in single events.
 //!
 //! # While the sink is away
-//! From the first batch that fails as a whole (or is not answered in time) until the next that
-//! succeeds, the sink is *away*: events wait in their lanes for `wait_max` and are then given back to
+//! From the first attempt or batch that fails as a whole (or is not answered in time) until the next
+//! that succeeds, the sink is *away*: events wait in their lanes for `wait_max` and are then given back to
 //! their callers, who were never told "accepted". A failed batch goes back into its lane before all
 //! later events of its keys; the next try comes after a backoff that doubles, and after `max_failures`
 //! the circuit breaker stops trying.
+//!
+//! A sink that tries for long by itself, as a producer does until its delivery timeout, reports each
+//! attempt ([`TrafficManager::on_attempts_failed`]), so the breaker opens while its batches are still on
+//! their way; and it reports the first that succeeds again ([`TrafficManager::on_attempt_succeeded`]),
+//! so nobody waits out the rest of `circuit_timeout` for a sink that is back.
 //!
 //! # Order for a sender that sends again
 //! When an event is given back for now, later ones of its key that were admitted at the same moment
@@ -529,6 +534,25 @@ impl<T> TrafficManager<T> {
         }
     }
 
+    /// The sink could not get through so many times, though no batch has come back for it yet.
+    pub fn on_attempts_failed(&mut self, count: u64, now: Nanos) {
+        if count == 0 {
+            return;
+        }
+        let now = self.advance(now);
+        self.away_since.get_or_insert(now);
+        self.breaker.on_attempts_failed(u32::try_from(count).unwrap_or(u32::MAX), now);
+    }
+
+    /// The sink got through again, or is known to be there again.
+    pub fn on_attempt_succeeded(&mut self, now: Nanos) {
+        let now = self.advance(now);
+        self.away_since = None;
+        self.hold_until = now;
+        self.backoff_ms = self.config.retry_backoff_ms;
+        self.breaker.on_attempt_succeeded(now);
+    }
+
     fn put_back(&mut self, lane: usize, back: Vec<Entry<T>>, now: Nanos) {
         let Some(first_failed) = back.iter().filter_map(|entry| entry.failed).min() else { return };
         self.events_retried += u64::try_from(back.len()).unwrap_or(u64::MAX);
@@ -719,6 +743,7 @@ impl<T> TrafficManager<T> {
                 batches_failed: self.batches_failed,
                 events_retried: self.events_retried,
                 away_ms: self.away_since.map(|since| now.since_ms(since)),
+                last_error: None,
             },
             dedup: None,
             limits: self.config.clone(),

@@ -30,8 +30,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::sync::Notify;
+use tokio::sync::{watch, Notify};
 use tokio::time::{timeout, Instant};
+use weir_client::Attempts;
 
 use crate::circuit_breaker::{BreakerState, Transition};
 use crate::config::TrafficConfig;
@@ -63,6 +64,8 @@ struct Pending {
 struct Core {
     manager: TrafficManager<Pending>,
     log: BatchLog,
+    /// Why the sink could not be reached the last time, while it cannot.
+    last_error: Option<Arc<str>>,
 }
 
 type Launch = Box<dyn Fn(Arc<Shared>, Batch<Pending>) + Send + Sync>;
@@ -131,8 +134,9 @@ impl TrafficHandle {
         let key_hash = RandomState::new();
         let secret = DedupSecret([1_u64, 2].map(|half| key_hash.hash_one(half)));
         let timer = Arc::new(Notify::new());
+        let attempts = sink.attempts();
         let shared = Arc::new(Shared {
-            core: Mutex::new(Core { manager, log: BatchLog::default() }),
+            core: Mutex::new(Core { manager, log: BatchLog::default(), last_error: None }),
             dedup: Mutex::new(DedupWindow::new(dedup, secret)),
             launch: launcher(Arc::new(sink), Handle::current()),
             key_hash,
@@ -142,6 +146,9 @@ impl TrafficHandle {
             idle: Notify::new(),
         });
         tokio::spawn(keep_time(Arc::downgrade(&shared), timer, shared.origin));
+        if let Some(attempts) = attempts {
+            tokio::spawn(follow_attempts(Arc::downgrade(&shared), attempts));
+        }
         Ok(Self { shared })
     }
 
@@ -170,7 +177,15 @@ impl TrafficHandle {
         let now = self.shared.now();
         let mut stats = self.shared.core().manager.stats(now);
         stats.dedup = Some(self.shared.dedup().stats());
+        stats.sink.last_error = self.shared.core().last_error.as_deref().map(str::to_owned);
         stats
+    }
+
+    /// The sink, known to be away, is there again: the circuit breaker need not wait out its time.
+    pub fn sink_is_back(&self) {
+        let shared = &self.shared;
+        shared.core().manager.on_attempt_succeeded(shared.now());
+        shared.turn();
     }
 
     /// Where every event is.
@@ -397,9 +412,12 @@ impl Shared {
             let now = self.now();
             let mut core = self.core();
             let expired = core.manager.expire(now);
-            effects
-                .answers
-                .extend(expired.into_iter().map(|event| (event.payload, Err(event.refused))));
+            let detail = core.absence();
+            effects.answers.extend(
+                expired
+                    .into_iter()
+                    .map(|event| (event.payload, Err(event.refused.with_detail(detail.clone())))),
+            );
             core.log.write(now, false);
             core.pull(now, &mut effects);
         }
@@ -472,6 +490,14 @@ impl Core {
         effects.idle = self.is_idle();
     }
 
+    /// What is known of a sink that is away, for those whose wait for it is over.
+    fn absence(&self) -> Option<String> {
+        let open = self.manager.breaker_state() == BreakerState::Open;
+        let breaker = open.then_some("the circuit breaker is open");
+        let said: Vec<&str> = breaker.into_iter().chain(self.last_error.as_deref()).collect();
+        (!said.is_empty()).then(|| said.join("; "))
+    }
+
     fn is_idle(&self) -> bool {
         self.manager.queued() == 0 && self.manager.batches_in_flight() == 0
     }
@@ -505,6 +531,33 @@ async fn keep_time(shared: Weak<Shared>, timer: Arc<Notify>, origin: Instant) {
         tokio::select! {
             () = sleep => {}
             () = timer.notified() => {}
+        }
+    }
+}
+
+/// Tells the core of attempts until the manager or the sink is gone.
+async fn follow_attempts(shared: Weak<Shared>, mut attempts: watch::Receiver<Attempts>) {
+    let mut failed = 0;
+    loop {
+        let news = attempts.borrow_and_update().clone();
+        {
+            let Some(shared) = shared.upgrade() else { return };
+            let now = shared.now();
+            let mut core = shared.core();
+            if news.failed_in_row > 0 {
+                // Not more than in a row: a success in between may have been missed.
+                let new = (news.failed - failed).min(news.failed_in_row);
+                core.manager.on_attempts_failed(new, now);
+            } else if news.failed > 0 {
+                core.manager.on_attempt_succeeded(now);
+            }
+            core.last_error = news.last_error;
+            drop(core);
+            shared.turn();
+        }
+        failed = news.failed;
+        if attempts.changed().await.is_err() {
+            return;
         }
     }
 }

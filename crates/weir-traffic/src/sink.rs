@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use weir_client::{Appender, Client, Delivery, Header, ProduceError, Producer, Record};
+use weir_client::{Appender, Attempts, Client, Delivery, Header, ProduceError, Producer, Record};
 
 use crate::event::Outgoing;
 use crate::manager::Outcome;
@@ -86,6 +87,12 @@ pub trait Sink: Send + Sync + 'static {
         &self,
         batch: &[&Outgoing],
     ) -> impl Future<Output = Vec<Result<Accepted, SinkError>>> + Send;
+
+    /// News of attempts that fail while batches are on their way, for a sink that tries for long by
+    /// itself. `None`: the answers of [`Sink::send`] are all there is.
+    fn attempts(&self) -> Option<watch::Receiver<Attempts>> {
+        None
+    }
 }
 
 /// Kafka, through [`Producer`].
@@ -335,6 +342,10 @@ const fn is_about_the_event(error: &ProduceError) -> bool {
 }
 
 impl Sink for ProducerSink {
+    fn attempts(&self) -> Option<watch::Receiver<Attempts>> {
+        Some(self.producer.attempts())
+    }
+
     async fn send(&self, batch: &[&Outgoing]) -> Vec<Result<Accepted, SinkError>> {
         let placed: Vec<Placed<'_>> =
             batch.iter().enumerate().map(|(index, event)| (index, *event)).collect();
@@ -359,7 +370,7 @@ impl Sink for ProducerSink {
     }
 }
 
-/// What a failed delivery means. Only a clear no of the broker says that nothing was written: a
+/// What a failed delivery means. Only a clear no of the broker, or that it never left, says that nothing was written: a
 /// retriable code is reported after the last of several tries, of which an earlier one may have
 /// succeeded (`NOT_ENOUGH_REPLICAS_AFTER_APPEND` even says so).
 fn after_sending(error: &ProduceError) -> SinkError {
@@ -367,6 +378,7 @@ fn after_sending(error: &ProduceError) -> SinkError {
         ProduceError::Refused { .. } if !error.is_retriable() => {
             SinkError::Refused(error.to_string())
         }
+        ProduceError::NotSent { .. } => SinkError::NotSent(error.to_string()),
         _ if is_about_the_event(error) => SinkError::Refused(error.to_string()),
         _ => SinkError::Unknown(error.to_string()),
     }

@@ -88,7 +88,7 @@ pub struct BreakerStats {
 }
 
 /// What the sink is doing.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct SinkStats {
     /// Batches on their way.
     pub batches_in_flight: usize,
@@ -100,4 +100,6 @@ pub struct SinkStats {
     pub events_retried: u64,
     /// For how long nothing has got through, if so.
     pub away_ms: Option<u64>,
+    /// Why the last attempt failed, if it did.
+    pub last_error: Option<String>,
 }

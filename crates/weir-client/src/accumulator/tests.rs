@@ -321,7 +321,7 @@ fn unsent_records_expire_without_a_leader_too() {
     assert!(core.expire(MonoMs(10)).completed.is_empty());
     let effects = core.expire(MonoMs(1_010));
     let Outcome::Failed(error) = &effects.completed[0].1 else { panic!("expired") };
-    assert_eq!(error.to_string(), "not acknowledged within 1000 ms: partition has no leader");
+    assert_eq!(error.to_string(), "not sent within 1000 ms: partition has no leader");
     assert_eq!(core.buffered_bytes(), 0);
 }
 
@@ -419,4 +419,34 @@ fn a_batch_of_unknown_fate_keeps_its_sequence_when_a_later_one_is_refused_for_go
     assert_eq!(sequences(&third), [2]);
     answer(&mut core, third, ErrorCode::OutOfOrderSequenceNumber, 2_101);
     assert_eq!(core.wants_identity(), Some(old));
+}
+
+#[test]
+fn a_batch_that_never_reached_a_connection_is_told_so_and_is_not_written_later() {
+    let config = ProducerConfig { delivery_timeout_ms: 1_000, ..config() };
+    let mut core = accumulator(config, 1);
+    append(&mut core, 0, b"held").unwrap();
+    let held = sent(&mut core, 0);
+    let effects = core.expire(MonoMs(1_000));
+    let Outcome::Failed(error) = &effects.completed[0].1 else { panic!("expired") };
+    assert!(matches!(error, ProduceError::NotSent { .. }), "{error}");
+    assert!(!held[0].completion.begin_writing(), "its sender was told that it is not written");
+
+    append(&mut core, 0, b"written").unwrap();
+    answer(&mut core, held, ErrorCode::NotLeaderOrFollower, 1_000);
+    let mut now = 1_000;
+    let written = loop {
+        now += 10;
+        if core.wants_identity().is_some() {
+            core.set_identity(Identity { id: ProducerId(2), epoch: ProducerEpoch(0) });
+        }
+        if let Step::Send(outgoing) = step(&mut core, now) {
+            break outgoing;
+        }
+        assert!(now < 1_500, "never sent");
+    };
+    assert!(written[0].completion.begin_writing());
+    let effects = core.expire(MonoMs(3_000));
+    let Outcome::Failed(error) = &effects.completed[0].1 else { panic!("expired") };
+    assert!(matches!(error, ProduceError::DeliveryTimeout { .. }), "{error}");
 }

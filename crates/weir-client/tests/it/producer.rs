@@ -274,19 +274,25 @@ async fn after_a_delivery_timeout_no_sequence_is_used_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_broker_that_stays_away_ends_in_a_delivery_timeout() {
+async fn a_broker_that_stays_away_is_told_of_at_each_attempt_and_what_was_never_sent_is_said_so() {
     let cluster = FakeCluster::new(2).with_topic("t", 2);
     let config = ProducerConfig { delivery_timeout_ms: 3_000, ..ProducerConfig::default() };
     let producer = producer(&cluster, config).await;
+    let mut attempts = producer.attempts();
     cluster.state().down.push(2);
     let started = tokio::time::Instant::now();
-    let lost = producer.send(to(1, "v")).unwrap().await.unwrap_err();
-    assert!(matches!(lost, ProduceError::DeliveryTimeout { timeout_ms: 3_000, .. }), "{lost}");
+    let sent = producer.send(to(1, "v")).unwrap();
+    attempts.wait_for(|attempts| attempts.failed_in_row >= 5).await.unwrap();
+    assert!(started.elapsed() < Duration::from_millis(2_500), "{:?}", started.elapsed());
+    let lost = sent.await.unwrap_err();
+    assert!(matches!(lost, ProduceError::NotSent { timeout_ms: 3_000, .. }), "{lost}");
+    assert_eq!((lost.code(), lost.is_retriable()), ("WEIR-0426", true));
     assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
     cluster.state().down.clear();
     producer.send(to(1, "w")).unwrap().await.unwrap();
     assert_eq!(cluster.values("t", 1), ["w"]);
     assert_eq!(producer.stats().buffered_bytes, 0);
+    assert_eq!(attempts.borrow().failed_in_row, 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -92,6 +92,26 @@ fn a_hung_probe_times_out_and_cannot_wedge_it() {
 }
 
 #[test]
+fn attempts_open_it_and_one_that_succeeds_ends_the_wait() {
+    let mut breaker = CircuitBreaker::new(CONFIG);
+    breaker.on_attempts_failed(4, at(0));
+    breaker.on_attempt_succeeded(at(0));
+    breaker.on_attempts_failed(4, at(0));
+    assert_eq!(breaker.state(), BreakerState::Closed, "not in a row");
+    breaker.on_attempts_failed(1, at(5));
+    assert_eq!((breaker.state(), breaker.opened()), (BreakerState::Open, 1));
+    breaker.on_attempts_failed(100, at(6));
+    assert_eq!((breaker.open_until(), breaker.opened()), (Some(at(10_005)), 1), "not longer");
+    breaker.on_attempt_succeeded(at(2_000));
+    let probe = breaker.try_acquire(at(2_000)).unwrap();
+    assert_eq!(breaker.state(), BreakerState::HalfOpen, "an attempt alone does not close it");
+    breaker.on_attempts_failed(1, at(2_001));
+    assert_eq!(breaker.open_until(), Some(at(12_001)), "and one that fails opens it again");
+    breaker.on_result(probe, true, at(2_002));
+    assert_eq!(breaker.state(), BreakerState::Open);
+}
+
+#[test]
 fn a_result_reported_twice_counts_once() {
     let mut breaker = opened_at(0);
     let probe = breaker.try_acquire(at(10_000)).unwrap();

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use tokio::sync::watch;
+use weir_client::Attempts;
 use weir_traffic::{Accepted, Outgoing, Sink, SinkError};
 
 /// What the fake does with a batch.
@@ -39,11 +41,21 @@ pub(crate) struct Written {
 pub(crate) struct Fake {
     pub(crate) mood: Arc<Mutex<Mood>>,
     pub(crate) written: Arc<Mutex<Written>>,
+    attempts: Arc<watch::Sender<Attempts>>,
 }
 
 impl Fake {
     pub(crate) fn new(mood: Mood) -> Self {
-        Self { mood: Arc::new(Mutex::new(mood)), written: Arc::default() }
+        Self { mood: Arc::new(Mutex::new(mood)), written: Arc::default(), attempts: Arc::default() }
+    }
+
+    /// Tells of one attempt, as a producer does that tries by itself.
+    pub(crate) fn attempt(&self, error: Option<&str>) {
+        self.attempts.send_modify(|attempts| {
+            attempts.failed += u64::from(error.is_some());
+            attempts.failed_in_row = error.map_or(0, |_| attempts.failed_in_row + 1);
+            attempts.last_error = error.map(Arc::from);
+        });
     }
 
     pub(crate) fn set(&self, mood: Mood) {
@@ -87,6 +99,10 @@ impl Fake {
 }
 
 impl Sink for Fake {
+    fn attempts(&self) -> Option<watch::Receiver<Attempts>> {
+        Some(self.attempts.subscribe())
+    }
+
     async fn send(&self, batch: &[&Outgoing]) -> Vec<Result<Accepted, SinkError>> {
         let mood = *self.mood.lock().unwrap();
         let call = {

@@ -97,6 +97,53 @@ async fn a_failing_sink_opens_the_breaker_and_three_probes_close_it_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn attempts_that_fail_open_the_breaker_long_before_their_batches_come_back() {
+    let (traffic, fake) = start(Mood::Hangs, config());
+    let publish = |key: u64| {
+        let caller = traffic.clone();
+        tokio::spawn(async move { caller.publish(event(key, key)).await })
+    };
+    let stuck = publish(1);
+    for n in 0..5 {
+        tokio::time::sleep(100 * MS).await;
+        assert_eq!(traffic.stats().breaker.state, BreakerState::Closed, "after {n}");
+        fake.attempt(Some("connection refused"));
+    }
+    tokio::time::sleep(MS).await;
+    let stats = traffic.stats();
+    assert_eq!(stats.breaker.state, BreakerState::Open);
+    assert_eq!(stats.sink.last_error.as_deref(), Some("connection refused"));
+    assert_eq!(stats.sink.away_ms, Some(401), "since the first that failed");
+
+    let begun = Instant::now();
+    let refused = publish(2).await.unwrap().unwrap_err();
+    assert_eq!((begun.elapsed().as_secs(), fake.calls()), (10, 1), "it waited in its lane");
+    assert_eq!(refused.code, "WEIR-0504");
+    assert!(refused.retry_after_ms.is_some());
+    assert_eq!(refused.detail.as_deref(), Some("the circuit breaker is open; connection refused"));
+    assert!(traffic.ledger().balances());
+
+    // Open again, as a probe's attempt fails; then the sink is back in the middle of the wait.
+    let waits = publish(3);
+    tokio::time::sleep(500 * MS).await;
+    fake.attempt(Some("connection refused"));
+    tokio::time::sleep(500 * MS).await;
+    assert_eq!(traffic.stats().breaker.state, BreakerState::Open);
+    fake.set(WORKS);
+    let begun = Instant::now();
+    fake.attempt(None);
+    let after: Vec<_> = (4..8).map(publish).collect();
+    for caller in after {
+        caller.await.unwrap().unwrap();
+    }
+    assert!(begun.elapsed() < 200 * MS, "nobody waits out circuit_timeout: {:?}", begun.elapsed());
+    assert_eq!(traffic.stats().breaker.state, BreakerState::Closed);
+    assert_eq!(traffic.stats().sink.last_error, None);
+    assert!(traffic.ledger().balances());
+    drop((stuck, waits));
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_outage_shorter_than_the_deadline_costs_no_event_and_no_order() {
     let (traffic, fake) = start(WORKS, TrafficConfig { circuit_timeout_ms: 3_000, ..config() });
     let mut callers = Vec::new();

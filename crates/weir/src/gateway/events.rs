@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use axum::body::Body as HttpBody;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::{header, HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -26,10 +27,14 @@ pub(super) struct Options {
 /// One event, an array, or NDJSON. A single event is answered by its own outcome and status.
 pub(super) async fn post(
     State(gateway): State<Gateway>,
-    Query(options): Query<Options>,
+    options: Result<Query<Options>, QueryRejection>,
     headers: HeaderMap,
     request_body: HttpBody,
 ) -> Response {
+    let Query(options) = match options {
+        Ok(options) => options,
+        Err(error) => return refused(Rejection::bad("WEIR-0912", error.body_text())),
+    };
     let Ok(_slot) = gateway.requests.try_acquire() else {
         let message = "too many requests are being handled";
         let status = StatusCode::SERVICE_UNAVAILABLE;
@@ -96,7 +101,8 @@ fn unreadable(error: &axum::Error, bytes_max: usize) -> Rejection {
     }
 }
 
-fn refused(rejection: Rejection) -> Response {
+/// The answer of every request that is refused as a whole.
+pub(super) fn refused(rejection: Rejection) -> Response {
     answer_one(EventOutcome::Rejected(rejection))
 }
 

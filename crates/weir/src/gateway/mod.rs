@@ -11,6 +11,7 @@
 
 mod body;
 mod events;
+pub(crate) mod health;
 pub(crate) mod ingest;
 pub(crate) mod metrics;
 mod origin;
@@ -27,7 +28,7 @@ use std::sync::Arc;
 use axum::middleware;
 use axum::routing::{get, post};
 use axum::Router;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{watch, Semaphore, SemaphorePermit};
 
 use self::ingest::Ingest;
 
@@ -55,11 +56,18 @@ pub(crate) struct Gateway {
     room: Arc<Semaphore>,
     streams: Arc<Semaphore>,
     ready: Arc<AtomicBool>,
+    kafka: watch::Receiver<health::Problem>,
 }
 
 impl Gateway {
-    /// `ready` says whether `/ready` answers 200; the caller clears it when it begins to stop.
-    pub(crate) fn new(ingest: Ingest, limits: Limits, ready: Arc<AtomicBool>) -> Self {
+    /// `/ready` answers 200 while `ready` is set, which the caller clears when it begins to stop, and
+    /// `kafka` tells of no problem ([`health::watch_kafka`]).
+    pub(crate) fn new(
+        ingest: Ingest,
+        limits: Limits,
+        ready: Arc<AtomicBool>,
+        kafka: watch::Receiver<health::Problem>,
+    ) -> Self {
         let semaphore =
             |permits: usize| Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS)));
         Self {
@@ -71,6 +79,7 @@ impl Gateway {
             ),
             streams: semaphore(limits.streams_max),
             ready,
+            kafka,
         }
     }
 
@@ -91,6 +100,7 @@ impl Gateway {
             .route("/ready", get(status::ready))
             .route("/metrics", get(status::metrics))
             .fallback(status::not_found)
+            .method_not_allowed_fallback(status::method_not_allowed)
             .layer(middleware::from_fn(origin::check))
             .with_state(self)
     }

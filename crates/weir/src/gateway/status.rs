@@ -3,16 +3,17 @@
 use std::sync::atomic::Ordering;
 
 use axum::extract::{Path, State};
-use axum::http::{header, StatusCode, Uri};
+use axum::http::{header, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::Json;
 use serde_json::json;
 use weir_traffic::ledger::Account;
 use weir_traffic::BreakerState;
 
+use super::events::refused;
 use super::metrics::TrafficGauges;
-use super::outcome::{EventOutcome, Rejection};
-use super::Gateway;
+use super::outcome::Rejection;
+use super::{health, Gateway};
 
 /// The JSON of spec 000, then lanes, breaker, limits and the ledger.
 pub(super) async fn stats(State(gateway): State<Gateway>) -> Response {
@@ -24,17 +25,20 @@ pub(super) async fn health() -> Response {
     Json(json!({ "status": "ok", "version": env!("CARGO_PKG_VERSION") })).into_response()
 }
 
-/// Events are taken: the start is over, the stop has not begun, and Kafka is there.
+/// Events are taken: the start is over, the stop has not begun, and Kafka takes them.
 pub(super) async fn ready(State(gateway): State<Gateway>) -> Response {
     let stats = gateway.ingest.traffic().stats();
-    let (status, reason) = if !gateway.ready.load(Ordering::Acquire) {
-        (StatusCode::SERVICE_UNAVAILABLE, "starting or stopping")
-    } else if stats.breaker.state == BreakerState::Open {
-        (StatusCode::SERVICE_UNAVAILABLE, "Kafka is away: the circuit breaker is open")
-    } else {
-        (StatusCode::OK, "ready")
+    let reason = match gateway.ready.load(Ordering::Acquire) {
+        true => health::problem(&gateway.kafka.borrow(), &stats),
+        false => Some("weir is starting or stopping".to_owned()),
     };
-    (status, Json(json!({ "status": reason }))).into_response()
+    match reason {
+        None => Json(json!({ "status": "ready" })).into_response(),
+        Some(why) => {
+            let body = json!({ "status": "not ready", "code": "WEIR-0913", "message": why });
+            (StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response()
+        }
+    }
 }
 
 pub(super) async fn metrics(State(gateway): State<Gateway>) -> Response {
@@ -87,16 +91,22 @@ pub(super) async fn schema(Path(event_type): Path<String>) -> Response {
             let message =
                 format!("type \"{event_type}\" has no schema; /v1/schemas lists those that have");
             let rejection = Rejection::bad("WEIR-0903", message).status(StatusCode::NOT_FOUND);
-            (StatusCode::NOT_FOUND, Json(EventOutcome::Rejected(rejection))).into_response()
+            refused(rejection)
         }
     }
 }
 
+/// What there is, for those who asked for something else.
+const PATHS: &str =
+    "POST /v1/events, GET /v1/stream, /v1/schemas, /stats, /health, /ready and /metrics exist";
+
 pub(super) async fn not_found(uri: Uri) -> Response {
-    let message = format!(
-        "there is nothing at {}; POST /v1/events, /v1/stream, /v1/schemas, /stats, /health, /ready and /metrics exist",
-        uri.path()
-    );
-    (StatusCode::NOT_FOUND, Json(json!({ "status": "rejected", "message": message })))
-        .into_response()
+    let message = format!("there is nothing at {}; {PATHS}", uri.path());
+    refused(Rejection::bad("WEIR-0910", message).status(StatusCode::NOT_FOUND))
+}
+
+/// axum adds the header `Allow`.
+pub(super) async fn method_not_allowed(method: Method, uri: Uri) -> Response {
+    let message = format!("{} does not take {method}; {PATHS}", uri.path());
+    refused(Rejection::bad("WEIR-0911", message).status(StatusCode::METHOD_NOT_ALLOWED))
 }

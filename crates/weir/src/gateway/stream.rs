@@ -4,16 +4,17 @@
 //! message with the same JSON. Messages are handled in order, one at a time: the answer is the
 //! device's credit to send the next one.
 
-use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
+use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::Json;
 use bytes::Bytes;
 
+use super::events::refused;
 use super::outcome::{EventOutcome, Rejection, Summary};
 use super::{body, origin, Gateway};
 
@@ -23,16 +24,23 @@ const IDLE: Duration = Duration::from_secs(600);
 pub(super) async fn upgrade(
     State(gateway): State<Gateway>,
     headers: HeaderMap,
-    upgrade: WebSocketUpgrade,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
     if !origin::is_ours(&headers) {
         return origin::refusal().into_response();
     }
+    let upgrade = match upgrade {
+        Ok(upgrade) => upgrade,
+        Err(error) => {
+            let rejection = Rejection::bad("WEIR-0914", error.body_text());
+            return refused(rejection.status(error.status()));
+        }
+    };
     let Ok(seat) = Arc::clone(&gateway.streams).try_acquire_owned() else {
         let message = "too many WebSocket connections are open";
         let status = StatusCode::SERVICE_UNAVAILABLE;
         let rejection = Rejection::later("WEIR-0908", message, status, 1_000);
-        return (status, Json(EventOutcome::Rejected(rejection))).into_response();
+        return refused(rejection);
     };
     upgrade.max_message_size(gateway.limits.body_bytes_max).on_upgrade(move |socket| async move {
         serve(socket, gateway).await;

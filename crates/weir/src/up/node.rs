@@ -27,6 +27,7 @@ use crate::config::Settings;
 use crate::console::hub::{About, ConsoleHub, Layer, Mode};
 use crate::console::{self, ConsoleConfig};
 use crate::error::{Outcome, UserError};
+use crate::gateway::health;
 use crate::gateway::ingest::Ingest;
 use crate::gateway::metrics::Metrics;
 use crate::gateway::prepare::Rules;
@@ -165,9 +166,16 @@ impl Node {
         // The last part that can fail; from here on there is nothing to undo, and nothing to wait for.
         let worker = start_worker(settings, &shared)?;
         let ready = Arc::new(AtomicBool::new(false));
-        let gateway = serve_gateway(settings, &shared, &ready, ports.gateway);
+        let kafka_health = watch::Sender::new(None);
+        let gateway = serve_gateway(
+            settings,
+            &shared,
+            (&ready, kafka_health.subscribe()),
+            ports.gateway,
+        );
         tell_hub(settings, &shared.hub, &brokers, broker.is_some(), gateway.address);
-        let (sources, readers) = start_tasks(settings, &shared, broker.clone());
+        let (sources, mut readers) = start_tasks(settings, &shared, broker.clone());
+        watch_kafka(&mut readers, &shared, broker.as_ref(), kafka_health);
         let console = ports
             .console
             .map(|port| serve(port, console::router(shared.hub.clone(), console_config(settings))));
@@ -308,7 +316,7 @@ fn serve(port: Port, router: axum::Router) -> Served {
 fn serve_gateway(
     settings: &Settings,
     shared: &Shared,
-    ready: &Arc<AtomicBool>,
+    (ready, kafka): (&Arc<AtomicBool>, watch::Receiver<health::Problem>),
     port: Port,
 ) -> Served {
     let limits = Limits {
@@ -318,7 +326,7 @@ fn serve_gateway(
         request_bytes_max: settings.request_bytes_max,
         streams_max: settings.streams_max,
     };
-    let gateway = Gateway::new(shared.ingest.clone(), limits, Arc::clone(ready));
+    let gateway = Gateway::new(shared.ingest.clone(), limits, Arc::clone(ready), kafka);
     serve(port, gateway.router())
 }
 
@@ -502,6 +510,18 @@ fn start_tasks(
         readers.spawn(|stop| feed.run(stop));
     }
     (sources, readers)
+}
+
+fn watch_kafka(
+    readers: &mut Tasks,
+    shared: &Shared,
+    broker: Option<&Arc<BrokerServer>>,
+    health: watch::Sender<health::Problem>,
+) {
+    let broker = broker.map(Arc::downgrade);
+    let storage = move || broker.as_ref()?.upgrade()?.stats().failure;
+    let (client, traffic) = (Arc::clone(&shared.client), shared.ingest.traffic().clone());
+    readers.spawn(|stop| health::watch_kafka(client, traffic, storage, health, stop));
 }
 
 async fn fly(

@@ -6,4 +6,5 @@
 mod architecture;
 mod error_pages;
 mod main_job;
+mod outage;
 mod process;

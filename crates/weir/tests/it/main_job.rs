@@ -84,7 +84,7 @@ fn unique(what: &str) -> String {
 }
 
 /// Every record of a topic now, by partition and offset.
-fn records(brokers: &str, topic: &str) -> Vec<ConsumedRecord> {
+pub(crate) fn records(brokers: &str, topic: &str) -> Vec<ConsumedRecord> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let client = Client::connect_tcp(ClientConfig::new([brokers])).await.unwrap();
@@ -248,7 +248,7 @@ fn stream_takes_the_same_bodies_as_the_post_and_answers_each_in_order() {
 
 /// accepted = delivered + queued + in flight + spilled + dropped; what was refused is no longer
 /// accepted, and its caller knows.
-fn balances(stats: &Value) -> bool {
+pub(crate) fn balances(stats: &Value) -> bool {
     let total = &stats["ledger"]["total"];
     let number = |value: &Value| value.as_u64().unwrap();
     let sum = |value: &Value| value.as_object().unwrap().values().map(number).sum::<u64>();

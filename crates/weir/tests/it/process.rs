@@ -48,7 +48,8 @@ pub(crate) fn command() -> Command {
 fn up(data_dir: &Path, args: &[&str]) -> Command {
     let mut command = command();
     command.args(["up", "--gateway-port", "0", "--console-port", "0", "--data-dir"]).arg(data_dir);
-    match cluster() {
+    // A test that brings its own Kafka says so.
+    match cluster().filter(|_| !args.contains(&"--brokers")) {
         Some(brokers) => command
             .args(["--brokers", &brokers])
             // Groups of a shared cluster: one for each test, the same after its restarts.
@@ -137,7 +138,7 @@ impl Drop for Weir {
     }
 }
 
-fn agent() -> ureq::Agent {
+pub(crate) fn agent() -> ureq::Agent {
     ureq::Agent::config_builder()
         .http_status_as_error(false)
         .timeout_global(Some(Duration::from_secs(30)))

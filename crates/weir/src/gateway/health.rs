@@ -1,0 +1,67 @@
+//! Whether Kafka can take events now: what `/ready` says, and what ends the wait of a traffic manager
+//! for a Kafka that is back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use weir_client::Client;
+use weir_traffic::{BreakerState, TrafficHandle, TrafficStats};
+
+/// How often Kafka is asked whether it is there.
+const INTERVAL: Duration = Duration::from_millis(500);
+/// A Kafka that takes longer for the smallest of requests is away.
+const ANSWER: Duration = Duration::from_secs(2);
+
+/// Why Kafka cannot take events, if it cannot.
+pub(crate) type Problem = Option<Arc<str>>;
+
+/// Asks Kafka until `stop` turns true. `storage` says why the embedded broker's log is out of use.
+pub(crate) async fn watch_kafka(
+    client: Arc<Client>,
+    traffic: TrafficHandle,
+    storage: impl Fn() -> Option<String> + Send,
+    health: watch::Sender<Problem>,
+    mut stop: watch::Receiver<bool>,
+) {
+    loop {
+        tokio::select! {
+            _ = stop.changed() => return,
+            () = tokio::time::sleep(INTERVAL) => {}
+        }
+        let answer = tokio::time::timeout(ANSWER, client.ping()).await;
+        let known = health.borrow().clone();
+        let unreachable = match answer {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(format!("Kafka cannot be reached: {error}").into()),
+            // While connects are held back between attempts, what the last one met says more.
+            Err(_) => known.or(Some(format!("Kafka does not answer within {ANSWER:?}").into())),
+        };
+        let offline =
+            storage().map(|why| Arc::from(format!("the broker's log directory is offline: {why}")));
+        let problem: Problem = offline.or(unreachable);
+        let before = health.send_replace(problem.clone());
+        match (&before, &problem) {
+            (None, Some(why)) => tracing::warn!(%why, "not ready"),
+            (Some(_), None) => {
+                tracing::info!("Kafka is there again");
+                traffic.sink_is_back();
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Why events would not be taken now, as far as it is Kafka's doing.
+///
+/// A circuit breaker that is not closed counts also while it lets probes through. It finds its way
+/// back without requests from outside: weir's own events are probes, every few seconds.
+pub(super) fn problem(known: &Problem, stats: &TrafficStats) -> Option<String> {
+    let said = known.as_deref().or(stats.sink.last_error.as_deref());
+    let said = said.map(|why| format!(": {why}")).unwrap_or_default();
+    match stats.breaker.state {
+        BreakerState::Open => Some(format!("the circuit breaker is open{said}")),
+        BreakerState::HalfOpen => Some(format!("the circuit breaker is half-open{said}")),
+        BreakerState::Closed => known.as_deref().map(str::to_owned),
+    }
+}
