@@ -215,19 +215,22 @@ pub(crate) struct ConfigArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
-    /// Print every key with its value
-    Show {
-        #[command(flatten)]
-        file: ConfigFile,
-        /// Say where each value comes from
-        #[arg(long)]
-        origin: bool,
-    },
-    /// Check a configuration file
-    Check {
-        #[command(flatten)]
-        file: ConfigFile,
-    },
+    /// Print every key with its value; takes the flags of `weir up`
+    Show(ConfigShowArgs),
+    /// Check the configuration without starting anything; takes the flags of `weir up`
+    Check(UpArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConfigShowArgs {
+    #[command(flatten)]
+    pub(crate) up: UpArgs,
+    /// Say where each value comes from
+    #[arg(long)]
+    pub(crate) origin: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 const DEFAULT_GATEWAY: &str = "http://127.0.0.1:8084";

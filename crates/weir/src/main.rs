@@ -49,7 +49,7 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Outcome {
     match command {
-        Command::Up(args) => up::run(args),
+        Command::Up(args) => up::run(&args),
         Command::Broker(args) => up::run_broker(args),
         Command::Sim(args) => command::sim::run(&args),
         Command::Ingest(args) => command::ingest::run(&args),

@@ -7,11 +7,22 @@ pub(crate) fn is_terminal() -> bool {
     std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
 }
 
+/// Columns of the terminal that standard output is; `None`: it is none.
+fn terminal_columns() -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
+    Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
+}
+
 /// What `out!` and `outln!` do.
 pub(crate) fn write(text: std::fmt::Arguments<'_>) {
     // Nobody reads any more: there is nothing to do about it, and nothing wrong.
     let _ = std::io::stdout().write_fmt(text);
 }
+
+/// Between two columns.
+const GAP: &str = "  ";
+/// Columns below which a text is not wrapped further.
+const WRAPPED_MIN: usize = 12;
 
 /// How a column is set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,31 +48,60 @@ impl Table {
         self.rows.push(cells);
     }
 
+    /// Writes the table to standard output, as wide as the terminal if it is one.
+    pub(crate) fn print(&self) {
+        write(format_args!("{}", self.render_within(is_terminal(), terminal_columns())));
+    }
+
     /// The table as text; `dim` marks the header for a terminal.
     pub(crate) fn render(&self, dim: bool) -> String {
-        let widths: Vec<usize> = (0..self.head.len())
+        self.render_within(dim, None)
+    }
+
+    /// As [`Table::render`], in at most `columns_max` columns if they are enough for the first
+    /// column, the numbers, and a few words of the others, whose cells go on in the next lines.
+    fn render_within(&self, dim: bool, columns_max: Option<usize>) -> String {
+        let widths = self.widths(columns_max);
+        let head: Vec<String> = self.head.iter().map(|(name, _)| (*name).to_owned()).collect();
+        let head = self.line(&head, &widths);
+        let mut text = if dim { format!("\x1b[2m{head}\x1b[0m\n") } else { format!("{head}\n") };
+        for row in &self.rows {
+            let cells: Vec<Vec<String>> =
+                row.iter().zip(&widths).map(|(cell, width)| wrapped(cell, *width)).collect();
+            for n in 0..cells.iter().map(Vec::len).max().unwrap_or(0) {
+                let part = |cell: &Vec<String>| cell.get(n).cloned().unwrap_or_default();
+                text.push_str(&self.line(&cells.iter().map(part).collect::<Vec<_>>(), &widths));
+                text.push('\n');
+            }
+        }
+        text
+    }
+
+    fn widths(&self, columns_max: Option<usize>) -> Vec<usize> {
+        let mut widths: Vec<usize> = (0..self.head.len())
             .map(|column| {
                 let cells = self.rows.iter().map(|row| width(&row[column]));
                 cells.chain([width(self.head[column].0)]).max().unwrap_or(0)
             })
             .collect();
-        let head: Vec<String> = self.head.iter().map(|(name, _)| (*name).to_owned()).collect();
-        let head = self.line(&head, &widths);
-        let mut text = if dim { format!("\x1b[2m{head}\x1b[0m\n") } else { format!("{head}\n") };
-        for row in &self.rows {
-            text.push_str(&self.line(row, &widths));
-            text.push('\n');
+        let gaps = GAP.len() * widths.len().saturating_sub(1);
+        while columns_max.is_some_and(|max| widths.iter().sum::<usize>() + gaps > max) {
+            let texts = (1..widths.len()).filter(|at| self.head[*at].1 == Align::Left);
+            match texts.max_by_key(|at| widths[*at]).filter(|at| widths[*at] > WRAPPED_MIN) {
+                Some(widest) => widths[widest] -= 1,
+                None => break,
+            }
         }
-        text
+        widths
     }
 
     fn line(&self, cells: &[String], widths: &[usize]) -> String {
         let mut line = String::new();
         for ((cell, width_max), (_, align)) in cells.iter().zip(widths).zip(&self.head) {
             if !line.is_empty() {
-                line.push_str("  ");
+                line.push_str(GAP);
             }
-            let pad = " ".repeat(width_max - width(cell));
+            let pad = " ".repeat(width_max.saturating_sub(width(cell)));
             match align {
                 Align::Left => line.extend([cell.as_str(), &pad]),
                 Align::Right => line.extend([pad.as_str(), cell]),
@@ -69,6 +109,29 @@ impl Table {
         }
         line.trim_end().to_owned()
     }
+}
+
+/// Lines of at most `columns`, cut after a space or comma where there is one.
+fn wrapped(text: &str, columns: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split_inclusive([' ', ',']) {
+        let mut line_width = lines.last().map_or(0, |line| width(line));
+        if line_width > 0 && line_width + width(word.trim_end()) > columns {
+            lines.push(String::new());
+            line_width = 0;
+        }
+        for c in word.chars() {
+            if line_width >= columns && c != ' ' {
+                lines.push(String::new());
+                line_width = 0;
+            }
+            line_width += width(c.encode_utf8(&mut [0; 4]));
+            if let Some(line) = lines.last_mut() {
+                line.push(c);
+            }
+        }
+    }
+    lines.iter().map(|line| line.trim_end().to_owned()).collect()
 }
 
 /// Columns a text takes; CJK characters take two.
@@ -119,6 +182,28 @@ mod tests {
             table.render(false),
             "TOPIC     RECORDS\n无人机          7\na       1,234,567\n"
         );
+    }
+
+    #[test]
+    fn a_wide_table_goes_on_in_the_next_line_and_keeps_key_and_numbers_whole() {
+        let head = [("KEY", Align::Left), ("N", Align::Right), ("MEANING", Align::Left)];
+        let mut table = Table::new(&head);
+        let meaning = "what it is for, said in a sentence";
+        table.row(vec!["gateway.listen".into(), "8084".into(), meaning.into()]);
+        table.row(vec!["x".into(), "7".into(), "x".repeat(40)]);
+        let text = table.render_within(false, Some(40));
+        assert_eq!(
+            text,
+            "KEY                N  MEANING\n\
+             gateway.listen  8084  what it is for,\n\
+             \u{20}                     said in a\n\
+             \u{20}                     sentence\n\
+             x                  7  xxxxxxxxxxxxxxxxxx\n\
+             \u{20}                     xxxxxxxxxxxxxxxxxx\n\
+             \u{20}                     xxxx\n"
+        );
+        assert!(table.render(false).contains(meaning));
+        assert!(!table.render_within(false, Some(5)).is_empty());
     }
 
     #[test]

@@ -1,45 +1,90 @@
 //! `weir config show` and `weir config check`.
 
-use crate::cli::{ConfigArgs, ConfigCommand};
+use serde_json::json;
+
+use crate::cli::{ConfigArgs, ConfigCommand, ConfigShowArgs};
 use crate::config::{Settings, Values, KEYS};
 use crate::error::Outcome;
-use crate::output::{is_terminal, Align, Table};
+use crate::output::{Align, Table};
 
 pub(crate) fn run(args: ConfigArgs) -> Outcome {
     match args.command {
-        ConfigCommand::Show { file, origin } => {
-            let values = Values::load(file.config.as_deref(), std::env::vars())?;
-            out!("{}", show(&values, origin, is_terminal()));
-        }
-        ConfigCommand::Check { file } => {
-            let values = Values::load(file.config.as_deref(), std::env::vars())?;
+        ConfigCommand::Show(args) => show(&args, &crate::up::values(&args.up)?),
+        ConfigCommand::Check(args) => {
+            let values = crate::up::values(&args)?;
             crate::up::check(&Settings::from_values(&values)?)?;
             let set =
                 values.iter().filter(|(_, _, o)| **o != crate::config::Origin::Default).count();
-            outln!("ok: {set} values set, the rest are defaults");
+            match set {
+                1 => outln!("ok: 1 value set, the rest are defaults"),
+                _ => outln!("ok: {set} values set, the rest are defaults"),
+            }
+            let unused: Vec<&str> = values.unused_variables().collect();
+            if !unused.is_empty() {
+                outln!("not used: {}", unused.join(", "));
+            }
         }
     }
     Ok(())
 }
 
-/// Every declared key, set or not, then what wildcards added.
-fn show(values: &Values, origin: bool, dim: bool) -> String {
-    let mut head = vec![("KEY", Align::Left), ("VALUE", Align::Left)];
-    head.push(if origin { ("ORIGIN", Align::Left) } else { ("MEANING", Align::Left) });
+fn show(args: &ConfigShowArgs, values: &Values) {
+    let rows = rows(values);
+    if args.json {
+        let rows: Vec<_> = rows
+            .iter()
+            .map(|row| {
+                json!({"key": row.key, "value": row.value, "origin": row.origin,
+                       "meaning": row.meaning})
+            })
+            .collect();
+        outln!("{}", json!(rows));
+        return;
+    }
+    let last = if args.origin { "ORIGIN" } else { "MEANING" };
+    let head = [("KEY", Align::Left), ("VALUE", Align::Left), (last, Align::Left)];
     let mut table = Table::new(&head);
+    for row in rows {
+        let last = if args.origin { row.origin } else { Some(row.meaning.to_owned()) };
+        let shown = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+        table.row(vec![row.key, shown(row.value), shown(last)]);
+    }
+    table.print();
+}
+
+struct Row {
+    key: String,
+    /// `None`: not set.
+    value: Option<String>,
+    origin: Option<String>,
+    meaning: &'static str,
+}
+
+/// Every declared key, set or not, then what wildcards added, then variables that nothing uses,
+/// whose values are not shown: one is a password.
+fn rows(values: &Values) -> Vec<Row> {
     let set = |name: &str| values.iter().find(|(n, ..)| *n == name);
-    for key in KEYS.iter().filter(|key| !key.name.contains('*')) {
-        let (value, from) = set(key.name)
-            .map_or(("-".to_owned(), "-".to_owned()), |(_, value, from)| {
-                (value.to_owned(), from.to_string())
-            });
-        let last = if origin { from } else { key.doc.to_owned() };
-        table.row(vec![key.name.to_owned(), value, last]);
-    }
-    let declared = |name: &str| KEYS.iter().any(|key| key.name == name);
-    for (name, value, from) in values.iter().filter(|(name, ..)| !declared(name)) {
-        let last = if origin { from.to_string() } else { String::new() };
-        table.row(vec![name.to_owned(), value.to_owned(), last]);
-    }
-    table.render(dim)
+    let declared = KEYS.iter().filter(|key| !key.name.contains('*')).map(|key| {
+        let found = set(key.name);
+        Row {
+            key: key.name.to_owned(),
+            value: found.map(|(_, value, _)| value.to_owned()),
+            origin: found.map(|(_, _, origin)| origin.to_string()),
+            meaning: key.doc,
+        }
+    });
+    let added = values.iter().filter(|(name, ..)| KEYS.iter().all(|key| key.name != *name));
+    let added = added.map(|(name, value, origin)| Row {
+        key: name.to_owned(),
+        value: Some(value.to_owned()),
+        origin: Some(origin.to_string()),
+        meaning: crate::config::meaning(name),
+    });
+    let unused = values.unused_variables().map(|name| Row {
+        key: name.to_owned(),
+        value: Some("***".to_owned()),
+        origin: Some("environment".to_owned()),
+        meaning: "not used: the store is SQLite",
+    });
+    declared.chain(added).chain(unused).collect()
 }

@@ -7,7 +7,7 @@ use weir_client::Admin;
 use super::kafka::{block_on, connect, failed, offsets};
 use crate::cli::GroupsArgs;
 use crate::error::Outcome;
-use crate::output::{grouped, is_terminal, Align, Table};
+use crate::output::{grouped, Align, Table};
 
 struct Row {
     group: String,
@@ -31,7 +31,7 @@ pub(crate) fn run(args: &GroupsArgs) -> Outcome {
                 .collect();
             outln!("{}", json!(rows));
         } else {
-            out!("{}", table(&rows).render(is_terminal()));
+            table(&rows).print();
         }
         Ok(())
     })

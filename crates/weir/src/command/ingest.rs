@@ -27,6 +27,10 @@ const RETRY_AFTER_DEFAULT: Duration = Duration::from_millis(500);
 const EVENT_BYTES_MAX: usize = 1_000_000;
 /// Bytes after which a request is sent, however few events it has; half of what a gateway takes.
 const BATCH_BYTES_MAX: usize = 4 << 20;
+/// Time without progress after which a person is told.
+const SILENT_MAX: Duration = Duration::from_secs(1);
+/// How often.
+const WAITING_LINE_INTERVAL: Duration = Duration::from_secs(10);
 /// How long a Ctrl-C may go unnoticed while holding back.
 const PACE_STEP: Duration = Duration::from_millis(100);
 /// Refused lines that are shown; the rest are only counted.
@@ -82,11 +86,10 @@ struct Line {
 
 pub(crate) fn run(args: &IngestArgs) -> Outcome {
     let mut input = open(&args.file)?;
-    let interrupted = Interrupt::watch()?;
-    let mut sender = Sender::new(args);
+    let mut sender = Sender::new(args, Interrupt::watch()?);
     let mut number = 0;
     let started = now();
-    let ended = pump(&mut *input, &mut sender, &mut number, args, &interrupted);
+    let ended = pump(&mut *input, &mut sender, &mut number, args);
     // What was accepted is said whatever ended it.
     report(args, &sender.tally, started.elapsed());
     ended?;
@@ -105,7 +108,6 @@ fn pump(
     sender: &mut Sender,
     number: &mut u64,
     args: &IngestArgs,
-    interrupted: &Interrupt,
 ) -> Outcome {
     loop {
         let before = *number;
@@ -113,16 +115,19 @@ fn pump(
         if *number == before {
             return Ok(());
         }
-        sender.pace(args.rate, interrupted);
-        if interrupted.is_set() {
-            let next = before + 1;
-            return Err(UserError::new("WEIR-0819", format!("interrupted before line {next}"))
-                .why("the lines before it have their answer, this one and later ones were not sent")
-                .help(format!("tail -n +{next} FILE | weir ingest - goes on from there")));
+        sender.pace(args.rate);
+        if sender.interrupted.is_set() {
+            return Err(interrupted(before + 1, "this one and later ones were not sent"));
         }
         sender.send_all(batch)?;
         sender.progress();
     }
+}
+
+fn interrupted(line: u64, fate: &str) -> UserError {
+    UserError::new("WEIR-0819", format!("interrupted before line {line}"))
+        .why(format!("the lines before it have their answer, {fate}"))
+        .help(format!("tail -n +{line} FILE | weir ingest - goes on from there"))
 }
 
 fn events(count: u64) -> String {
@@ -238,15 +243,17 @@ impl Interrupt {
 struct Sender {
     agent: ureq::Agent,
     url: String,
+    interrupted: Interrupt,
     tally: Tally,
     shown: usize,
     started: Instant,
     last_progress: Instant,
     last_line: Instant,
+    said_waiting: Option<Instant>,
 }
 
 impl Sender {
-    fn new(args: &IngestArgs) -> Self {
+    fn new(args: &IngestArgs, interrupted: Interrupt) -> Self {
         let agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .timeout_global(Some(Duration::from_secs(60)))
@@ -257,11 +264,13 @@ impl Sender {
         Self {
             agent,
             url,
+            interrupted,
             tally: Tally::default(),
             shown: 0,
             started,
             last_progress: started,
             last_line: started,
+            said_waiting: None,
         }
     }
 
@@ -278,7 +287,7 @@ impl Sender {
             let (answer, wait) = match self.post(&body) {
                 Posted::Answered(answer, wait) => (answer, wait),
                 Posted::Unknown(why) => {
-                    self.wait_or_give_up(RETRY_AFTER_DEFAULT, &why)?;
+                    self.wait_or_give_up(RETRY_AFTER_DEFAULT, &why, &batch)?;
                     continue;
                 }
                 Posted::Refused(why) if batch.len() > 1 => {
@@ -299,7 +308,7 @@ impl Sender {
             }
             self.tally.retried += waiting.len() as u64;
             batch = waiting;
-            self.wait_or_give_up(wait, "the gateway keeps refusing events")?;
+            self.wait_or_give_up(wait, "the gateway keeps refusing events", &batch)?;
         }
         Ok(())
     }
@@ -360,21 +369,43 @@ impl Sender {
         Posted::Answered(answer, wait.unwrap_or(RETRY_AFTER_DEFAULT))
     }
 
-    fn wait_or_give_up(&self, wait: Duration, why: &str) -> Outcome {
-        if self.last_progress.elapsed() > STALLED_MAX {
-            return Err(UserError::new("WEIR-0811", "the gateway takes no events")
-                .why(why)
-                .help("is `weir up` running? see its /health and /stats"));
+    fn wait_or_give_up(&mut self, wait: Duration, why: &str, waiting: &[Line]) -> Outcome {
+        let stalled = self.last_progress.elapsed();
+        if stalled > STALLED_MAX {
+            let tried = STALLED_MAX.as_secs();
+            return Err(UserError::new(
+                "WEIR-0811",
+                format!("the gateway takes no events for {tried} s"),
+            )
+            .why(why)
+            .help("is `weir up` running? see its /health and /stats"));
         }
-        thread::sleep(wait.clamp(Duration::from_millis(1), Duration::from_secs(10)));
-        Ok(())
+        // Without this a person would look at nothing for two minutes.
+        let due = self.said_waiting.is_none_or(|said| said.elapsed() > WAITING_LINE_INTERVAL);
+        if stalled > SILENT_MAX && due {
+            self.said_waiting = Some(now());
+            let left = (STALLED_MAX - stalled).as_secs();
+            eprintln!("waiting for the gateway, giving up in {left} s: {why}");
+        }
+        let until = now() + wait.clamp(Duration::from_millis(1), Duration::from_secs(10));
+        while !self.interrupted.is_set() {
+            match until.saturating_duration_since(now()) {
+                Duration::ZERO => return Ok(()),
+                left => thread::sleep(left.min(PACE_STEP)),
+            }
+        }
+        let line = waiting.first().map_or(0, |line| line.number);
+        Err(interrupted(
+            line,
+            "some of those after it too: sent again they are duplicates if they have ids",
+        ))
     }
 
     /// Holds back so that no more than `rate` events per second have left since the start.
-    fn pace(&self, rate: Option<u32>, interrupted: &Interrupt) {
+    fn pace(&self, rate: Option<u32>) {
         let Some(rate) = rate else { return };
         let due = Duration::from_secs_f64(self.tally.sent as f64 / f64::from(rate));
-        while !interrupted.is_set() {
+        while !self.interrupted.is_set() {
             match due.saturating_sub(self.started.elapsed()) {
                 Duration::ZERO => return,
                 left => thread::sleep(left.min(PACE_STEP)),
@@ -402,13 +433,14 @@ mod tests {
     use super::*;
 
     fn sender() -> Sender {
-        Sender::new(&IngestArgs {
+        let args = IngestArgs {
             file: "-".into(),
             gateway: "http://127.0.0.1:9".to_owned(),
             rate: None,
             batch: 500,
             json: false,
-        })
+        };
+        Sender::new(&args, Interrupt { pressed: Arc::new(AtomicBool::new(false)) })
     }
 
     #[test]

@@ -7,7 +7,7 @@ use weir_client::{Admin, TopicPartition};
 use super::kafka::{block_on, connect, failed, offsets};
 use crate::cli::TopicsArgs;
 use crate::error::{Outcome, UserError};
-use crate::output::{grouped, is_terminal, Align, Table};
+use crate::output::{grouped, Align, Table};
 
 pub(crate) fn run(args: &TopicsArgs) -> Outcome {
     block_on(async {
@@ -36,6 +36,12 @@ async fn create(admin: &Admin, name: &str, partitions: i32) -> Outcome {
 async fn delete(admin: &Admin, name: &str, really: bool) -> Outcome {
     let what = format!("cannot delete topic \"{name}\"");
     let topic = admin.describe_topic(name).await.map_err(|error| failed(&what, &error))?;
+    // Kafka's broker would do it, and every group would forget where it was.
+    if topic.internal {
+        return Err(UserError::new("WEIR-0820", what)
+            .why("Kafka keeps the positions of consumer groups and its transactions there")
+            .help("to be rid of a group, let its last member leave and its offsets expire"));
+    }
     let records = records(admin, std::slice::from_ref(&topic)).await?.into_iter().sum();
     let partitions = topic.partitions.len();
     if !really {
@@ -83,7 +89,7 @@ async fn list(admin: &Admin, args: &TopicsArgs) -> Outcome {
             grouped(records),
         ]);
     }
-    out!("{}", table.render(is_terminal()));
+    table.print();
     Ok(())
 }
 

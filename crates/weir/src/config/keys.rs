@@ -139,6 +139,11 @@ pub(super) fn find(name: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| matches(key.name, name))
 }
 
+/// One line for people on a key; empty for one that is not declared.
+pub(crate) fn meaning(name: &str) -> &'static str {
+    find(name).map_or("", |key| key.doc)
+}
+
 /// Whether `name` is written by `pattern`, in which `*` stands for one segment; in a last
 /// position it takes the rest, so that an event type with dots can be a key.
 fn matches(pattern: &str, name: &str) -> bool {

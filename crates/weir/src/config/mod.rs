@@ -11,7 +11,7 @@ mod settings;
 mod shape;
 
 pub(crate) use duration::parse_bytes as size;
-pub(crate) use keys::KEYS;
+pub(crate) use keys::{meaning, KEYS};
 pub(crate) use load::{Origin, Values};
 pub(crate) use settings::{Settings, TopicSettings, Validation};
 pub(crate) use shape::{brokers, topic_name, topic_of_alias};

@@ -65,12 +65,9 @@ impl Banner {
         for line in table.render(false).lines().skip(1) {
             let _ = writeln!(text, "  {line}");
         }
-        let _ = writeln!(
-            text,
-            "  {}   {}\n",
-            language.pick("Limits ", "限制   "),
-            self.limits(language)
-        );
+        // As wide as "Gateway", the longest name in the table.
+        let label = language.pick("Limits ", "限制   ");
+        let _ = writeln!(text, "  {label}  {}\n", self.limits(language));
         let _ = writeln!(text, "  {}", self.ready(language));
         if let Some(gateway) = self.gateway {
             text.push_str(&self.hints(language, gateway));
@@ -160,7 +157,7 @@ mod tests {
             "  Kafka    127.0.0.1:9092         acks=all is on disk before the answer\n",
             "  Gateway  http://127.0.0.1:8084  POST /v1/events · /stats · /metrics\n",
             "  Console  http://127.0.0.1:8090\n",
-            "no rate limit · 10,000 events a lane · open to this machine only",
+            "  Limits   no rate limit · 10,000 events a lane · open to this machine only",
             "ready in 41 ms · recovered 3 partitions, 0 records cut",
             "kcat -b 127.0.0.1:9092 -L",
         ] {

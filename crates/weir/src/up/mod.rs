@@ -34,24 +34,9 @@ const SAME_SIGNAL: Duration = Duration::from_millis(300);
 const RUNTIME_STOP: Duration = Duration::from_millis(200);
 
 /// Starts everything in one process and runs until it is told to stop.
-pub(crate) fn run(args: UpArgs) -> Outcome {
+pub(crate) fn run(args: &UpArgs) -> Outcome {
     let started = now();
-    let mut values = load(&args.file)?;
-    let flags = [
-        ("--data-dir", "data_dir", args.data_dir.map(|dir| dir.display().to_string())),
-        ("--brokers", "kafka.brokers", args.brokers),
-        ("--log-file", "logging.file", args.log_file.map(|file| file.display().to_string())),
-        ("--demo", "layers.demo", args.demo.then(|| "true".to_owned())),
-        (
-            "--insecure-listen",
-            "broker.insecure_listen",
-            args.insecure_listen.then(|| "true".to_owned()),
-        ),
-    ];
-    set_flags(&mut values, flags)?;
-    set_port(&mut values, "--kafka-port", "broker.listen", args.kafka_port)?;
-    set_port(&mut values, "--gateway-port", "gateway.listen", args.gateway_port)?;
-    set_port(&mut values, "--console-port", "console.listen", args.console_port)?;
+    let values = values(args)?;
     let settings = Settings::from_values(&values)?;
     let language = Language::of_environment();
     let mut instance = begin(&values, &settings, language, settings.brokers.is_empty())?;
@@ -143,6 +128,31 @@ pub(crate) fn run_broker(args: BrokerArgs) -> Outcome {
     runtime.block_on(kafka::stop_broker(broker));
     runtime.shutdown_timeout(RUNTIME_STOP);
     Ok(())
+}
+
+/// The configuration of `weir up` with these flags.
+pub(crate) fn values(args: &UpArgs) -> Outcome<Values> {
+    let mut values = load(&args.file)?;
+    let flags = [
+        ("--data-dir", "data_dir", args.data_dir.as_ref().map(|dir| dir.display().to_string())),
+        ("--brokers", "kafka.brokers", args.brokers.clone()),
+        (
+            "--log-file",
+            "logging.file",
+            args.log_file.as_ref().map(|file| file.display().to_string()),
+        ),
+        ("--demo", "layers.demo", args.demo.then(|| "true".to_owned())),
+        (
+            "--insecure-listen",
+            "broker.insecure_listen",
+            args.insecure_listen.then(|| "true".to_owned()),
+        ),
+    ];
+    set_flags(&mut values, flags)?;
+    set_port(&mut values, "--kafka-port", "broker.listen", args.kafka_port)?;
+    set_port(&mut values, "--gateway-port", "gateway.listen", args.gateway_port)?;
+    set_port(&mut values, "--console-port", "console.listen", args.console_port)?;
+    Ok(values)
 }
 
 /// What a start would refuse of the settings, without starting anything.
