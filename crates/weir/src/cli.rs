@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 #[derive(Debug, Parser)]
 #[command(name = "weir", version, about, long_about = None, disable_help_subcommand = true)]
 #[command(
-    after_help = "Examples:\n  weir up --demo\n  weir tail drone-events\n  weir ingest events.ndjson --rate 1000"
+    after_help = "Examples:\n  weir up --demo\n  weir tail drone-events\n  weir ingest events.ndjson --rate 1000\n\nExit code: 0 done, 1 it failed, 2 it was asked wrongly, 130 stopped by force"
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -235,3 +235,6 @@ pub(crate) struct ConfigShowArgs {
 
 const DEFAULT_GATEWAY: &str = "http://127.0.0.1:8084";
 pub(crate) const DEFAULT_BROKERS: &str = "127.0.0.1:9092";
+
+#[cfg(test)]
+mod documents;

@@ -52,10 +52,11 @@ impl std::error::Error for UserError {}
 /// Result of a command.
 pub(crate) type Outcome<T = ()> = Result<T, UserError>;
 
-/// Exit codes, part of the interface: 1 = it failed, 2 = it was asked wrongly (usage or configuration).
+/// Exit codes, part of the interface (`weir --help` says them): 1 = it failed, 2 = it was asked
+/// wrongly: usage, configuration, a file or a code that is not there.
 pub(crate) fn exit_code(error: &UserError) -> u8 {
     match error.code {
-        code if code.starts_with("WEIR-080") => 2,
+        "WEIR-0801" | "WEIR-0802" | "WEIR-0803" | "WEIR-0804" | "WEIR-0805" | "WEIR-0815" => 2,
         _ => 1,
     }
 }

@@ -8,7 +8,7 @@ pub(crate) fn is_terminal() -> bool {
 }
 
 /// Columns of the terminal that standard output is; `None`: it is none.
-fn terminal_columns() -> Option<usize> {
+pub(crate) fn terminal_columns() -> Option<usize> {
     let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
     Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
 }
@@ -112,7 +112,7 @@ impl Table {
 }
 
 /// Lines of at most `columns`, cut after a space or comma where there is one.
-fn wrapped(text: &str, columns: usize) -> Vec<String> {
+pub(crate) fn wrapped(text: &str, columns: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split_inclusive([' ', ',']) {
         let mut line_width = lines.last().map_or(0, |line| width(line));
@@ -196,8 +196,7 @@ mod tests {
             text,
             "KEY                N  MEANING\n\
              gateway.listen  8084  what it is for,\n\
-             \u{20}                     said in a\n\
-             \u{20}                     sentence\n\
+             \u{20}                     said in a sentence\n\
              x                  7  xxxxxxxxxxxxxxxxxx\n\
              \u{20}                     xxxxxxxxxxxxxxxxxx\n\
              \u{20}                     xxxx\n"

@@ -157,9 +157,15 @@ fn open(path: &Path) -> Outcome<Box<dyn BufRead>> {
     if path == Path::new("-") {
         return Ok(Box::new(BufReader::new(io::stdin())));
     }
-    let file = File::open(path).map_err(|error| {
-        UserError::new("WEIR-0804", format!("cannot read {}", path.display())).why(error)
-    })?;
+    let unreadable = |why: &dyn std::fmt::Display| {
+        UserError::new("WEIR-0804", format!("cannot read {}", path.display()))
+            .why(why)
+            .help("give a file with one event per line, or - for standard input")
+    };
+    let file = File::open(path).map_err(|error| unreadable(&error))?;
+    if file.metadata().is_ok_and(|metadata| metadata.is_dir()) {
+        return Err(unreadable(&"it is a directory"));
+    }
     Ok(Box::new(BufReader::with_capacity(1 << 20, file)))
 }
 

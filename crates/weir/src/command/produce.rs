@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use weir_client::{Producer, ProducerConfig, Record};
+use weir_client::{Admin, Producer, ProducerConfig, Record};
 
 use super::kafka::{block_on, connect, failed};
 use super::lines::{self, Line};
@@ -19,12 +19,18 @@ const LINE_BYTES_MAX: usize = 16 << 20;
 pub(crate) fn run(args: &ProduceArgs) -> Outcome {
     block_on(async {
         let client = connect(&args.brokers.brokers).await?;
+        // An unknown topic is told before the first line is read, not waited for.
+        let what = format!("cannot write to topic \"{}\"", args.topic);
+        Admin::new(client.clone()).describe_topic(&args.topic).await.map_err(|error| {
+            failed(&what, &error).help(format!("weir topics --create {}", args.topic))
+        })?;
         let producer = Producer::new(client, ProducerConfig::default())
             .map_err(|error| failed("cannot start the producer", &error))?;
         let sent = send_lines(&producer, args).await?;
         let closed = producer.close(Duration::from_secs(30)).await;
         closed.map_err(|error| UserError::new(error.code(), "cannot finish").why(error))?;
-        outln!("{} records acknowledged in {}", grouped(sent), args.topic);
+        let records = if sent == 1 { "record" } else { "records" };
+        outln!("{} {records} acknowledged in {}", grouped(sent), args.topic);
         Ok(())
     })
 }

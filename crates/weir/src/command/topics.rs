@@ -5,7 +5,7 @@ use weir_client::admin::{Created, NewTopic, OffsetSpec, TopicDescription};
 use weir_client::{Admin, TopicPartition};
 
 use super::kafka::{block_on, connect, failed, offsets};
-use crate::cli::TopicsArgs;
+use crate::cli::{TopicsArgs, DEFAULT_BROKERS};
 use crate::error::{Outcome, UserError};
 use crate::output::{grouped, Align, Table};
 
@@ -14,7 +14,7 @@ pub(crate) fn run(args: &TopicsArgs) -> Outcome {
         let admin = Admin::new(connect(&args.brokers.brokers).await?);
         match (&args.create, &args.delete) {
             (Some(name), _) => create(&admin, name, args.partitions).await,
-            (None, Some(name)) => delete(&admin, name, args.yes).await,
+            (None, Some(name)) => delete(&admin, name, args).await,
             (None, None) => list(&admin, args).await,
         }
     })
@@ -33,9 +33,12 @@ async fn create(admin: &Admin, name: &str, partitions: i32) -> Outcome {
     Ok(())
 }
 
-async fn delete(admin: &Admin, name: &str, really: bool) -> Outcome {
+async fn delete(admin: &Admin, name: &str, args: &TopicsArgs) -> Outcome {
     let what = format!("cannot delete topic \"{name}\"");
-    let topic = admin.describe_topic(name).await.map_err(|error| failed(&what, &error))?;
+    let topic = admin
+        .describe_topic(name)
+        .await
+        .map_err(|error| failed(&what, &error).help("weir topics lists them"))?;
     // Kafka's broker would do it, and every group would forget where it was.
     if topic.internal {
         return Err(UserError::new("WEIR-0820", what)
@@ -44,9 +47,13 @@ async fn delete(admin: &Admin, name: &str, really: bool) -> Outcome {
     }
     let records = records(admin, std::slice::from_ref(&topic)).await?.into_iter().sum();
     let partitions = topic.partitions.len();
-    if !really {
+    if !args.yes {
         outln!("would delete {name}: {partitions} partitions, {} records", grouped(records));
-        outln!("weir topics --delete {name} --yes does it");
+        let brokers = match args.brokers.brokers.as_str() {
+            DEFAULT_BROKERS | "" => String::new(),
+            other => format!(" --brokers {other}"),
+        };
+        outln!("weir topics --delete {name}{brokers} --yes does it");
         return Ok(());
     }
     let results = admin.delete_topics(&[name]).await.map_err(|error| failed(&what, &error))?;

@@ -188,9 +188,9 @@ fn read_file(file: Option<&Path>) -> Outcome<Option<(PathBuf, String)>> {
     match std::fs::read_to_string(path) {
         Ok(text) => Ok(Some((path.to_owned(), text))),
         Err(error) if file.is_none() && error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => {
-            Err(UserError::new("WEIR-0804", format!("cannot read {}", path.display())).why(error))
-        }
+        Err(error) => Err(UserError::new("WEIR-0804", format!("cannot read {}", path.display()))
+            .why(error)
+            .help("name a file that exists and that you may read; without one the defaults hold")),
     }
 }
 

@@ -56,6 +56,9 @@ impl Instance {
                 .why(error)
                 .help("give another with --data-dir, or make this one writable")
         };
+        if dir.exists() && !dir.is_dir() {
+            return Err(unusable(std::io::Error::other("it is a file, not a directory")));
+        }
         fs::create_dir_all(dir).map_err(unusable)?;
         let path = dir.join(LOCK_FILE);
         let options =

@@ -407,7 +407,9 @@ fn zones(settings: &Settings) -> Outcome<(Arc<ZoneSet>, String)> {
 
 fn read_zones(path: &Path) -> Outcome<String> {
     std::fs::read_to_string(path).map_err(|error| {
-        UserError::new("WEIR-0804", format!("cannot read {}", path.display())).why(error)
+        UserError::new("WEIR-0804", format!("cannot read {}", path.display()))
+            .why(error)
+            .help("fleet.zones names a GeoJSON file; a relative path starts where weir was started")
     })
 }
 

@@ -6,5 +6,6 @@
 mod architecture;
 mod error_pages;
 mod main_job;
+mod newcomer;
 mod outage;
 mod process;

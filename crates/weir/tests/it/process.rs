@@ -41,7 +41,10 @@ pub(crate) fn command() -> Command {
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("WEIR_")) {
         command.env_remove(name);
     }
-    command.env("LC_ALL", "C").env_remove("KAFKA_BROKERS");
+    command.env("LC_ALL", "C");
+    for name in ["KAFKA_BROKERS", "KAFKA_TOPIC", "DB_HOST", "DB_USER", "DB_PASSWORD"] {
+        command.env_remove(name);
+    }
     command
 }
 
