@@ -1,0 +1,168 @@
+//! A member of a group that reads, commits what it has read, and never gives up.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Result;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use weir_client::{
+    Admin, AutoOffsetReset, Client, ConsumedRecord, Consumer, ConsumerConfig, GroupConfig,
+    PartitionOffset, RebalanceHook, TopicPartition,
+};
+use weir_protocol::types::{Offset, PartitionId};
+
+use super::recorder::Recorder;
+use super::{Load, Phase, DRAIN_MAX};
+use crate::history::Event;
+
+const POLL: Duration = Duration::from_millis(100);
+/// Short, so that a member that a dead broker has forgotten is not waited for.
+const SESSION_TIMEOUT_MS: u32 = 6_000;
+const HEARTBEAT_INTERVAL_MS: u32 = 200;
+/// Often, so that a broker dies in the middle of many commits.
+const COMMIT_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Offset and value of each record, by partition, in their order.
+pub(super) fn by_partition(records: &[ConsumedRecord]) -> BTreeMap<i32, Vec<(i64, String)>> {
+    let mut parts: BTreeMap<i32, Vec<(i64, String)>> = BTreeMap::new();
+    for record in records {
+        let text = String::from_utf8_lossy(record.value.as_deref().unwrap_or_default());
+        let value = text.split(' ').next().unwrap_or_default().to_owned();
+        parts.entry(record.partition.get()).or_default().push((record.offset.get(), value));
+    }
+    parts
+}
+
+#[derive(Debug)]
+struct Hook {
+    consumer: String,
+    group: String,
+    recorder: Arc<Recorder>,
+}
+
+impl RebalanceHook for Hook {
+    fn assigned(&self, partitions: &[TopicPartition]) {
+        self.recorder.write(&Event::Assign {
+            consumer: self.consumer.clone(),
+            group: self.group.clone(),
+            partitions: partitions.iter().map(|entry| entry.partition.get()).collect(),
+        });
+    }
+}
+
+/// Whether it and its group have read everything.
+pub(super) async fn run(
+    load: Load,
+    name: String,
+    client: Arc<Client>,
+    recorder: Arc<Recorder>,
+    phase: watch::Receiver<Phase>,
+) -> Result<bool> {
+    let mut group = GroupConfig::new(load.name.clone());
+    group.session_timeout_ms = SESSION_TIMEOUT_MS;
+    group.heartbeat_interval_ms = HEARTBEAT_INTERVAL_MS;
+    group.rebalance_timeout_ms = SESSION_TIMEOUT_MS;
+    group.hook = Some(Arc::new(Hook {
+        consumer: name.clone(),
+        group: load.name.clone(),
+        recorder: Arc::clone(&recorder),
+    }));
+    let config = ConsumerConfig {
+        group: Some(group),
+        auto_offset_reset: AutoOffsetReset::Earliest,
+        fetch_wait_ms_max: 100,
+        ..ConsumerConfig::default()
+    };
+    let consumer = Consumer::new(Arc::clone(&client), config)?;
+    consumer.subscribe(&[load.topic.as_str()])?;
+    let member = Member { load, name, consumer, recorder, read_to: BTreeMap::new() };
+    member.read(&Admin::new(client), phase).await
+}
+
+struct Member {
+    load: Load,
+    name: String,
+    consumer: Consumer,
+    recorder: Arc<Recorder>,
+    /// Read and not yet committed: the next offset of each partition.
+    read_to: BTreeMap<i32, i64>,
+}
+
+impl Member {
+    async fn read(mut self, admin: &Admin, phase: watch::Receiver<Phase>) -> Result<bool> {
+        let mut committed_at = Instant::now();
+        let mut deadline = None;
+        let is_drained = loop {
+            match self.consumer.poll(POLL).await {
+                Ok(records) => self.note(&records),
+                Err(error) => eprintln!("{}: poll: {} {error}", self.name, error.code()),
+            }
+            if committed_at.elapsed() >= COMMIT_INTERVAL {
+                self.commit().await;
+                committed_at = Instant::now();
+            }
+            if *phase.borrow() != Phase::Finishing {
+                continue;
+            }
+            let deadline = *deadline.get_or_insert_with(|| Instant::now() + DRAIN_MAX);
+            let is_drained = self.read_to.is_empty() && self.group_is_done(admin).await?;
+            if is_drained || Instant::now() > deadline {
+                break is_drained;
+            }
+        };
+        self.consumer.close().await?;
+        Ok(is_drained)
+    }
+
+    fn note(&mut self, records: &[ConsumedRecord]) {
+        for (partition, records) in by_partition(records) {
+            if let Some((last, _)) = records.last() {
+                self.read_to.insert(partition, last + 1);
+            }
+            self.recorder.write(&Event::Poll {
+                consumer: self.name.clone(),
+                group: self.load.name.clone(),
+                partition,
+                records,
+            });
+        }
+    }
+
+    async fn commit(&mut self) {
+        let mine: Vec<i32> =
+            self.consumer.assignment().iter().map(|entry| entry.partition.get()).collect();
+        // What was read before a rebalance is for its new owner to read again.
+        self.read_to.retain(|partition, _| mine.contains(partition));
+        if self.read_to.is_empty() {
+            return;
+        }
+        let offsets: Vec<PartitionOffset> = self
+            .read_to
+            .iter()
+            .map(|(partition, offset)| PartitionOffset {
+                partition: TopicPartition::new(&self.load.topic, PartitionId(*partition)),
+                offset: Offset(*offset),
+            })
+            .collect();
+        // Refused in the middle of a rebalance: the records come again.
+        let is_committed = self.consumer.commit(&offsets).await.is_ok();
+        for (partition, offset) in std::mem::take(&mut self.read_to) {
+            if is_committed {
+                let (consumer, group) = (self.name.clone(), self.load.name.clone());
+                self.recorder.write(&Event::Commit { consumer, group, partition, offset });
+            }
+        }
+    }
+
+    /// Whether the group has committed all there is.
+    async fn group_is_done(&self, admin: &Admin) -> Result<bool> {
+        let ends = super::ends(admin, &self.load.topic, self.load.partitions).await?;
+        let committed = admin.group_offsets(&self.load.name).await?;
+        Ok((0..).zip(ends).all(|(partition, end)| {
+            let of_it = committed.iter().find(|entry| entry.partition.partition.get() == partition);
+            end == 0 || of_it.is_some_and(|entry| entry.offset.get() >= end)
+        }))
+    }
+}
