@@ -1,0 +1,402 @@
+#!/usr/bin/env python3
+"""Kills and power cuts under acks=all load, and a checker of what two client families saw.
+
+    scripts/reliability.py --kills 50 --power-cuts 50 [--seed S] [--weir target/release/weir] [--json FILE]
+    scripts/reliability.py --power-cuts 5 --fsync off        the control: it must lose something
+
+One broker serves idempotent producers and groups of consumers of weir-client and of librdkafka, which stay alive
+throughout. At random moments, also while it starts and recovers, it is ended with kill -9, or loses its power:
+
+    FS_IOC_SHUTDOWN (no log flush) on the ext4 image that holds its data, kill -9, umount, mount (the journal is
+    replayed), e2fsck finds it clean, and the broker starts again.
+
+At the end every partition is read, and reliability/src/checker.rs judges the histories. What the file system was not
+told to sync is really gone after such a cut: with --fsync off (durability: relaxed) records must be lost, else this
+rig proves nothing, and fails. The disk below is not cut: this is about the file system's level, not the hardware's.
+
+Power cuts need root and a loop device. Prints one JSON line. Exit code: 0 good; 1 a promise was broken, or the
+control lost nothing; 77 no power cut can be made here.
+"""
+import argparse
+import fcntl
+import json
+import os
+import pathlib
+import random
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+from weirtest import ROOT, free_port, serves, use_venv
+
+use_venv()
+from confluent_kafka.admin import AdminClient, NewTopic  # noqa: E402
+
+TOPIC, PARTITIONS = "reliability", 8
+GROUPS = ("rust", "python")
+CANNOT_CUT = 77
+# _IOR('X', 125, __u32), and the flag that loses what the file system's journal has not written.
+FS_IOC_SHUTDOWN, NOLOGFLUSH = 0x8004587D, 2
+READY_SECONDS_MAX = 30
+RESUME_SECONDS_MAX = 30
+# Under load the next fault comes within this after both families were answered again.
+LOAD_SECONDS_MAX = 0.6
+START_SECONDS_MAX = 0.05
+
+
+class Failed(Exception):
+    """The run cannot go on, or its verdict is bad."""
+
+
+class Image:
+    """An ext4 file system in a file, whose power can be cut."""
+
+    def __init__(self, directory: pathlib.Path, megabytes: int):
+        self.image, self.mountpoint = directory / "disk.img", directory / "disk"
+        self.mountpoint.mkdir()
+        with self.image.open("wb") as file:
+            file.truncate(megabytes << 20)
+        self.device = None
+        try:
+            run("mkfs.ext4", "-q", "-F", str(self.image))
+            self.device = run("losetup", "--find", "--show", str(self.image)).strip()
+            self.mount()
+        except (OSError, subprocess.CalledProcessError) as error:
+            self.close()
+            why = getattr(error, "stderr", None) or error
+            print(f"SKIPPED: no power cut can be made here, as that needs root, mkfs.ext4 and a loop device: {why}",
+                  file=sys.stderr)
+            sys.exit(CANNOT_CUT)
+
+    def mount(self) -> None:
+        run("mount", "-t", "ext4", self.device, str(self.mountpoint))
+
+    def unmount(self) -> None:
+        run("umount", str(self.mountpoint))
+
+    def shut_down(self) -> None:
+        """From now on nothing reaches the disk, and what was not synced is lost."""
+        directory = os.open(self.mountpoint, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.ioctl(directory, FS_IOC_SHUTDOWN, struct.pack("I", NOLOGFLUSH))
+        finally:
+            os.close(directory)
+
+    def power_up(self) -> None:
+        self.unmount()
+        self.mount()
+        self.unmount()
+        checked = subprocess.run(["e2fsck", "-f", "-n", self.device], capture_output=True, text=True)
+        if checked.returncode != 0:
+            raise Failed(f"e2fsck after a power cut: {checked.stdout}{checked.stderr}")
+        self.mount()
+
+    def close(self) -> None:
+        subprocess.run(["umount", str(self.mountpoint)], capture_output=True)
+        if self.device:
+            subprocess.run(["losetup", "-d", self.device], capture_output=True)
+
+
+def run(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+class Broker:
+    """A `weir broker` that is started again and again on one port and directory."""
+
+    def __init__(self, binary: str, directory: pathlib.Path, data: pathlib.Path, config: str):
+        self.port, self.log = free_port(), directory / "broker.log"
+        self.address = f"127.0.0.1:{self.port}"
+        config_file = directory / "weir.yaml"
+        config_file.write_text(config)
+        self.command = [binary, "broker", "--config", str(config_file), "--data-dir", str(data),
+                        "--kafka-port", str(self.port)]
+        self.process, self.started = None, 0.0
+
+    def start(self) -> None:
+        environment = {**os.environ, "LC_ALL": "C", "LANG": "C", "RUST_BACKTRACE": "1"}
+        with self.log.open("ab") as log:
+            log.write(f"--- start at {time.time():.3f}\n".encode())
+            self.started = time.monotonic()
+            self.process = subprocess.Popen(self.command, stdout=log, stderr=log, env=environment)
+
+    def wait_until_ready(self) -> float:
+        """Returns the seconds from start to the first answer."""
+        while not serves(self.address):
+            if self.process.poll() is not None:
+                raise Failed(f"the broker ended by itself with {self.process.returncode}: {tail(self.log)}")
+            if time.monotonic() - self.started > READY_SECONDS_MAX:
+                raise Failed(f"the broker does not serve within {READY_SECONDS_MAX} s: {tail(self.log)}")
+            time.sleep(0.001)
+        return time.monotonic() - self.started
+
+    def kill(self) -> None:
+        if self.process.poll() is not None:
+            raise Failed(f"the broker ended by itself with {self.process.returncode}: {tail(self.log)}")
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+
+class Client:
+    """A load client: told to stop and finish on its standard input, heard on its standard output."""
+
+    def __init__(self, name: str, command: list[str], log: pathlib.Path):
+        self.name, self.log = name, log
+        self.figures: dict = {}
+        self.said: dict = {}
+        with log.open("wb") as errors:
+            self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
+                                            text=True)
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self) -> None:
+        for line in self.process.stdout:
+            said = json.loads(line)
+            if "acked" in said:
+                self.figures = said
+            else:
+                self.said.update(said)
+
+    def acked(self) -> int:
+        return self.figures.get("acked", 0)
+
+    def check_alive(self) -> None:
+        if self.process.poll() is not None:
+            raise Failed(f"the {self.name} client ended with {self.process.returncode}: {tail(self.log)}")
+
+    def tell(self, word: str) -> None:
+        self.process.stdin.write(word + "\n")
+        self.process.stdin.flush()
+
+    def hear(self, what: str, seconds: float) -> bool:
+        deadline = time.monotonic() + seconds
+        while what not in self.said:
+            if time.monotonic() > deadline:
+                raise Failed(f"the {self.name} client is not {what} within {seconds} s: {tail(self.log)}")
+            if what != "drained":
+                self.check_alive()
+            time.sleep(0.01)
+        return self.said[what]
+
+    def kill(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+
+def tail(log: pathlib.Path) -> str:
+    return "\n" + "\n".join(log.read_text(errors="replace").splitlines()[-15:])
+
+
+class Rig:
+    """One run."""
+
+    def __init__(self, args: argparse.Namespace, directory: pathlib.Path):
+        self.args, self.directory = args, directory
+        self.random = random.Random(args.seed)
+        self.image = Image(directory, args.image_mb) if args.power_cuts else None
+        data = (self.image.mountpoint if self.image else directory) / "data"
+        config = "broker:\n  durability: relaxed\n" if args.fsync == "off" else "{}\n"
+        self.broker = Broker(args.weir, directory, data, config)
+        self.clients: list[Client] = []
+        self.ready_ms: list[float] = []
+        self.moments = {"load": 0, "start": 0, "recovery": 0}
+        self.restarts = (directory / "rig.ndjson").open("w")
+
+    def history(self, name: str) -> str:
+        return str(self.directory / f"{name}.ndjson")
+
+    def start_clients(self) -> None:
+        address, rate = self.broker.address, str(self.args.rate)
+        admin = AdminClient({"bootstrap.servers": address})
+        admin.create_topics([NewTopic(TOPIC, PARTITIONS, 1)])[TOPIC].result(30)
+        rust = [self.args.rig, "load", "--brokers", address, "--topic", TOPIC, "--partitions", str(PARTITIONS),
+                "--name", "rust", "--history", self.history("rust"), "--rate", rate]
+        python = [sys.executable, str(ROOT / "scripts" / "reliability_client.py"), address, TOPIC, str(PARTITIONS),
+                  "python", self.history("python"), rate]
+        for name, command in [("rust", rust), ("python", python)]:
+            self.clients.append(Client(name, command, self.directory / f"{name}.log"))
+
+    def wait_for_acks(self) -> None:
+        """Until both families were answered by the broker that runs now."""
+        before = [client.acked() for client in self.clients]
+        deadline = time.monotonic() + RESUME_SECONDS_MAX
+        while not all(client.acked() > acked for client, acked in zip(self.clients, before)):
+            for client in self.clients:
+                client.check_alive()
+            if self.broker.process.poll() is not None:
+                raise Failed(f"the broker ended by itself: {tail(self.broker.log)}")
+            if time.monotonic() > deadline:
+                silent = [c.name for c, acked in zip(self.clients, before) if c.acked() <= acked]
+                raise Failed(f"no record of {silent} was acknowledged for {RESUME_SECONDS_MAX} s: "
+                             + "".join(tail(client.log) for client in self.clients) + tail(self.broker.log))
+            time.sleep(0.005)
+
+    def wait_for_moment(self) -> None:
+        """Until the moment of the next fault."""
+        moment = self.random.choices(["load", "start", "recovery"], [70, 15, 15])[0]
+        self.moments[moment] += 1
+        if moment == "load":
+            self.ready_ms.append(1000 * self.broker.wait_until_ready())
+            self.wait_for_acks()
+            time.sleep(self.random.uniform(0, LOAD_SECONDS_MAX))
+            return
+        usual = percentile(self.ready_ms, 50) / 1000 if self.ready_ms else START_SECONDS_MAX
+        after = self.random.uniform(0, START_SECONDS_MAX if moment == "start" else usual)
+        time.sleep(max(0.0, self.broker.started + after - time.monotonic()))
+
+    def fault(self, kind: str) -> None:
+        self.wait_for_moment()
+        if kind == "cut":
+            self.image.shut_down()
+        # It must not notice the cut: then it might, by stopping, save what a real one loses.
+        self.broker.kill()
+        if kind == "cut":
+            self.image.power_up()
+        self.restarts.write(json.dumps({"op": "restart", "kind": kind}) + "\n")
+        self.broker.start()
+
+    def run(self) -> dict:
+        faults = ["kill"] * self.args.kills + ["cut"] * self.args.power_cuts
+        self.random.shuffle(faults)
+        self.broker.start()
+        self.broker.wait_until_ready()
+        self.start_clients()
+        began = time.monotonic()
+        for number, kind in enumerate(faults, 1):
+            self.fault(kind)
+            if number % 10 == 0:
+                print(f"    {number} of {len(faults)}, {time.monotonic() - began:.0f} s, "
+                      f"{sum(client.acked() for client in self.clients)} acknowledged", file=sys.stderr, flush=True)
+        self.ready_ms.append(1000 * self.broker.wait_until_ready())
+        self.wait_for_acks()
+        seconds = time.monotonic() - began
+        self.restarts.close()
+        drained = self.settle()
+        verdict = self.check()
+        return self.result(seconds, drained, verdict)
+
+    def settle(self) -> dict[str, bool]:
+        # The control breaks the clients' world; whether they get over it is not its question.
+        patience = 150 if self.args.fsync == "on" else 20
+        drained = {}
+        for word, what in [("stop", "settled"), ("finish", "drained")]:
+            for client in self.clients:
+                client.tell(word)
+            for client in self.clients:
+                drained[client.name] = client.hear(what, patience)
+        return drained
+
+    def check(self) -> dict:
+        run(self.args.rig, "read", "--brokers", self.broker.address, "--topic", TOPIC, "--partitions", str(PARTITIONS),
+            "--groups", ",".join(GROUPS), "--history", self.history("final"))
+        names = [*GROUPS, "rig", "final"]
+        checked = subprocess.run([self.args.rig, "check", *map(self.history, names)], capture_output=True, text=True)
+        if checked.returncode not in (0, 1):
+            raise Failed(f"the checker failed: {checked.stderr}")
+        return json.loads(checked.stdout)
+
+    def result(self, seconds: float, drained: dict, verdict: dict) -> dict:
+        count = verdict["anomalies"].get
+        return {
+            "seed": self.args.seed, "commit": commit(), "fsync": self.args.fsync,
+            "kills": self.args.kills, "power_cuts": self.args.power_cuts, "moments": self.moments,
+            "seconds": round(seconds, 1), "file_system": "ext4" if self.image else file_system(self.directory),
+            **verdict["figures"],
+            "lost": count("lost-write", 0) + count("unseen", 0), "anomalies": verdict["anomalies"],
+            "incomplete": verdict["incomplete"], "drained": drained,
+            "ready_ms_p50": round(percentile(self.ready_ms, 50), 1), "ready_ms_max": round(max(self.ready_ms), 1),
+            "examples": verdict["examples"],
+        }
+
+    def close(self) -> None:
+        for client in self.clients:
+            client.kill()
+        if self.broker.process and self.broker.process.poll() is None:
+            self.broker.process.kill()
+            self.broker.process.wait()
+        if self.image:
+            self.image.close()
+
+
+def percentile(values: list[float], percent: float) -> float:
+    return sorted(values)[min(len(values) - 1, int(len(values) * percent / 100))]
+
+
+def commit() -> str:
+    told = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True)
+    return told.stdout.strip() or "unknown"
+
+
+def file_system(directory: pathlib.Path) -> str:
+    return run("stat", "-f", "-c", "%T", str(directory)).strip()
+
+
+def faults_of(result: dict) -> list[str]:
+    """What is wrong with a run."""
+    if result["fsync"] == "off":
+        if result["lost"] == 0:
+            return ["with fsync off nothing acknowledged was lost: this rig proves nothing"]
+        return []
+    wrong = [f"{count} x {name}" for name, count in result["anomalies"].items()] + result["incomplete"]
+    if result["unknown"] or result["failed"]:
+        wrong.append(f"{result['unknown'] + result['failed']} sends were not acknowledged in the end")
+    wrong += [f"the {name} group has not read to the end" for name, drained in result["drained"].items() if not drained]
+    return wrong
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    target = os.environ.get("CARGO_TARGET_DIR", str(ROOT / "target"))
+    parser.add_argument("--weir", default=f"{target}/release/weir")
+    parser.add_argument("--rig", default=f"{target}/reliability/release/reliability",
+                        help="what `cargo build --release` makes in reliability/")
+    parser.add_argument("--kills", type=int, default=0)
+    parser.add_argument("--power-cuts", type=int, default=0)
+    parser.add_argument("--fsync", choices=["on", "off"], default="on")
+    parser.add_argument("--seed", type=int, default=time.time_ns() % 1_000_000)
+    parser.add_argument("--rate", type=int, default=1_000, help="records per second of each of the four producers")
+    parser.add_argument("--image-mb", type=int, default=4_096)
+    parser.add_argument("--json", type=pathlib.Path, help="also append the result to this file")
+    parser.add_argument("--keep", action="store_true", help="keep histories and logs of a good run too")
+    args = parser.parse_args()
+    if args.kills + args.power_cuts == 0:
+        parser.error("no faults: give --kills N or --power-cuts N")
+    return args
+
+
+def main() -> None:
+    args = arguments()
+    directory = pathlib.Path(tempfile.mkdtemp(prefix="weir-reliability-"))
+    print(f"    seed {args.seed}, in {directory}", file=sys.stderr, flush=True)
+    rig, wrong = None, ["it did not end"]
+    try:
+        rig = Rig(args, directory)
+        result = rig.run()
+        wrong = faults_of(result)
+        examples = result.pop("examples")
+        print(json.dumps(result))
+        if args.json:
+            with args.json.open("a") as file:
+                file.write(json.dumps(result) + "\n")
+        for line in examples if wrong else []:
+            print(f"    {line}", file=sys.stderr)
+    except Failed as error:
+        wrong = [str(error)]
+    finally:
+        if rig:
+            rig.close()
+        if not wrong and not args.keep:
+            shutil.rmtree(directory, ignore_errors=True)
+    for fault in wrong:
+        print(f"FAILED: {fault} (seed {args.seed}, histories in {directory})", file=sys.stderr)
+    sys.exit(1 if wrong else 0)
+
+
+if __name__ == "__main__":
+    main()
