@@ -128,16 +128,17 @@ class Broker:
     def wait_until_ready(self) -> float:
         """Returns the seconds from start to the first answer."""
         while not serves(self.address):
-            if self.process.poll() is not None:
-                raise Failed(f"the broker ended by itself with {self.process.returncode}: {tail(self.log)}")
+            self.check_alive()
             if time.monotonic() - self.started > READY_SECONDS_MAX:
                 raise Failed(f"the broker does not serve within {READY_SECONDS_MAX} s: {tail(self.log)}")
             time.sleep(0.001)
         return time.monotonic() - self.started
 
-    def kill(self) -> None:
+    def check_alive(self) -> None:
         if self.process.poll() is not None:
             raise Failed(f"the broker ended by itself with {self.process.returncode}: {tail(self.log)}")
+
+    def kill(self) -> None:
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
 
@@ -229,8 +230,7 @@ class Rig:
         while not all(client.acked() > acked for client, acked in zip(self.clients, before)):
             for client in self.clients:
                 client.check_alive()
-            if self.broker.process.poll() is not None:
-                raise Failed(f"the broker ended by itself: {tail(self.broker.log)}")
+            self.broker.check_alive()
             if time.monotonic() > deadline:
                 silent = [c.name for c, acked in zip(self.clients, before) if c.acked() <= acked]
                 raise Failed(f"no record of {silent} was acknowledged for {RESUME_SECONDS_MAX} s: "
@@ -252,9 +252,10 @@ class Rig:
 
     def fault(self, kind: str) -> None:
         self.wait_for_moment()
+        self.broker.check_alive()
         if kind == "cut":
+            # A broker that just starts may end by itself now.
             self.image.shut_down()
-        # It must not notice the cut: then it might, by stopping, save what a real one loses.
         self.broker.kill()
         if kind == "cut":
             self.image.power_up()
@@ -267,6 +268,7 @@ class Rig:
         self.broker.start()
         self.broker.wait_until_ready()
         self.start_clients()
+        self.wait_for_acks()
         began = time.monotonic()
         for number, kind in enumerate(faults, 1):
             self.fault(kind)

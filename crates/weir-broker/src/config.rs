@@ -10,6 +10,18 @@ pub const OFFSETS_PARTITIONS: i32 = 50;
 /// Producer ids taken from disk at once, as Kafka's `ProducerIdsBlock`.
 pub const PRODUCER_ID_BLOCK: i64 = 1_000;
 
+/// When acks=all is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// When it is on disk.
+    #[default]
+    Strict,
+    /// As acks=1: once it is in the file. A power cut takes back at most what was answered in the last
+    /// [`BrokerConfig::sync_lag_ms_max`] and the sync after it. Committed offsets stay strict, and so does what
+    /// readers see.
+    Relaxed,
+}
+
 /// What a broker is told at the start.
 ///
 /// Fields that Kafka has under another name say so. Limits end in `_max`.
@@ -56,6 +68,8 @@ pub struct BrokerConfig {
     pub request_partitions_max: usize,
     /// Topics, groups or resources that one request may name, where an answer says more of each than the request did.
     pub request_names_max: usize,
+    /// When acks=all is answered.
+    pub durability: Durability,
     /// How long an append of acks=1 may wait for its sync, and so to be seen by readers.
     pub sync_lag_ms_max: u64,
     /// `group.initial.rebalance.delay.ms`. Kafka says 3,000; here 0, as on its quick start.
@@ -101,6 +115,7 @@ impl Default for BrokerConfig {
             fetch_wait_ms_max: 300_000,
             request_partitions_max: 20_000,
             request_names_max: 20_000,
+            durability: Durability::Strict,
             sync_lag_ms_max: 5,
             group_initial_rebalance_delay_ms: 0,
             group_session_timeout_ms_min: 3_000,

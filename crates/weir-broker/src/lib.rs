@@ -54,7 +54,7 @@ pub mod topic_requests;
 pub mod topics;
 
 pub use broker::{Broker, CommitDone, PendingCommit};
-pub use config::BrokerConfig;
+pub use config::{BrokerConfig, Durability};
 pub use effects::{CommitNeed, ConnId, Connection, Effects, Reply, Ticket};
 pub use error::BrokerError;
 pub use listener::BrokerServer;

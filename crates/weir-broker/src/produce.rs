@@ -20,6 +20,7 @@ use weir_protocol::batch::{validate_for_produce, BatchError, BatchView};
 use weir_protocol::{ErrorCode, PartitionId, Str, TimestampMs, Uuid};
 
 use crate::broker::{Broker, Step};
+use crate::config::Durability;
 use crate::effects::Ticket;
 use crate::logs::Taken;
 use crate::request::Response;
@@ -167,9 +168,16 @@ impl Broker {
         match *acks {
             0 if failed => Step::Close,
             0 => Step::Silent,
-            -1 => self.commit_queue.answer_when_synced(ticket, Response::Produce(response)),
+            -1 if self.waits_for_sync(*acks) => {
+                self.commit_queue.answer_when_synced(ticket, Response::Produce(response))
+            }
             _ => Step::Answer(Response::Produce(response)),
         }
+    }
+
+    /// Whether the answer comes after the sync.
+    fn waits_for_sync(&self, acks: i16) -> bool {
+        acks == -1 && self.config.durability == Durability::Strict
     }
 
     fn produce_partition(
@@ -207,7 +215,7 @@ impl Broker {
         };
         let taken = self.logs.append(log, bytes, AppendOrigin::Client, now)?;
         if !taken.duplicate {
-            self.commit_queue.appended(acks == -1);
+            self.commit_queue.appended(self.waits_for_sync(acks));
         }
         Ok(taken)
     }

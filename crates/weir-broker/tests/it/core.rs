@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use weir_broker::{BrokerConfig, BrokerError};
+use weir_broker::{BrokerConfig, BrokerError, Durability};
 use weir_log::disk::{Fault, FaultKind};
 use weir_log::{Disk, MemDisk};
 use weir_protocol::api::api_versions::{ApiVersionsRequest, ApiVersionsResponse};
@@ -58,6 +58,23 @@ fn appends_go_on_while_a_commit_runs() {
     assert_eq!(h.read("t", 0, 0), ["a"]);
     h.commit();
     assert_eq!(first(h.answer::<ProduceRequest>(two).unwrap()).base_offset, 1);
+}
+
+#[test]
+fn relaxed_durability_answers_acks_all_before_the_commit_and_readers_still_wait_for_it() {
+    let relaxed = BrokerConfig { durability: Durability::Relaxed, ..config() };
+    let mut h = Harness::on(Arc::new(MemDisk::new()), relaxed);
+    h.create("t", 1, &[]);
+    h.commit_all();
+    let answer = first(h.call(9, &produce_request("t", 0, -1, batch(&["a"]))).answer());
+    assert_eq!((answer.error_code, answer.base_offset), (0, 0));
+    assert_eq!(h.broker.commit_need(), weir_broker::CommitNeed::Soon);
+    assert!(h.read("t", 0, 0).is_empty(), "nobody reads what is not synced");
+    let mut h = h.after_power_cut(7);
+    assert!(h.read("t", 0, 0).is_empty(), "what was answered is gone, as was agreed");
+    h.call(9, &produce_request("t", 0, -1, batch(&["b"]))).answer();
+    h.commit();
+    assert_eq!(h.read("t", 0, 0), ["b"]);
 }
 
 #[test]

@@ -85,6 +85,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("broker.advertised", Kind::HostPort, None, "host:port told to clients; default: the address they connected to"),
     key("broker.num_partitions", Kind::Count(1, 10_000), Some("4"), "partitions of a topic that a client creates by using it"),
     key("broker.auto_create_topics", Kind::Bool, Some("true"), "create a topic when a client first uses it"),
+    key("broker.durability", Kind::OneOf(&["strict", "relaxed"]), Some("strict"), "strict: acks=all is on disk before the answer; relaxed: it may be lost in a power cut within milliseconds after it"),
     key("broker.insecure_listen", Kind::Bool, Some("false"), "allow addresses other than loopback without authentication"),
     key("gateway.listen", Kind::Address, Some("127.0.0.1:8084"), "address of the HTTP and WebSocket gateway"),
     key("gateway.body_bytes_max", Kind::Bytes(1024, GIB), Some("8MiB"), "largest request body"),

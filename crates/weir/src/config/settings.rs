@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use weir_broker::Durability;
+
 use super::load::Values;
 use super::shape;
 use crate::error::{Outcome, UserError};
@@ -37,6 +39,7 @@ pub(crate) struct Settings {
     pub(crate) broker_advertised: Option<(String, u16)>,
     pub(crate) broker_num_partitions: u32,
     pub(crate) broker_auto_create_topics: bool,
+    pub(crate) broker_durability: Durability,
     pub(crate) insecure_listen: bool,
     pub(crate) gateway_listen: SocketAddr,
     pub(crate) body_bytes_max: usize,
@@ -135,6 +138,10 @@ impl Settings {
             broker_advertised: advertised(values)?,
             broker_num_partitions: number(values, "broker.num_partitions")?,
             broker_auto_create_topics: values.flag("broker.auto_create_topics"),
+            broker_durability: match values.get("broker.durability") {
+                Some("relaxed") => Durability::Relaxed,
+                _ => Durability::Strict,
+            },
             insecure_listen: values.flag("broker.insecure_listen"),
             gateway_listen: address(values, "gateway.listen")?,
             body_bytes_max: bytes(values, "gateway.body_bytes_max")?,

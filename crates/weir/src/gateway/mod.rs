@@ -57,16 +57,18 @@ pub(crate) struct Gateway {
     streams: Arc<Semaphore>,
     ready: Arc<AtomicBool>,
     kafka: watch::Receiver<health::Problem>,
+    durability: &'static str,
 }
 
 impl Gateway {
     /// `/ready` answers 200 while `ready` is set, which the caller clears when it begins to stop, and
-    /// `kafka` tells of no problem ([`health::watch_kafka`]).
+    /// `kafka` tells of no problem ([`health::watch_kafka`]). `durability` is what `/stats` says of it.
     pub(crate) fn new(
         ingest: Ingest,
         limits: Limits,
         ready: Arc<AtomicBool>,
         kafka: watch::Receiver<health::Problem>,
+        durability: &'static str,
     ) -> Self {
         let semaphore =
             |permits: usize| Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS)));
@@ -80,6 +82,7 @@ impl Gateway {
             streams: semaphore(limits.streams_max),
             ready,
             kafka,
+            durability,
         }
     }
 

@@ -6,18 +6,28 @@ use axum::extract::{Path, State};
 use axum::http::{header, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::Json;
+use serde::Serialize;
 use serde_json::json;
 use weir_traffic::ledger::Account;
-use weir_traffic::BreakerState;
+use weir_traffic::{BreakerState, TrafficStats};
 
 use super::events::refused;
 use super::metrics::TrafficGauges;
 use super::outcome::Rejection;
 use super::{health, Gateway};
 
-/// The JSON of spec 000, then lanes, breaker, limits and the ledger.
+#[derive(Serialize)]
+struct Stats {
+    #[serde(flatten)]
+    traffic: TrafficStats,
+    /// Of the embedded broker, or `cluster`.
+    durability: &'static str,
+}
+
+/// The JSON of spec 000, then lanes, breaker, limits, the ledger, and the embedded broker's durability.
 pub(super) async fn stats(State(gateway): State<Gateway>) -> Response {
-    Json(gateway.ingest.traffic().stats()).into_response()
+    let (traffic, durability) = (gateway.ingest.traffic().stats(), gateway.durability);
+    Json(Stats { traffic, durability }).into_response()
 }
 
 /// The process is alive: it answers.

@@ -4,6 +4,8 @@ use std::fmt::Write;
 use std::net::SocketAddr;
 use std::path::Path;
 
+use weir_broker::Durability;
+
 use crate::output::{bytes, grouped, Align, Table};
 use crate::text::Language;
 
@@ -12,6 +14,7 @@ use crate::text::Language;
 pub(crate) struct Banner {
     /// `None`: a real cluster is used.
     pub(crate) embedded: Option<SocketAddr>,
+    pub(crate) durability: Durability,
     pub(crate) brokers: String,
     pub(crate) gateway: Option<SocketAddr>,
     pub(crate) console: Option<SocketAddr>,
@@ -44,12 +47,24 @@ pub(crate) fn headline(
     format!("weir {version} · {mode} · {data} {} ({kept})", data_dir.display())
 }
 
+/// When acks=all is answered, in a few words.
+pub(crate) fn durability(language: Language, durability: Durability) -> &'static str {
+    match durability {
+        Durability::Strict => {
+            language.pick("acks=all is on disk before the answer", "acks=all 先落盘再应答")
+        }
+        Durability::Relaxed => language.pick(
+            "RELAXED: acks=all is answered before it is on disk",
+            "持久化已放宽：acks=all 在落盘之前应答",
+        ),
+    }
+}
+
 impl Banner {
     /// Everything after the headline.
     pub(crate) fn render(&self, language: Language) -> String {
         let mut table = Table::new(&[("", Align::Left), ("", Align::Left), ("", Align::Left)]);
-        let durable =
-            language.pick("acks=all is on disk before the answer", "acks=all 先落盘再应答");
+        let durable = durability(language, self.durability);
         match self.embedded {
             Some(address) => table.row(vec!["Kafka".into(), address.to_string(), durable.into()]),
             None => table.row(vec!["Kafka".into(), self.brokers.clone(), String::new()]),
@@ -138,6 +153,7 @@ mod tests {
     fn banner() -> Banner {
         Banner {
             embedded: Some("127.0.0.1:9092".parse().unwrap()),
+            durability: Durability::Strict,
             brokers: String::new(),
             gateway: Some("127.0.0.1:8084".parse().unwrap()),
             console: Some("127.0.0.1:8090".parse().unwrap()),
@@ -163,6 +179,15 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part} is not in\n{text}");
         }
+    }
+
+    #[test]
+    fn relaxed_durability_is_said_aloud() {
+        let banner = Banner { durability: Durability::Relaxed, ..banner() };
+        let text = banner.render(Language::English);
+        assert!(text.contains("RELAXED: acks=all is answered before it is on disk"), "{text}");
+        assert!(!text.contains("acks=all is on disk before the answer"), "{text}");
+        assert!(banner.render(Language::Chinese).contains("持久化已放宽"));
     }
 
     #[test]

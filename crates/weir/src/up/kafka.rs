@@ -32,6 +32,7 @@ pub(super) async fn start_broker(settings: &Settings) -> Outcome<BrokerServer> {
         insecure_listen: settings.insecure_listen,
         num_partitions: i32::try_from(settings.broker_num_partitions).unwrap_or(i32::MAX),
         auto_create_topics: settings.broker_auto_create_topics,
+        durability: settings.broker_durability,
         ..BrokerConfig::default()
     };
     BrokerServer::start(config, Arc::new(SystemClock)).await.map_err(|error| {

@@ -122,7 +122,10 @@ pub(crate) fn run_broker(args: BrokerArgs) -> Outcome {
         ..Holder::default()
     });
     let ready_ms = started.elapsed().as_millis();
-    say(&format!("\n  Kafka     {address}\n\n  ready in {ready_ms} ms\nCtrl-C stops."));
+    let durability = banner::durability(language, settings.broker_durability);
+    say(&format!(
+        "\n  Kafka     {address}   {durability}\n\n  ready in {ready_ms} ms\nCtrl-C stops."
+    ));
     runtime.block_on(signals.wait());
     force_on_second_signal(&runtime, signals);
     runtime.block_on(kafka::stop_broker(broker));

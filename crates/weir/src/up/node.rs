@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use weir_broker::BrokerServer;
+use weir_broker::{BrokerServer, Durability};
 use weir_client::{Client, Producer, SystemClock};
 use weir_fleet::{Order, ZoneSet};
 use weir_protocol::clock::Clock;
@@ -241,6 +241,7 @@ impl Node {
         let traffic = &settings.traffic;
         Banner {
             embedded: self.broker.as_ref().map(|broker| broker.local_addr()),
+            durability: settings.broker_durability,
             brokers: self.brokers.join(","),
             gateway: Some(self.gateway.address),
             console: self.console.as_ref().map(|console| console.address),
@@ -326,7 +327,13 @@ fn serve_gateway(
         request_bytes_max: settings.request_bytes_max,
         streams_max: settings.streams_max,
     };
-    let gateway = Gateway::new(shared.ingest.clone(), limits, Arc::clone(ready), kafka);
+    let durability = match (settings.brokers.is_empty(), settings.broker_durability) {
+        (false, _) => "cluster",
+        (true, Durability::Strict) => "strict",
+        (true, Durability::Relaxed) => "relaxed",
+    };
+    let gateway =
+        Gateway::new(shared.ingest.clone(), limits, Arc::clone(ready), kafka, durability);
     serve(port, gateway.router())
 }
 
@@ -443,7 +450,7 @@ fn tell_hub(
         mode: if embedded { Mode::Embedded } else { Mode::Cluster },
         brokers: brokers.to_vec(),
         gateway: format!("http://{gateway}"),
-        durable: true,
+        durable: !embedded || settings.broker_durability == Durability::Strict,
         data_dir: Some(settings.data_dir.display().to_string()),
         rate_max_per_s: traffic
             .max_rate
