@@ -7,9 +7,11 @@ Two idempotent producers with acks=all and five requests in flight, two consumer
 history of reliability/src/history.rs, and hears and says on its standard streams what reliability/src/load.rs does.
 """
 import json
+import os
 import sys
 import threading
 import time
+import traceback
 
 from weirtest import use_venv
 
@@ -80,33 +82,43 @@ class Load:
                     print(f"{name}:{number} has failed: {error}", file=sys.stderr, flush=True)
             return on_delivery
 
+        def replace(error) -> Producer:
+            """After a fatal error a producer has failed what it held, and takes nothing more."""
+            print(f"{name}: {error}; a new producer goes on", file=sys.stderr, flush=True)
+            producer.purge()
+            settle(producer, 10)
+            return self.producer()
+
+        def settle(old: Producer, seconds: float) -> None:
+            deadline = time.monotonic() + seconds
+            while len(old) > 0 and time.monotonic() < deadline:
+                try:
+                    old.poll(0.05)
+                except KafkaException:
+                    time.sleep(0.01)  # The fatal error again; deliveries come all the same.
+            if len(old) > 0:
+                raise RuntimeError(f"{name}: librdkafka does not settle {len(old)} records")
+
         due = time.monotonic()
         while not self.stopping.is_set():
             due = max(due + 0.005, time.monotonic() - 0.1)
-            for _ in range(max(1, self.rate // 200)):
-                key_number = seq % KEYS
-                key, partition = f"{name}-k{key_number}", key_number % self.partitions
-                value = f"{name}:{seq} ".ljust(VALUE_BYTES, "x")
-                while True:
-                    try:
-                        producer.produce(self.topic, value, key, partition=partition,
-                                         on_delivery=settled(seq, partition, key))
-                        break
-                    except BufferError:
-                        producer.poll(0.01)
-                    except KafkaException as error:
-                        # Fatal: this producer has failed what it held, and takes nothing more.
-                        print(f"{name}: {error}; a new producer goes on", file=sys.stderr, flush=True)
-                        producer.purge()
-                        producer.flush(10)
-                        producer = self.producer()
-                waiting[0] += 1
-                seq += 1
-            producer.poll(max(0.0, due - time.monotonic()))
-            while waiting[0] > WAITING_MAX and not self.stopping.is_set():
-                producer.poll(0.05)
-        if producer.flush(AWAY_MS_MAX / 1000 + 10):
-            sys.exit(f"{name}: librdkafka does not settle its records")
+            try:
+                for _ in range(max(1, self.rate // 200)):
+                    key_number = seq % KEYS
+                    key, partition = f"{name}-k{key_number}", key_number % self.partitions
+                    value = f"{name}:{seq} ".ljust(VALUE_BYTES, "x")
+                    producer.produce(self.topic, value, key, partition=partition,
+                                     on_delivery=settled(seq, partition, key))
+                    waiting[0] += 1
+                    seq += 1
+                producer.poll(max(0.0, due - time.monotonic()))
+                while waiting[0] > WAITING_MAX and not self.stopping.is_set():
+                    producer.poll(0.05)
+            except BufferError:
+                time.sleep(0.01)
+            except KafkaException as error:
+                producer = replace(error)
+        settle(producer, AWAY_MS_MAX / 1000 + 10)
 
     def producer(self) -> Producer:
         return Producer({
@@ -191,7 +203,16 @@ def main() -> None:
         sys.exit(__doc__)
     load = Load(*sys.argv[1:])
     outcome: dict[str, bool] = {}
-    start = lambda target, *args: threading.Thread(target=target, args=args, daemon=True)  # noqa: E731
+
+    def start(target, *args) -> threading.Thread:
+        def guarded():
+            try:
+                target(*args)
+            except BaseException:  # A client that dies is a fault of its own.
+                traceback.print_exc()
+                os._exit(3)
+        return threading.Thread(target=guarded, daemon=True)
+
     producers = [start(load.produce, f"{load.name}-{n}") for n in range(PRODUCERS)]
     consumers = [start(load.consume, f"{load.name}-c{n}", outcome) for n in range(CONSUMERS)]
     for thread in [*producers, *consumers, start(load.report)]:
