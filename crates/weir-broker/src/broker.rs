@@ -21,7 +21,7 @@ use weir_protocol::{ErrorCode, NodeId, PartitionId, Str, TimestampMs, Uuid};
 
 use crate::api_table;
 use crate::commit_queue::{CommitQueue, Due, PutAside};
-use crate::config::{BrokerConfig, Durability};
+use crate::config::BrokerConfig;
 use crate::coordinator::{Coordinator, RequestMeta};
 use crate::effects::{CommitNeed, ConnId, Connection, Effects, Reply, Ticket};
 use crate::error::BrokerError;
@@ -139,9 +139,6 @@ impl Broker {
         now: TimestampMs,
     ) -> Result<Self, BrokerError> {
         check_config(&config)?;
-        if config.durability == Durability::Relaxed {
-            tracing::warn!("durability is relaxed: acks=all is answered before it is on disk");
-        }
         let mut ids = IdSource::new(seed);
         files::make_dir(&*disk, &config.data_dir)?;
         let catalog = files::read(&*disk, &config.data_dir, topics::FILE)?;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use weir_broker::{BrokerConfig, BrokerServer};
+use weir_broker::{BrokerConfig, BrokerServer, Durability};
 use weir_client::admin::NewTopic;
 use weir_client::{
     Admin, Client, ClientConfig, Codec, Partitioner, Producer, ProducerConfig, SystemClock,
@@ -25,6 +25,9 @@ const DELIVERY_TIMEOUT_MS_MIN: u64 = 5_000;
 
 /// Starts the embedded broker on `data_dir/kafka`.
 pub(super) async fn start_broker(settings: &Settings) -> Outcome<BrokerServer> {
+    if settings.broker_durability == Durability::Relaxed {
+        tracing::warn!("durability is relaxed: acks=all is answered before it is on disk");
+    }
     let config = BrokerConfig {
         data_dir: settings.data_dir.join("kafka"),
         listen: settings.broker_listen,

@@ -167,12 +167,8 @@ impl Node {
         let worker = start_worker(settings, &shared)?;
         let ready = Arc::new(AtomicBool::new(false));
         let kafka_health = watch::Sender::new(None);
-        let gateway = serve_gateway(
-            settings,
-            &shared,
-            (&ready, kafka_health.subscribe()),
-            ports.gateway,
-        );
+        let gateway =
+            serve_gateway(settings, &shared, (&ready, kafka_health.subscribe()), ports.gateway);
         tell_hub(settings, &shared.hub, &brokers, broker.is_some(), gateway.address);
         let (sources, mut readers) = start_tasks(settings, &shared, broker.clone());
         watch_kafka(&mut readers, &shared, broker.as_ref(), kafka_health);
@@ -332,8 +328,7 @@ fn serve_gateway(
         (true, Durability::Strict) => "strict",
         (true, Durability::Relaxed) => "relaxed",
     };
-    let gateway =
-        Gateway::new(shared.ingest.clone(), limits, Arc::clone(ready), kafka, durability);
+    let gateway = Gateway::new(shared.ingest.clone(), limits, Arc::clone(ready), kafka, durability);
     serve(port, gateway.router())
 }
 
