@@ -172,7 +172,7 @@ fn a_value_that_would_fail_later_is_an_error_with_its_key_its_line_and_what_to_d
     ] {
         let error = values(yaml).unwrap_err();
         assert_eq!(error.code, "WEIR-0803", "{yaml}");
-        assert!(error.what.starts_with(&format!("{name}")), "{yaml}: {}", error.what);
+        assert!(error.what.starts_with(name), "{yaml}: {}", error.what);
         assert!(error.what.contains(fault), "{yaml}: {}", error.what);
         let place = format!("in weir.yaml, line {line}");
         assert_eq!(error.why.as_deref(), Some(place.as_str()), "{yaml}");
