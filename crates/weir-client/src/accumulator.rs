@@ -1320,6 +1320,28 @@ impl Accumulator {
         effects
     }
 
+    /// Fails what has never been handed to a connection, however young.
+    pub(crate) fn recall_unsent(&mut self, now: MonoMs) -> Effects {
+        let mut effects = Effects::default();
+        for index in 0..self.partitions.len() {
+            let slot = Slot(index);
+            self.expire_unsent(slot, now, &|_| true, &mut effects);
+            let mut at = 0;
+            while let Some(batch) = self.partitions[index].in_flight.get_mut(at) {
+                if batch.timed_out || !batch.completion.withdraw() {
+                    at += 1;
+                } else if batch.waiting.is_some() {
+                    self.give_up(slot, at, &mut effects);
+                } else {
+                    self.time_out(slot, at, &mut effects);
+                    at += 1;
+                }
+            }
+            self.settle(slot);
+        }
+        effects
+    }
+
     fn expire_unsent(
         &mut self,
         slot: Slot,
@@ -1392,16 +1414,22 @@ impl Accumulator {
                 continue;
             }
             if !batch.timed_out {
-                batch.timed_out = true;
-                let (count, completion) = (batch.count, Arc::clone(&batch.completion));
-                let unwritten = completion.withdraw();
-                let last = if unwritten { "no connection" } else { "no answer" };
-                let outcome = Outcome::Failed(self.timeout_error(last.to_owned(), unwritten));
-                self.count_outcome(count, &outcome);
-                effects.completed.push((completion, outcome));
+                self.time_out(slot, index, effects);
             }
             index += 1;
         }
+    }
+
+    /// Fails a batch under way. Its answer, when it comes, settles the sequence.
+    fn time_out(&mut self, slot: Slot, index: usize, effects: &mut Effects) {
+        let batch = &mut self.partitions[slot.0].in_flight[index];
+        batch.timed_out = true;
+        let (count, completion) = (batch.count, Arc::clone(&batch.completion));
+        let unwritten = completion.withdraw();
+        let last = if unwritten { "no connection" } else { "no answer" };
+        let outcome = Outcome::Failed(self.timeout_error(last.to_owned(), unwritten));
+        self.count_outcome(count, &outcome);
+        effects.completed.push((completion, outcome));
     }
 
     /// Fails everything and stops: the deadline of `close` has come.

@@ -275,7 +275,8 @@ pub enum ProduceError {
         /// The last error seen.
         last: String,
     },
-    /// Not sent within the delivery timeout: it is certainly not in the log.
+    /// Given up before it was sent, at the delivery timeout or by [`crate::Producer::recall_unsent`]: it
+    /// is certainly not in the log.
     #[error("not sent within {timeout_ms} ms: {last}")]
     NotSent {
         /// `delivery_timeout_ms`.

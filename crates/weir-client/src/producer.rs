@@ -216,6 +216,16 @@ impl Producer {
         self.shared.attempts.subscribe()
     }
 
+    /// Gives up, with [`ProduceError::NotSent`], all records that have not been handed to a connection
+    /// yet: for a caller that would rather keep them itself while the cluster is away. What may be in
+    /// the log is not touched.
+    pub fn recall_unsent(&self) {
+        let now = self.shared.now();
+        let effects = self.shared.core().recall_unsent(now);
+        self.shared.announce(effects);
+        self.shared.wake_brokers();
+    }
+
     /// Figures since it was made.
     pub fn stats(&self) -> ProducerStats {
         let core = self.shared.core();

@@ -75,6 +75,8 @@ struct Shared {
     dedup: Mutex<DedupWindow<Waiter>>,
     /// Starts a task that sends a batch; it knows the sink's type, so that the handle need not.
     launch: Launch,
+    /// Asks the sink for what has not left yet.
+    recall: Box<dyn Fn() + Send + Sync>,
     key_hash: RandomState,
     origin: Instant,
     /// When the timer wakes up, as [`Nanos`].
@@ -134,11 +136,14 @@ impl TrafficHandle {
         let key_hash = RandomState::new();
         let secret = DedupSecret([1_u64, 2].map(|half| key_hash.hash_one(half)));
         let timer = Arc::new(Notify::new());
+        let sink = Arc::new(sink);
         let attempts = sink.attempts();
+        let recalled = Arc::clone(&sink);
         let shared = Arc::new(Shared {
             core: Mutex::new(Core { manager, log: BatchLog::default(), last_error: None }),
             dedup: Mutex::new(DedupWindow::new(dedup, secret)),
-            launch: launcher(Arc::new(sink), Handle::current()),
+            launch: launcher(sink, Handle::current()),
+            recall: Box::new(move || recalled.recall()),
             key_hash,
             origin: Instant::now(),
             armed: AtomicU64::new(u64::MAX),
@@ -429,6 +434,9 @@ impl Shared {
     fn carry_out(self: &Arc<Self>, effects: Effects) {
         for change in &effects.changes {
             log_breaker(change);
+        }
+        if effects.changes.iter().any(|change| change.to == BreakerState::Open) {
+            (self.recall)();
         }
         for (pending, answer) in effects.answers {
             self.answer(pending, answer);

@@ -93,6 +93,10 @@ pub trait Sink: Send + Sync + 'static {
     fn attempts(&self) -> Option<watch::Receiver<Attempts>> {
         None
     }
+
+    /// The circuit breaker has opened: answer [`SinkError::NotSent`] soon for what has not left yet.
+    /// Events wait in their lanes then, where their deadline is, and leave room for probes.
+    fn recall(&self) {}
 }
 
 /// Kafka, through [`Producer`].
@@ -344,6 +348,10 @@ const fn is_about_the_event(error: &ProduceError) -> bool {
 impl Sink for ProducerSink {
     fn attempts(&self) -> Option<watch::Receiver<Attempts>> {
         Some(self.producer.attempts())
+    }
+
+    fn recall(&self) {
+        self.producer.recall_unsent();
     }
 
     async fn send(&self, batch: &[&Outgoing]) -> Vec<Result<Accepted, SinkError>> {

@@ -450,3 +450,31 @@ fn a_batch_that_never_reached_a_connection_is_told_so_and_is_not_written_later()
     let Outcome::Failed(error) = &effects.completed[0].1 else { panic!("expired") };
     assert!(matches!(error, ProduceError::DeliveryTimeout { .. }), "{error}");
 }
+
+#[test]
+fn recalled_are_all_batches_that_never_reached_a_connection_and_no_others() {
+    let mut core = accumulator(config(), 3);
+    append(&mut core, 0, b"written").unwrap();
+    let written = sent(&mut core, 0);
+    assert!(written[0].completion.begin_writing());
+    let mut next = |partition: i32| {
+        append(&mut core, partition, b"held").unwrap();
+        let Step::WaitUntil(until) = step(&mut core, 500) else { panic!("it lingers") };
+        sent(&mut core, until.0)
+    };
+    let (connecting, refused) = (next(1), next(2));
+    answer(&mut core, refused, ErrorCode::NotLeaderOrFollower, 1_000);
+    append(&mut core, 0, b"open").unwrap();
+    let recalled = core.recall_unsent(MonoMs(1_010)).completed;
+    assert_eq!(recalled.len(), 3);
+    for (_, outcome) in recalled {
+        let Outcome::Failed(error) = outcome else { panic!("recalled") };
+        assert!(matches!(error, ProduceError::NotSent { .. }), "{error}");
+    }
+    assert!(!connecting[0].completion.begin_writing());
+    assert!(core.recall_unsent(MonoMs(1_020)).completed.is_empty(), "once");
+    answer(&mut core, connecting, ErrorCode::NotLeaderOrFollower, 1_030);
+    answer(&mut core, written, ErrorCode::None, 1_040);
+    assert_eq!((core.buffered_bytes(), core.buffered_records()), (0, 0));
+    assert_eq!((core.counters.records_acked, core.counters.records_failed), (1, 3));
+}

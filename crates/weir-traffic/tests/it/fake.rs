@@ -33,6 +33,7 @@ pub(crate) struct Written {
     pub(crate) by_key: HashMap<(String, Vec<u8>, &'static str), Vec<String>>,
     pub(crate) batches: Vec<usize>,
     pub(crate) calls: u64,
+    pub(crate) recalls: u64,
     pub(crate) at_once_max: usize,
     at_once: usize,
 }
@@ -70,6 +71,10 @@ impl Fake {
         self.written.lock().unwrap().calls
     }
 
+    pub(crate) fn recalls(&self) -> u64 {
+        self.written.lock().unwrap().recalls
+    }
+
     fn write(&self, event: &Outgoing) -> Accepted {
         let mut written = self.written.lock().unwrap();
         let value = String::from_utf8(event.value.to_vec()).unwrap();
@@ -101,6 +106,10 @@ impl Fake {
 impl Sink for Fake {
     fn attempts(&self) -> Option<watch::Receiver<Attempts>> {
         Some(self.attempts.subscribe())
+    }
+
+    fn recall(&self) {
+        self.written.lock().unwrap().recalls += 1;
     }
 
     async fn send(&self, batch: &[&Outgoing]) -> Vec<Result<Accepted, SinkError>> {

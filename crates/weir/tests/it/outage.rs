@@ -78,7 +78,10 @@ impl Load {
         while Instant::now() < deadline {
             let (number, told) = (self.callers.len(), Arc::clone(&self.told));
             let url = format!("{gateway}/v1/events");
-            self.callers.push(thread::spawn(move || told.lock().unwrap().push(post(&url, number))));
+            self.callers.push(thread::spawn(move || {
+                let one = post(&url, number);
+                told.lock().unwrap().push(one);
+            }));
             thread::park_timeout(Duration::from_millis(20));
         }
     }
