@@ -65,3 +65,70 @@ pub(super) fn problem(known: &Problem, stats: &TrafficStats) -> Option<String> {
         BreakerState::Closed => known.as_deref().map(str::to_owned),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use weir_broker::{BrokerConfig, BrokerServer};
+    use weir_client::{ClientConfig, SystemClock};
+    use weir_traffic::{Accepted, Outgoing, Sink, SinkError, TrafficConfig};
+
+    use super::*;
+
+    /// A sink nothing gets through.
+    struct Away;
+
+    impl Sink for Away {
+        async fn send(&self, batch: &[&Outgoing]) -> Vec<Result<Accepted, SinkError>> {
+            vec![Err(SinkError::NotSent("away".to_owned())); batch.len()]
+        }
+    }
+
+    fn traffic() -> TrafficHandle {
+        let config = TrafficConfig { max_failures: 1, wait_max_ms: 50, ..TrafficConfig::default() };
+        TrafficHandle::start(config, Away).unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_offline_log_directory_and_a_stopped_broker_are_told_with_their_reason() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = BrokerConfig {
+            data_dir: directory.path().to_owned(),
+            listen: "127.0.0.1:0".parse().unwrap(),
+            ..BrokerConfig::default()
+        };
+        let broker = BrokerServer::start(config, Arc::new(SystemClock)).await.unwrap();
+        let address = broker.local_addr().to_string();
+        let client = Client::connect_tcp(ClientConfig::new([address])).await.unwrap();
+        let failure = Arc::new(Mutex::new(Some("fsync failed".to_owned())));
+        let storage = {
+            let failure = Arc::clone(&failure);
+            move || failure.lock().unwrap().clone()
+        };
+        let (health, stop) = (watch::Sender::new(None), watch::Sender::new(false));
+        let mut known = health.subscribe();
+        let (traffic, stopped) = (traffic(), stop.subscribe());
+        tokio::spawn(watch_kafka(client, traffic.clone(), storage, health, stopped));
+        let mut told = async |word: &str| {
+            let said = |known: &Problem| known.as_deref().unwrap_or("well").contains(word);
+            let waited = tokio::time::timeout(Duration::from_secs(20), known.wait_for(said)).await;
+            waited.expect("in time").unwrap().clone()
+        };
+        let offline = told("offline").await;
+        let text = problem(&offline, &traffic.stats()).unwrap();
+        assert_eq!(text, "the broker's log directory is offline: fsync failed");
+        *failure.lock().unwrap() = None;
+        assert_eq!(problem(&told("well").await, &traffic.stats()), None);
+        broker.shutdown().await.unwrap();
+        told("Kafka").await;
+    }
+
+    #[tokio::test]
+    async fn a_breaker_that_is_not_closed_is_a_problem_though_kafka_answers() {
+        let traffic = traffic();
+        traffic.publish(Outgoing::new("t", "event", 0)).await.unwrap_err();
+        let text = problem(&None, &traffic.stats()).unwrap();
+        assert!(text.starts_with("the circuit breaker is open"), "{text}");
+    }
+}

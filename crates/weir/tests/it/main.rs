@@ -9,3 +9,4 @@ mod main_job;
 mod newcomer;
 mod outage;
 mod process;
+mod refusals;
