@@ -667,6 +667,7 @@ fn log_dir_options(
         checkpoint_interval_ms: CHECKPOINT_INTERVAL_MS,
         checkpoint_bytes: CHECKPOINT_BYTES,
         retention_check_interval_ms: config.retention_check_interval_ms,
+        journal_bytes_max: Some(config.journal_bytes_max),
     }
 }
 

@@ -88,6 +88,8 @@ pub struct BrokerConfig {
     pub offsets_retention_minutes: i64,
     /// `log.retention.check.interval.ms`
     pub retention_check_interval_ms: i64,
+    /// How large the commit journal may grow; at least 1 MiB.
+    pub journal_bytes_max: u64,
     /// Longest inflated form of a batch, where records must be looked at.
     pub inflate_bytes_max: usize,
 }
@@ -125,6 +127,7 @@ impl Default for BrokerConfig {
             offset_metadata_bytes_max: 4_096,
             offsets_retention_minutes: 10_080,
             retention_check_interval_ms: 300_000,
+            journal_bytes_max: 64 << 20,
             inflate_bytes_max: 64 << 20,
         }
     }

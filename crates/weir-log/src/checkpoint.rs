@@ -134,13 +134,16 @@ pub(crate) struct MetaProperties {
     pub(crate) cluster_id: String,
     pub(crate) node_id: NodeId,
     pub(crate) directory_id: Uuid,
+    /// There is a commit journal: one that is missing was lost. Kafka passes over the key.
+    pub(crate) has_journal: bool,
 }
 
 impl MetaProperties {
     /// As Java's `Properties.store` without the date, in the order Kafka's has by chance.
     pub(crate) fn encode(&self) -> Vec<u8> {
+        let journal = if self.has_journal { "weir.commit.journal=true\n" } else { "" };
         format!(
-            "#\nnode.id={}\ndirectory.id={}\nversion=1\ncluster.id={}\n",
+            "#\nnode.id={}\ndirectory.id={}\nversion=1\ncluster.id={}\n{journal}",
             self.node_id, self.directory_id, self.cluster_id
         )
         .into_bytes()
@@ -167,6 +170,7 @@ impl MetaProperties {
             directory_id: value("directory.id")
                 .map_or(Ok(Uuid::ZERO), |id| id.parse())
                 .map_err(|_| bad("its directory.id is no id"))?,
+            has_journal: value("weir.commit.journal").is_some_and(|value| value == "true"),
         }))
     }
 }

@@ -11,9 +11,10 @@
 //! Many appends share one sync, and further appends go on meanwhile. At most one group is under
 //! way: a second fdatasync of the same file would only wait for the first.
 //!
-//! `run` syncs the segment files themselves, each alone if they are few, with one `syncfs` if they
-//! are many. New files count only once their directory is synced too. A commit journal can take its
-//! place without a change above: all it needs is collected in `begin_commit`.
+//! A group of appends goes into the commit journal ([`crate::journal`]), in one write. One that is large,
+//! or has anything else in it, goes the straight way: the segment files themselves are synced, each
+//! alone if they are few, with one `syncfs` if they are many; new files count only once their directory
+//! is synced too.
 //!
 //! # What holds
 //! - A synced offset never exceeds what was really synced: it moves in `finish_commit` only.
@@ -26,6 +27,7 @@ use std::sync::Arc;
 
 use crate::disk::{replace_files, Disk, DiskFile, OpenMode};
 use crate::error::{is_passing, CommitError};
+use crate::journal::{Appended, Flush, Journal};
 use crate::log::{CheckpointDone, CheckpointWork, LogPosition};
 use crate::log_dir::LogId;
 use crate::shared::Shared;
@@ -39,6 +41,7 @@ use crate::shared::Shared;
 pub struct CommitGroup {
     disk: Arc<dyn Disk>,
     shared: Arc<Shared>,
+    journal: Option<Arc<Journal>>,
     work: Option<Work>,
 }
 
@@ -46,6 +49,10 @@ pub struct CommitGroup {
 #[derive(Debug, Default)]
 pub(crate) struct Work {
     pub(crate) logs: Vec<CommittedLog>,
+    /// What the journal takes, if it can take all.
+    pub(crate) appended: Vec<Appended>,
+    /// There is more to it than `appended`.
+    pub(crate) is_straight: bool,
     pub(crate) files: Vec<Arc<dyn DiskFile>>,
     pub(crate) dirs: BTreeSet<PathBuf>,
     pub(crate) size_bytes: u64,
@@ -68,6 +75,15 @@ pub(crate) struct CommittedLog {
 pub struct Committed {
     pub(crate) logs: Vec<CommittedLog>,
     pub(crate) checkpoint: CheckpointOutcome,
+    pub(crate) flush: Option<Flush>,
+}
+
+impl Committed {
+    /// What is due in the background, on another thread than the commits': without it, commits wait for
+    /// room in the journal now and then.
+    pub fn take_flush(&mut self) -> Option<Flush> {
+        self.flush.take()
+    }
 }
 
 /// What became of the checkpoints in a group.
@@ -84,8 +100,13 @@ pub(crate) enum CheckpointOutcome {
 }
 
 impl CommitGroup {
-    pub(crate) fn new(disk: Arc<dyn Disk>, shared: Arc<Shared>, work: Work) -> Self {
-        Self { disk, shared, work: Some(work) }
+    pub(crate) fn new(
+        disk: Arc<dyn Disk>,
+        shared: Arc<Shared>,
+        journal: Option<Arc<Journal>>,
+        work: Work,
+    ) -> Self {
+        Self { disk, shared, journal, work: Some(work) }
     }
 
     /// How many logs have new data in it.
@@ -113,10 +134,28 @@ impl CommitGroup {
             return Err(self.shared.fail("a commit was run twice"));
         };
         let dirs: Vec<PathBuf> = work.dirs.into_iter().collect();
-        self.sync_many(work.files, &dirs)
+        let appended = (!work.is_straight).then_some(&*work.appended);
+        self.make_durable(appended, work.files, &dirs)
             .map_err(|error| self.shared.fail(&format!("cannot sync the log: {error}")))?;
         let checkpoint = self.run_checkpoint(work.checkpoints, &work.offsets)?;
-        Ok(Committed { logs: work.logs, checkpoint })
+        let flush = self.journal.as_ref().and_then(|journal| journal.take_flush(&self.shared));
+        Ok(Committed { logs: work.logs, checkpoint, flush })
+    }
+
+    /// By the journal, if all that is to be done is `appended`; else by syncing files and directories.
+    fn make_durable(
+        &self,
+        appended: Option<&[Appended]>,
+        mut files: Vec<Arc<dyn DiskFile>>,
+        dirs: &[PathBuf],
+    ) -> io::Result<()> {
+        let Some(journal) = &self.journal else { return self.sync_many(files, dirs) };
+        if let Some(appended) = appended {
+            if journal.commit(appended)? {
+                return Ok(());
+            }
+        }
+        journal.settle(&mut files, |files| self.sync_many(files.to_vec(), dirs))
     }
 
     /// Directories need no handle of their own when one of a file is there: a sync must not fail for

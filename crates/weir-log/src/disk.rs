@@ -4,7 +4,8 @@
 //! [`MemDisk`] its twin for tests: it can lose power, tear writes, and fail on request.
 //!
 //! # What an implementation must hold
-//! - Nothing written is durable before [`DiskFile::sync_data`] or [`Disk::sync_many`] returned.
+//! - Nothing written is durable before [`DiskFile::sync_data`] or [`Disk::sync_many`] returned, but
+//!   for what goes through [`Disk::open_direct`].
 //! - No name created, renamed or removed is durable before [`Disk::sync_dir`] of its directory.
 //! - A file stays readable through its open handle after it was removed or renamed.
 //! - After a failed sync the handle may report success without the data; callers never retry.
@@ -21,6 +22,9 @@ use std::sync::Arc;
 pub use file::FileDisk;
 pub use mem::{Fault, FaultKind, MemDisk};
 
+/// What direct I/O is done in: a page, which is also the largest sector disks have today.
+pub const BLOCK_BYTES: usize = 4096;
+
 /// A place that holds directories and files.
 pub trait Disk: Send + Sync + Debug {
     /// Opens a file for reading and writing.
@@ -28,6 +32,17 @@ pub trait Disk: Send + Sync + Debug {
     /// # Errors
     /// `NotFound` unless `mode` creates; what the system says else.
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>>;
+
+    /// Opens an existing file whose writes are durable when they return, as [`DiskFile::write_at`] of
+    /// what is given back alone: for the commit journal.
+    ///
+    /// It is written in whole blocks of [`BLOCK_BYTES`], at multiples of them, from memory that begins
+    /// at such a multiple, and is not read. A power cut in the middle of a write leaves each sector old
+    /// or new. Where the system has no direct I/O, each write is synced instead.
+    ///
+    /// # Errors
+    /// `NotFound`, or what the system says.
+    fn open_direct(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
 
     /// Makes a directory and its parents. Existing ones are fine.
     ///

@@ -84,6 +84,14 @@ pub enum LogError {
         /// What the options say.
         wanted: String,
     },
+    /// The commit journal is not this directory's, or a later weir wrote it.
+    #[error("{path} is not used: {what}", path = path.display())]
+    ForeignJournal {
+        /// The journal.
+        path: PathBuf,
+        /// Why not.
+        what: String,
+    },
     /// A log for this partition exists.
     #[error("the log {topic}-{partition} exists already")]
     Exists {
@@ -119,6 +127,7 @@ impl LogError {
             Self::OffsetOutOfRange { .. } => "WEIR-0208",
             Self::Exists { .. } | Self::NoSuchLog => "WEIR-0209",
             Self::BadTopicName { .. } => "WEIR-0210",
+            Self::ForeignJournal { .. } => "WEIR-0217",
         }
     }
 

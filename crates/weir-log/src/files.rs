@@ -22,6 +22,8 @@ pub(crate) const HIGH_WATERMARKS: &str = "replication-offset-checkpoint";
 pub(crate) const META_PROPERTIES: &str = "meta.properties";
 pub(crate) const CLEAN_SHUTDOWN: &str = ".kafka_cleanshutdown";
 pub(crate) const LOCK: &str = ".lock";
+/// Kafka passes over files in a log directory whose names it does not know.
+pub(crate) const JOURNAL: &str = "weir-commit-journal";
 
 /// End of the name of a partition's directory that is to be removed.
 pub(crate) const DELETE_DIR: &str = "-delete";

@@ -10,6 +10,7 @@
 //! | [`log`] | [`Log`]: one partition; append, read, find by time, truncate |
 //! | [`commit`] | the one seam of durability: [`CommitGroup`] |
 //! | [`mod@upkeep`] | the slow work that nobody waits for: [`Upkeep`] |
+//! | [`journal`] | what makes many small appends durable in one write |
 //! | [`recovery`] | what an unclean stop leaves, and the [`RecoveryReport`] |
 //! | [`disk`] | [`Disk`], the one seam to storage, with [`FileDisk`] and its twin [`MemDisk`] |
 //! | [`config`] | [`LogConfig`]: Kafka's topic keys |
@@ -33,6 +34,7 @@ pub mod commit;
 pub mod config;
 pub mod disk;
 pub mod error;
+pub mod journal;
 pub mod log;
 pub mod log_dir;
 pub mod recovery;
@@ -57,6 +59,7 @@ pub use config::{ConfigError, LogConfig, TimestampType};
 pub use disk::{Disk, DiskFile, FileDisk, MemDisk};
 pub use error::{AppendError, CommitError, LogError};
 pub use files::check_topic_name;
+pub use journal::Flush;
 pub use log::{AbortedTxn, AppendOrigin, Appended, BatchAt, Log, ReadResult};
 pub use log_dir::{LogDir, LogDirOptions, LogId, TickReport};
 pub use recovery::{Damage, RecoveryReport};

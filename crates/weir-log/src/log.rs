@@ -25,6 +25,7 @@ use crate::error::{AppendError, LogError};
 use crate::files;
 use crate::header::BatchHeader;
 use crate::index::{PendingWrite, Place};
+use crate::journal;
 use crate::leader_epochs::LeaderEpochs;
 use crate::log_dir::LogId;
 use crate::producer_state::{self, EndMarker, ProducerStates, Verdict};
@@ -93,10 +94,20 @@ pub(crate) struct CommitState {
     sealed: Vec<Arc<dyn DiskFile>>,
     /// Bytes appended since the last commit began.
     unsynced_bytes: u64,
+    /// Where the last commit began: what lies before is durable, or will be with it. `None` if that is
+    /// not so simple; the next one then goes to the segments.
+    pub(crate) taken: Option<LogPosition>,
     /// Counts truncations; a commit that was begun before one says nothing about the log after it.
     pub(crate) generation: u64,
     /// Indexes and snapshots that are written, but not synced by a checkpoint yet.
     sealed_files: Vec<PathBuf>,
+}
+
+impl CommitState {
+    /// All before `end` is durable, or will be with the next commit.
+    pub(crate) fn at(end: LogPosition) -> Self {
+        Self { taken: Some(end), ..Self::default() }
+    }
 }
 
 /// Who appends. It decides which checks apply.
@@ -131,6 +142,8 @@ pub(crate) struct CommitWork {
     pub(crate) end: LogPosition,
     pub(crate) generation: u64,
     pub(crate) bytes: u64,
+    /// All that is new, if the journal can hold it: appends to one segment that is durable by name.
+    pub(crate) appended: Option<journal::Appended>,
 }
 
 /// What a checkpoint takes of one log: it makes everything below `end` findable without a scan.
@@ -570,10 +583,28 @@ impl Log {
     pub(crate) fn take_commit_work(&mut self) -> Result<CommitWork, LogError> {
         self.commit.listed = false;
         let mut files = std::mem::take(&mut self.commit.sealed);
+        let mut appended = None;
+        let from = self.commit.taken.replace(self.end);
         if std::mem::take(&mut self.commit.active_dirty) {
-            files.push(Arc::clone(self.active().active_file()?));
+            let file = Arc::clone(self.active().active_file()?);
+            let is_append = |from: &LogPosition| {
+                from.base == self.end.base && from.position <= self.end.position
+            };
+            // Without a topic id a replay could not tell the log from a later one of its name.
+            let can_tell = files.is_empty() && self.topic_id != Uuid::ZERO;
+            appended = from.filter(is_append).filter(|_| can_tell).map(|from| journal::Appended {
+                id: self.id,
+                dir: Arc::clone(&self.place.dir),
+                topic_id: self.topic_id,
+                base: self.end.base,
+                from: from.position,
+                to: self.end.position,
+                file: Arc::clone(&file),
+            });
+            files.push(file);
         }
         Ok(CommitWork {
+            appended,
             files,
             end: self.end,
             generation: self.commit.generation,

@@ -7,6 +7,7 @@
 //! <dir>/recovery-point-offset-checkpoint  below it, recovery looks at nothing
 //! <dir>/log-start-offset-checkpoint       where DeleteRecords moved a log's start into a segment
 //! <dir>/replication-offset-checkpoint     high watermarks, which here are the synced offsets
+//! <dir>/weir-commit-journal               commits whose segments are not synced yet
 //! <dir>/<topic>-<partition>/              one log
 //! <dir>/<topic>-<partition>.<id>-delete/  a deleted one, until its files are removed
 //! ```
@@ -27,6 +28,7 @@ use crate::disk::{replace_files, Disk, DiskFile, DiskLock, OpenMode};
 use crate::error::{CommitError, LogError};
 use crate::files;
 use crate::index::Place;
+use crate::journal::Journal;
 use crate::log::{Log, LogPosition};
 use crate::recovery::RecoveryReport;
 use crate::segment::Segment;
@@ -75,6 +77,9 @@ pub struct LogDirOptions {
     pub checkpoint_bytes: u64,
     /// `log.retention.check.interval.ms`.
     pub retention_check_interval_ms: i64,
+    /// How large the commit journal may grow, at least 1 MiB. It begins at 1 MiB, and doubles while
+    /// commits fill it. `None`: there is none, and each commit syncs the segments.
+    pub journal_bytes_max: Option<u64>,
 }
 
 impl Default for LogDirOptions {
@@ -90,6 +95,7 @@ impl Default for LogDirOptions {
             checkpoint_interval_ms: 60_000,
             checkpoint_bytes: 1 << 30,
             retention_check_interval_ms: 300_000,
+            journal_bytes_max: Some(64 << 20),
         }
     }
 }
@@ -107,6 +113,7 @@ pub struct LogDir {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
     shared: Arc<Shared>,
+    journal: Option<Arc<Journal>>,
     cluster_id: String,
     directory_id: Uuid,
     options: LogDirOptions,
@@ -351,16 +358,23 @@ impl LogDir {
     }
 
     fn group(&self, work: Work) -> CommitGroup {
-        CommitGroup::new(Arc::clone(&self.disk), Arc::clone(&self.shared), work)
+        let journal = self.journal.clone();
+        CommitGroup::new(Arc::clone(&self.disk), Arc::clone(&self.shared), journal, work)
     }
 
     fn collect(&mut self) -> Result<Work, LogError> {
         let dirty = self.shared.take();
-        let mut work = Work { dirs: dirty.dirs, files: dirty.files, ..Work::default() };
+        let is_straight = !dirty.dirs.is_empty() || !dirty.files.is_empty();
+        let mut work =
+            Work { dirs: dirty.dirs, files: dirty.files, is_straight, ..Work::default() };
         for id in dirty.logs {
             let Some(log) = self.get_mut(id) else { continue };
             let taken = log.take_commit_work()?;
             work.files.extend(taken.files);
+            match taken.appended {
+                Some(appended) => work.appended.push(appended),
+                None => work.is_straight = true,
+            }
             work.size_bytes += taken.bytes;
             let (end, generation) = (taken.end, taken.generation);
             work.logs.push(CommittedLog { id, end, generation });
@@ -385,6 +399,8 @@ impl LogDir {
         if std::mem::take(&mut self.offsets_put_off) || dirty.offsets || round_ends {
             work.offsets = self.offset_files(&work);
         }
+        // Recovery points are moved only past what is in the segments for good.
+        work.is_straight |= !work.checkpoints.is_empty() || !work.offsets.is_empty();
         Ok(work)
     }
 
@@ -533,6 +549,9 @@ impl LogDir {
         if let Some(log) = self.logs.iter().flatten().find(|log| log.needs_last_checkpoint()) {
             return Err(LogError::DiskFull { path: log.dir().to_path_buf() });
         }
+        if let Some(journal) = &self.journal {
+            journal.close().map_err(|error| LogError::io("close", &self.dir, error))?;
+        }
         let mut last = self.offset_files(&Work::default());
         // As Kafka's CleanShutdownFileHandler; weir has no broker epoch.
         let mark = br#"{"version":0,"brokerEpoch":-1}"#.to_vec();
@@ -577,7 +596,7 @@ impl Log {
             leader_epoch: LeaderEpoch(0),
             producers: crate::producer_state::ProducerStates::default(),
             snapshots: Vec::new(),
-            commit: crate::log::CommitState::default(),
+            commit: crate::log::CommitState::at(start),
             graveyard: Vec::new(),
             hints: std::sync::Mutex::default(),
             opened: now,

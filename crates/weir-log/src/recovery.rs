@@ -32,6 +32,7 @@ use crate::producer_state::{self, EndMarker, ProducerStates};
 use crate::segment::Segment;
 
 pub(crate) use open::{open_log, OpenRequest};
+pub(crate) use scan::unused_name;
 
 /// What opening a directory found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -54,6 +55,12 @@ pub struct RecoveryReport {
     pub damage: Vec<Damage>,
     /// Files beside the segments that could not be understood and were made anew.
     pub bad_files: Vec<String>,
+    /// Commits that were found in the journal and brought into the segments.
+    pub journal_records: u64,
+    /// Bytes that were written to segments for it.
+    pub journal_bytes: u64,
+    /// What an operator should know, though nothing that was there is lost by it.
+    pub warnings: Vec<String>,
 }
 
 /// Bytes in a log that are no valid batch, though valid ones follow.
@@ -91,6 +98,9 @@ impl RecoveryReport {
         self.indexes_rebuilt += one.indexes_rebuilt;
         self.damage.extend(one.damage);
         self.bad_files.extend(one.bad_files);
+        self.journal_records += one.journal_records;
+        self.journal_bytes += one.journal_bytes;
+        self.warnings.extend(one.warnings);
     }
 }
 

@@ -2,13 +2,13 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::error::lacks_handle;
 
-use super::{DirEntry, Disk, DiskFile, DiskLock, LockFailure, OpenMode};
+use super::{DirEntry, Disk, DiskFile, DiskLock, LockFailure, OpenMode, BLOCK_BYTES};
 
 /// Above this many files and directories one `syncfs` is cheaper than an fdatasync of each.
 ///
@@ -36,6 +36,10 @@ struct OpenFile {
     file: File,
 }
 
+/// A file opened with `O_DSYNC`, and `O_DIRECT` if there is such a thing here.
+#[derive(Debug)]
+struct DirectFile(OpenFile);
+
 #[derive(Debug)]
 struct LockedFile {
     /// Closing it releases both locks.
@@ -58,6 +62,21 @@ impl Disk for FileDisk {
             }
         }
         Ok(Arc::new(OpenFile { file: options.open(path)? }))
+    }
+
+    fn open_direct(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        use rustix::fs::OFlags;
+        let open = |flags: OFlags| {
+            let mut options = File::options();
+            options.read(true).write(true).custom_flags(flags.bits().cast_signed());
+            options.open(path)
+        };
+        let file = match open(OFlags::DIRECT | OFlags::DSYNC) {
+            // A file system in memory, for one.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => open(OFlags::DSYNC)?,
+            outcome => outcome?,
+        };
+        Ok(Arc::new(DirectFile(OpenFile { file })))
     }
 
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
@@ -222,5 +241,29 @@ impl DiskFile for OpenFile {
 
     fn as_file(&self) -> Option<&File> {
         Some(&self.file)
+    }
+}
+
+impl DiskFile for DirectFile {
+    fn read_at(&self, buf: &mut [u8], position: u64) -> io::Result<usize> {
+        self.0.read_at(buf, position)
+    }
+
+    /// In one write, which is one sync: in parts it would be as many.
+    fn write_at(&self, buf: &[u8], position: u64) -> io::Result<()> {
+        debug_assert!(buf.len().is_multiple_of(BLOCK_BYTES), "whole blocks");
+        self.0.file.write_all_at(buf, position)
+    }
+
+    fn set_len(&self, len_bytes: u64) -> io::Result<()> {
+        self.0.set_len(len_bytes)
+    }
+
+    fn len_bytes(&self) -> io::Result<u64> {
+        self.0.len_bytes()
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync_data()
     }
 }

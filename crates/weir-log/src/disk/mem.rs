@@ -81,7 +81,15 @@ struct Inode {
 
 #[derive(Debug, Clone)]
 enum Change {
-    Write { position: u64, bytes: Vec<u8> },
+    Write {
+        position: u64,
+        bytes: Vec<u8>,
+    },
+    /// A direct write. The disk writes its sectors in any order, each whole.
+    Blocks {
+        position: u64,
+        bytes: Vec<u8>,
+    },
     SetLen(u64),
 }
 
@@ -335,6 +343,13 @@ impl Inode {
                     };
                     torn.apply(&mut bytes);
                 }
+                (1, Change::Blocks { position, bytes: written }) => {
+                    let sectors = written.chunks(SECTOR_BYTES as usize);
+                    for (at, sector) in sectors.enumerate().filter(|_| random.below(2) == 0) {
+                        let position = position + at as u64 * SECTOR_BYTES;
+                        Change::Write { position, bytes: sector.to_vec() }.apply(&mut bytes);
+                    }
+                }
                 (_, change) => change.apply(&mut bytes),
             }
         }
@@ -346,7 +361,7 @@ impl Change {
     fn apply(&self, file: &mut Vec<u8>) {
         match self {
             Self::SetLen(len_bytes) => file.resize(*len_bytes as usize, 0),
-            Self::Write { position, bytes } => {
+            Self::Write { position, bytes } | Self::Blocks { position, bytes } => {
                 let from = *position as usize;
                 let to = from + bytes.len();
                 if bytes.is_empty() {
@@ -367,6 +382,10 @@ struct MemFile {
     disk: MemDisk,
     inode: Arc<Mutex<Inode>>,
 }
+
+/// As [`MemFile`], but a write is durable when it returns.
+#[derive(Debug)]
+struct MemDirectFile(MemFile);
 
 /// A lock of a [`MemDisk`].
 #[derive(Debug)]
@@ -410,6 +429,13 @@ impl Disk for MemDisk {
             (Err(error), _) => return Err(error),
         };
         Ok(Arc::new(MemFile { disk: self.clone(), inode }))
+    }
+
+    fn open_direct(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        let mut state = self.state();
+        state.take_handle()?;
+        let inode = state.file(path)?;
+        Ok(Arc::new(MemDirectFile(MemFile { disk: self.clone(), inode })))
     }
 
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
@@ -548,6 +574,33 @@ impl DiskFile for MemFile {
             Err(_) => {}
         }
         outcome
+    }
+}
+
+impl DiskFile for MemDirectFile {
+    fn read_at(&self, buf: &mut [u8], position: u64) -> io::Result<usize> {
+        self.0.read_at(buf, position)
+    }
+
+    /// Two operations: a fault between them finds the write on its way.
+    fn write_at(&self, buf: &[u8], position: u64) -> io::Result<()> {
+        let in_place = position + buf.len() as u64 <= self.0.len_bytes()?;
+        let kind = if in_place { Kind::Other } else { Kind::Grow };
+        self.0.disk.state().operate(kind)?;
+        lock(&self.0.inode).change(Change::Blocks { position, bytes: buf.to_vec() });
+        self.0.sync_data()
+    }
+
+    fn set_len(&self, len_bytes: u64) -> io::Result<()> {
+        self.0.set_len(len_bytes)
+    }
+
+    fn len_bytes(&self) -> io::Result<u64> {
+        self.0.len_bytes()
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync_data()
     }
 }
 

@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use weir_protocol::{Offset, TimestampMs};
+use weir_protocol::{Offset, TimestampMs, Uuid};
 
 use super::{
     LogDir, LogDirOptions, LogId, CHECKPOINT_FILES_AT_START_MAX, CHECKPOINT_FILES_MAX,
@@ -16,6 +16,7 @@ use crate::disk::{read_all, replace_files, Disk, LockFailure, OpenMode};
 use crate::error::LogError;
 use crate::files;
 use crate::index::Place;
+use crate::journal::{self, OpenJournal};
 use crate::log::Log;
 use crate::recovery::{open_log, OpenRequest, RecoveryReport};
 use crate::shared::Shared;
@@ -36,14 +37,32 @@ pub(super) fn open(
         },
         LockFailure::Io(error) => LogError::io("lock", dir, error),
     })?;
-    let meta = load_meta(&*disk, dir, &options)?;
+    let (mut meta, is_new) = load_meta(&*disk, dir, &options)?;
+    if !is_new {
+        journal::refuse_foreign(&*disk, dir, meta.directory_id)?;
+    }
     let is_clean = take_clean_mark(&*disk, dir)?;
+    let mut report = RecoveryReport { clean: is_clean, ..RecoveryReport::default() };
+    let request = OpenJournal {
+        disk: &disk,
+        dir,
+        directory_id: meta.directory_id,
+        bytes_max: options.journal_bytes_max,
+        clean: is_clean,
+        expected: (!is_new).then_some(meta.has_journal),
+    };
+    let journal = journal::open(&request, &mut report)?;
+    if is_new || meta.has_journal != journal.is_some() {
+        meta.has_journal = journal.is_some();
+        write_meta(&*disk, dir, &meta)?;
+    }
     let anchor_path = dir.join(files::META_PROPERTIES);
     let anchor = disk
         .open(&anchor_path, OpenMode::Existing)
         .map_err(|error| LogError::io("open", anchor_path, error))?;
     let mut log_dir = LogDir {
         shared: Arc::new(Shared::new(anchor)),
+        journal: journal.map(Arc::new),
         dir: dir.to_owned(),
         cluster_id: meta.cluster_id,
         directory_id: meta.directory_id,
@@ -62,7 +81,6 @@ pub(super) fn open(
         options,
         disk,
     };
-    let mut report = RecoveryReport { clean: is_clean, ..RecoveryReport::default() };
     load_logs(&mut log_dir, &mut report, now)?;
     if !report.clean {
         sync_recovered(&mut log_dir)?;
@@ -82,13 +100,14 @@ fn create_dir(disk: &dyn Disk, dir: &Path) -> Result<(), LogError> {
     create().map_err(|error| LogError::io("create", dir, error))
 }
 
+/// What `meta.properties` says, or is to say in a new directory.
 fn load_meta(
     disk: &dyn Disk,
     dir: &Path,
     options: &LogDirOptions,
-) -> Result<MetaProperties, LogError> {
+) -> Result<(MetaProperties, bool), LogError> {
     let path = dir.join(files::META_PROPERTIES);
-    if let Some(meta) = MetaProperties::read(disk, &path)? {
+    if let Some(mut meta) = MetaProperties::read(disk, &path)? {
         let wrong = |key, found: String, wanted: String| {
             Err(LogError::WrongIdentity { path: path.clone(), key, found, wanted })
         };
@@ -98,7 +117,12 @@ fn load_meta(
         if meta.node_id != options.node_id {
             return wrong("node.id", meta.node_id.to_string(), options.node_id.to_string());
         }
-        return Ok(meta);
+        if meta.directory_id == Uuid::ZERO {
+            // As Kafka does with a directory older than KIP-858.
+            meta.directory_id = options.new_directory_id;
+            write_meta(disk, dir, &meta)?;
+        }
+        return Ok((meta, false));
     }
     let meta = MetaProperties {
         cluster_id: options
@@ -107,10 +131,15 @@ fn load_meta(
             .unwrap_or_else(|| options.new_cluster_id.to_string()),
         node_id: options.node_id,
         directory_id: options.new_directory_id,
+        has_journal: false,
     };
+    Ok((meta, true))
+}
+
+fn write_meta(disk: &dyn Disk, dir: &Path, meta: &MetaProperties) -> Result<(), LogError> {
+    let path = dir.join(files::META_PROPERTIES);
     replace_files(disk, &[(path.clone(), meta.encode())])
-        .map_err(|error| LogError::io("write", path, error))?;
-    Ok(meta)
+        .map_err(|error| LogError::io("write", path, error))
 }
 
 /// Whether the last stop was clean. The mark is removed for good before anything is appended.

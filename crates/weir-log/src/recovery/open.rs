@@ -254,6 +254,7 @@ fn open_clean(log: &mut Log, report: &mut RecoveryReport) -> Result<(), LogError
     }
     log.synced = log.end;
     log.recovery_point = offset;
+    log.commit.taken = Some(log.end);
     if log.epochs.entries().is_empty() {
         read_epochs_of_batches(log)?;
     }
@@ -367,6 +368,7 @@ fn recover(log: &mut Log, point: Offset, report: &mut RecoveryReport) -> Result<
         // All lies below the recovery point, which is synced.
         log.synced = log.end;
         log.recovery_point = log.end.offset;
+        log.commit.taken = Some(log.end);
         Ok(())
     }
 }

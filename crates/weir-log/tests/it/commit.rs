@@ -48,7 +48,7 @@ fn what_was_finished_survives_a_power_cut_also_across_a_roll() {
 
 #[test]
 fn a_failed_sync_takes_the_directory_offline() {
-    let mut rig = Rig::with(&[]);
+    let mut rig = Rig::without_journal();
     rig.append(batch_of(5)).unwrap();
     rig.commit();
     rig.append(batch_of(5)).unwrap();

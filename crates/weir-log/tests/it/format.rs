@@ -38,7 +38,7 @@ fn a_new_log_has_the_files_of_kafka() {
     assert_eq!(
         text(&rig, "meta.properties"),
         "#\nnode.id=0\ndirectory.id=AgICAgICAgICAgICAgICAg\nversion=1\n\
-         cluster.id=AQEBAQEBAQEBAQEBAQEBAQ\n"
+         cluster.id=AQEBAQEBAQEBAQEBAQEBAQ\nweir.commit.journal=true\n"
     );
 }
 

@@ -14,6 +14,7 @@ fn filled(batches: usize) -> Rig {
         rig.append(batch_of(5)).unwrap();
     }
     rig.commit();
+    rig.empty_journal();
     rig
 }
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use weir_log::{
-    AppendError, AppendOrigin, Appended, Disk, Log, LogConfig, LogDir, LogDirOptions, LogError,
-    LogId, MemDisk, RecoveryReport, UpkeepReport,
+    AppendError, AppendOrigin, Appended, Disk, Flush, Log, LogConfig, LogDir, LogDirOptions,
+    LogError, LogId, MemDisk, RecoveryReport, UpkeepReport,
 };
 use weir_protocol::batch::{self, BatchBuilder};
 use weir_protocol::compression::Codec;
@@ -45,8 +45,21 @@ pub(crate) fn open(
 impl Rig {
     /// A new directory whose log is durable.
     pub(crate) fn new(config: LogConfig) -> Self {
+        let options = options(&config);
+        Self::with_options(config, options)
+    }
+
+    /// As [`Rig::new`], in a directory that has no commit journal.
+    pub(crate) fn without_journal() -> Self {
+        let config = LogConfig::default();
+        let options = LogDirOptions { journal_bytes_max: None, ..options(&config) };
+        Self::with_options(config, options)
+    }
+
+    fn with_options(config: LogConfig, options: LogDirOptions) -> Self {
         let disk = MemDisk::new();
-        let (mut dir, _) = open(&disk, &config).unwrap();
+        let opened = LogDir::open(Arc::new(disk.clone()), Path::new(DIR), options, T0);
+        let (mut dir, _) = opened.unwrap();
         let id = dir.create_log(TOPIC, Uuid([3; 16]), PartitionId(0), config.clone(), T0).unwrap();
         let mut rig = Self { disk, dir, id, config };
         rig.commit();
@@ -72,14 +85,23 @@ impl Rig {
     /// Commits until nothing waits.
     pub(crate) fn commit(&mut self) {
         while let Some(group) = self.dir.begin_commit() {
-            let committed = group.run().unwrap();
+            let mut committed = group.run().unwrap();
+            let flush = committed.take_flush();
             self.dir.finish_commit(committed);
+            flush.map_or(Ok(()), Flush::run).unwrap();
         }
     }
 
     /// Does all upkeep that is due.
     pub(crate) fn upkeep(&mut self, now: TimestampMs) -> UpkeepReport {
         upkeep(&mut self.dir, now)
+    }
+
+    /// Makes the commit journal of no use: all it held is in the segments, for good.
+    pub(crate) fn empty_journal(&mut self) {
+        let (config, id) = (self.config.clone(), Uuid([8; 16]));
+        self.dir.create_log("zz", id, PartitionId(0), config, T0).unwrap();
+        self.commit();
     }
 
     /// Stops and starts again on `disk`.
