@@ -1,20 +1,22 @@
 //! Fetch: what there is up to the high watermark, or a wait for it.
 //!
 //! The high watermark of a partition is its synced offset, so nobody reads what a power cut can take back. The core
-//! decides which bytes of which files are sent; reading them is left to the shell, outside the lock
-//! ([`FetchAnswer::read`]).
+//! decides which bytes of which files are sent; reading them is left to the shell, outside the lock: little at once
+//! ([`FetchAnswer::read`]), much a chunk at a time while the frame is being sent ([`FetchAnswer::encode_around`]).
 //!
 //! Fetch sessions (KIP-227) are not kept: every answer says session 0, so every request names its partitions.
 
 use std::collections::BTreeSet;
 use std::io;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use weir_log::{FileSlice, LogId};
 use weir_protocol::api::fetch::{
     FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData,
 };
-use weir_protocol::{ErrorCode, LeaderEpoch, Offset, PartitionId, Str, TimestampMs, Uuid};
+use weir_protocol::{
+    frame, ApiKey, EncodeError, ErrorCode, LeaderEpoch, Offset, PartitionId, Str, TimestampMs, Uuid,
+};
 
 use crate::broker::{Broker, Step};
 use crate::effects::{ConnId, Ticket};
@@ -60,6 +62,18 @@ pub struct FetchAnswer {
     bytes: usize,
     failed: bool,
 }
+
+/// A piece of an answer's frame.
+#[derive(Debug)]
+pub enum Piece {
+    /// Here it is.
+    Bytes(Bytes),
+    /// Records that are still in their file.
+    Records(FileSlice),
+}
+
+/// What stands for records that are left out while the rest is encoded; known by its address.
+static STAND_IN: [u8; 1] = [0];
 
 #[derive(Debug)]
 struct PartitionSlices {
@@ -136,6 +150,51 @@ impl FetchAnswer {
             }
         }
         Ok(())
+    }
+
+    /// The frame of this answer in pieces, with the records left in their files: its length is known from theirs.
+    ///
+    /// # Errors
+    /// If it cannot be written in this version.
+    pub fn encode_around(
+        mut self,
+        key: ApiKey,
+        version: i16,
+        correlation_id: i32,
+    ) -> Result<Vec<Piece>, EncodeError> {
+        // The frame has them in the order of the partitions; they were read in another.
+        self.slices.sort_unstable_by_key(|part| (part.topic, part.partition));
+        let stand_in = Bytes::from_static(&STAND_IN);
+        let mut lens = Vec::with_capacity(self.slices.len());
+        for part in &self.slices {
+            let topic = self.response.responses.get_mut(part.topic);
+            let partition = topic.and_then(|topic| topic.partitions.get_mut(part.partition));
+            if let Some(partition) = partition {
+                partition.records = Some(stand_in.clone());
+                lens.push(part.slices.iter().map(|slice| slice.len_bytes()).sum());
+            }
+        }
+        debug_assert_eq!(lens.len(), self.slices.len(), "each slice has its place");
+        let encoded = frame::encode_response_around(
+            key,
+            version,
+            correlation_id,
+            &self.response,
+            stand_in,
+            lens,
+        )?;
+        let mut slices = self.slices.into_iter();
+        let mut pieces = Vec::with_capacity(encoded.len());
+        for piece in encoded {
+            match piece.is_empty() {
+                false => pieces.push(Piece::Bytes(piece)),
+                true => {
+                    let part = slices.next().into_iter().flat_map(|part| part.slices);
+                    pieces.extend(part.map(Piece::Records));
+                }
+            }
+        }
+        Ok(pieces)
     }
 
     /// Bytes of records it will have.

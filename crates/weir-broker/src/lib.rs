@@ -50,6 +50,7 @@ pub mod purgatory;
 pub mod request;
 pub mod staged;
 pub mod stats;
+mod time_search;
 pub mod topic_requests;
 pub mod topics;
 

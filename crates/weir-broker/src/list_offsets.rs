@@ -1,4 +1,7 @@
 //! ListOffsets and OffsetForLeaderEpoch: where a reader may begin, and where an epoch ended.
+//!
+//! The core finds a batch by its time; which record of it is meant is left to the shell, outside the lock
+//! ([`ListOffsetsAnswer::search_next`]).
 
 use std::collections::HashSet;
 
@@ -10,12 +13,13 @@ use weir_protocol::api::offset_for_leader_epoch::{
     EpochEndOffset, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse,
     OffsetForLeaderPartition, OffsetForLeaderTopicResult,
 };
-use weir_protocol::{ErrorCode, LeaderEpoch, Offset, PartitionId, TimestampMs};
+use weir_protocol::{ErrorCode, LeaderEpoch, PartitionId, TimestampMs};
 
 use crate::broker::{Broker, Step};
 use crate::fetch::READ_COMMITTED;
 use crate::logs::TimedOffset;
 use crate::request::Response;
+use crate::time_search::TimeSearch;
 
 /// The high watermark, or the last stable offset for a reader of what is committed.
 const LATEST: i64 = -1;
@@ -28,28 +32,76 @@ const EARLIEST_LOCAL: i64 = -4;
 /// The last offset in tiered storage (KIP-1005): there is none.
 const LATEST_TIERED: i64 = -5;
 
+/// An answer that may have searches to do yet.
+#[derive(Debug)]
+pub struct ListOffsetsAnswer {
+    /// The answer, without what is searched until [`ListOffsetsAnswer::search`].
+    pub response: ListOffsetsResponse,
+    searches: Vec<PartitionSearch>,
+}
+
+#[derive(Debug)]
+struct PartitionSearch {
+    topic: usize,
+    partition: usize,
+    search: TimeSearch,
+}
+
+impl ListOffsetsAnswer {
+    /// Whether [`ListOffsetsAnswer::search_next`] has something to do.
+    #[must_use]
+    pub fn is_searching(&self) -> bool {
+        !self.searches.is_empty()
+    }
+
+    /// Searches one partition: reads and inflates some batches.
+    pub fn search_next(&mut self) {
+        let Some(PartitionSearch { topic, partition, search }) = self.searches.pop() else {
+            return;
+        };
+        let topic = self.response.topics.get_mut(topic);
+        if let Some(answer) = topic.and_then(|topic| topic.partitions.get_mut(partition)) {
+            *answer = listed(answer.partition_index, search.run());
+        }
+    }
+}
+
+/// Where an offset is.
+enum Found {
+    Here(Option<TimedOffset>),
+    Inside(TimeSearch),
+}
+
 impl Broker {
     pub(crate) fn list_offsets(&self, request: &ListOffsetsRequest) -> Step {
         let read_committed = request.isolation_level == READ_COMMITTED;
         let repeated = repeated_partitions(request);
         let count: usize = request.topics.iter().map(|topic| topic.partitions.len()).sum();
         let too_many = count > self.config.request_partitions_max;
-        let list = |topic: &str, wanted: &ListOffsetsPartition| {
-            let found = match too_many || repeated.contains(&(topic, wanted.partition_index)) {
-                true => Err(ErrorCode::InvalidRequest),
-                false => self.find_offset(topic, wanted, read_committed),
-            };
-            listed(wanted, found)
-        };
-        let topics = request
-            .topics
-            .iter()
-            .map(|topic| ListOffsetsTopicResponse {
-                name: topic.name.clone(),
-                partitions: topic.partitions.iter().map(|p| list(&topic.name, p)).collect(),
-            })
-            .collect();
-        Step::Answer(Response::ListOffsets(ListOffsetsResponse { throttle_time_ms: 0, topics }))
+        let mut searches = Vec::new();
+        let mut topics = Vec::with_capacity(request.topics.len());
+        for (topic, wanted_topic) in request.topics.iter().enumerate() {
+            let name = &wanted_topic.name;
+            let mut partitions = Vec::with_capacity(wanted_topic.partitions.len());
+            for (partition, wanted) in wanted_topic.partitions.iter().enumerate() {
+                let index = wanted.partition_index;
+                let found = match too_many || repeated.contains(&(&**name, index)) {
+                    true => Err(ErrorCode::InvalidRequest),
+                    false => self.find_offset(name, wanted, read_committed),
+                };
+                let found = found.map(|found| match found {
+                    Found::Here(offset) => offset,
+                    Found::Inside(search) => {
+                        searches.push(PartitionSearch { topic, partition, search });
+                        None
+                    }
+                });
+                partitions.push(listed(index, found));
+            }
+            topics.push(ListOffsetsTopicResponse { name: name.clone(), partitions });
+        }
+        let response = ListOffsetsResponse { throttle_time_ms: 0, topics };
+        Step::Answer(Response::ListOffsets(ListOffsetsAnswer { response, searches }))
     }
 
     fn find_offset(
@@ -57,32 +109,37 @@ impl Broker {
         topic: &str,
         wanted: &ListOffsetsPartition,
         read_committed: bool,
-    ) -> Result<Option<TimedOffset>, ErrorCode> {
+    ) -> Result<Found, ErrorCode> {
         let topic = self.topics.get(topic).ok_or(ErrorCode::UnknownTopicOrPartition)?;
         let log = topic.existing_log(PartitionId(wanted.partition_index))?;
         let bounds = self.logs.bounds_or_empty(log);
         bounds.check_epoch(LeaderEpoch(wanted.current_leader_epoch))?;
         let bound = if read_committed { bounds.last_stable } else { bounds.high_watermark };
-        let none = TimestampMs(-1);
-        let at = |offset: Offset| {
-            let leader_epoch =
-                log.map_or(bounds.leader_epoch, |log| self.logs.epoch_of(log, offset));
-            TimedOffset { offset, timestamp: none, leader_epoch }
+        let timestamp = TimestampMs(-1);
+        let here = match wanted.timestamp {
+            LATEST => {
+                let leader_epoch = bounds.leader_epoch;
+                Some(TimedOffset { offset: bound, timestamp, leader_epoch })
+            }
+            EARLIEST | EARLIEST_LOCAL => {
+                let offset = bounds.start;
+                let leader_epoch =
+                    log.map_or(bounds.leader_epoch, |log| self.logs.epoch_of(log, offset));
+                Some(TimedOffset { offset, timestamp, leader_epoch })
+            }
+            LATEST_TIERED => None,
+            MAX_TIMESTAMP => match log {
+                None => None,
+                Some(log) => return self.logs.search_latest(log, bound).map(Found::Inside),
+            },
+            time if time < 0 => return Err(ErrorCode::UnsupportedVersion),
+            time => {
+                let search =
+                    log.map(|log| self.logs.search_time(log, TimestampMs(time), bound)).transpose();
+                return Ok(search?.flatten().map_or(Found::Here(None), Found::Inside));
+            }
         };
-        match wanted.timestamp {
-            LATEST => Ok(Some(TimedOffset {
-                offset: bound,
-                timestamp: none,
-                leader_epoch: bounds.leader_epoch,
-            })),
-            EARLIEST | EARLIEST_LOCAL => Ok(Some(at(bounds.start))),
-            LATEST_TIERED => Ok(None),
-            MAX_TIMESTAMP => log.map_or(Ok(None), |log| self.logs.max_timestamp(log, bound)),
-            time if time < 0 => Err(ErrorCode::UnsupportedVersion),
-            time => log.map_or(Ok(None), |log| {
-                self.logs.offset_for_timestamp(log, TimestampMs(time), bound)
-            }),
-        }
+        Ok(Found::Here(here))
     }
 
     pub(crate) fn offset_for_leader_epoch(&self, request: &OffsetForLeaderEpochRequest) -> Step {
@@ -150,13 +207,10 @@ fn repeated_partitions(request: &ListOffsetsRequest) -> HashSet<(&str, i32)> {
 }
 
 fn listed(
-    wanted: &ListOffsetsPartition,
+    partition_index: i32,
     found: Result<Option<TimedOffset>, ErrorCode>,
 ) -> ListOffsetsPartitionResponse {
-    let mut response = ListOffsetsPartitionResponse {
-        partition_index: wanted.partition_index,
-        ..Default::default()
-    };
+    let mut response = ListOffsetsPartitionResponse { partition_index, ..Default::default() };
     match found {
         Ok(Some(found)) => {
             response.timestamp = found.timestamp.get();

@@ -2,7 +2,6 @@
 //!
 //! All that the broker asks of weir-log goes through here, so that what an error of a log means to a client is said once.
 
-use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,13 +10,13 @@ use weir_log::{
     AppendError, AppendOrigin, CommitError, CommitGroup, Committed, Disk, FileSlice, Log,
     LogConfig, LogDir, LogDirOptions, LogError, LogId, RecoveryReport, Upkeep, UpkeepDone,
 };
-use weir_protocol::batch::{self, BatchView};
+use weir_protocol::batch;
 use weir_protocol::{ErrorCode, LeaderEpoch, Offset, PartitionId, Str, TimestampMs, Uuid};
 
 use crate::produce::Refusal;
+use crate::time_search::{TimeSearch, Wanted};
 
-/// Bytes read at once while records are searched by time, and at most. It is done under the core's lock.
-const SEARCH_BYTES: usize = 1 << 20;
+/// Bytes that are read at most behind the batch that was found by its time.
 const SEARCH_BYTES_MAX: usize = 16 << 20;
 
 /// What became of a batch.
@@ -208,99 +207,40 @@ impl Logs {
         self.dir.get(log)?.end_offset_for_epoch(epoch)
     }
 
-    /// The first record at or after `time` that readers below `bound` see.
-    pub(crate) fn offset_for_timestamp(
+    /// A search for the first record at or after `time` that readers below `bound` see; `None` if there is none.
+    pub(crate) fn search_time(
         &self,
         log: LogId,
         time: TimestampMs,
         bound: Offset,
-    ) -> Result<Option<TimedOffset>, ErrorCode> {
+    ) -> Result<Option<TimeSearch>, ErrorCode> {
         let log = self.dir.get(log).ok_or(ErrorCode::UnknownTopicOrPartition)?;
-        let found = log.offset_for_timestamp(time).map_err(|error| error_of(&error))?;
+        let failed = |error| error_of(&error);
+        let found = log.offset_for_timestamp(time).map_err(failed)?;
         let Some(found) = found.filter(|found| found.base_offset < bound) else { return Ok(None) };
-        let range = log.log_start_offset()..bound;
-        let bytes = found.slice.read().map_err(|_| ErrorCode::KafkaStorageError)?;
-        let view = BatchView::parse_shared(&bytes).map_err(|_| ErrorCode::CorruptMessage)?;
-        let fits = |timestamp, _| timestamp >= time;
-        if let Some(record) = self.record_in(&view, &range, fits)? {
-            return Ok(Some(record));
+        let next = found.last_offset.next();
+        let (mut after, mut beyond) = (Vec::new(), None);
+        if next < bound {
+            let read = log.read(next, SEARCH_BYTES_MAX, bound).map_err(failed)?;
+            (after, beyond) = (read.slices, Some(read.next_offset));
         }
-        self.record_after(log, found.last_offset.plus(1), range, time)
+        let beyond = beyond.filter(|beyond| *beyond < bound).map(|offset| {
+            let leader_epoch = log.epoch_for_offset(offset).unwrap_or_else(|| log.leader_epoch());
+            TimedOffset { offset, timestamp: time, leader_epoch }
+        });
+        Ok(Some(self.search(log, bound, Wanted::AtOrAfter { time, found, after, beyond })))
     }
 
-    /// Goes on where the batch that was found by its header holds no such record: what fits lies below the log start, or
-    /// the header says more than the records do.
-    fn record_after(
-        &self,
-        log: &Log,
-        mut offset: Offset,
-        range: Range<Offset>,
-        time: TimestampMs,
-    ) -> Result<Option<TimedOffset>, ErrorCode> {
-        let mut left_bytes = SEARCH_BYTES_MAX;
-        while offset < range.end {
-            let read =
-                log.read(offset, SEARCH_BYTES, range.end).map_err(|error| error_of(&error))?;
-            for slice in &read.slices {
-                let bytes = slice.read().map_err(|_| ErrorCode::KafkaStorageError)?;
-                for view in batch::batches(&bytes).map_while(Result::ok) {
-                    if view.max_timestamp() < time {
-                        continue;
-                    }
-                    let fits = |timestamp, _| timestamp >= time;
-                    if let Some(record) = self.record_in(&view, &range, fits)? {
-                        return Ok(Some(record));
-                    }
-                }
-            }
-            if read.next_offset <= offset {
-                break;
-            }
-            offset = read.next_offset;
-            left_bytes = left_bytes.saturating_sub(read.size_bytes);
-            if left_bytes == 0 && offset < range.end {
-                // A reader that begins here sees older records too, but misses none.
-                let leader_epoch =
-                    log.epoch_for_offset(offset).unwrap_or_else(|| log.leader_epoch());
-                return Ok(Some(TimedOffset { offset, timestamp: time, leader_epoch }));
-            }
-        }
-        Ok(None)
-    }
-
-    /// The first of the records with the largest timestamp.
-    pub(crate) fn max_timestamp(
-        &self,
-        log: LogId,
-        bound: Offset,
-    ) -> Result<Option<TimedOffset>, ErrorCode> {
+    /// A search for the first of the records with the largest timestamp.
+    pub(crate) fn search_latest(&self, log: LogId, bound: Offset) -> Result<TimeSearch, ErrorCode> {
         let log = self.dir.get(log).ok_or(ErrorCode::UnknownTopicOrPartition)?;
-        let found = log.max_timestamp().map_err(|error| error_of(&error))?;
-        let Some(found) = found.filter(|found| found.base_offset < bound) else { return Ok(None) };
-        let bytes = found.slice.read().map_err(|_| ErrorCode::KafkaStorageError)?;
-        let view = BatchView::parse_shared(&bytes).map_err(|_| ErrorCode::CorruptMessage)?;
-        let range = log.log_start_offset()..bound;
-        self.record_in(&view, &range, |timestamp, max| timestamp >= max)
+        let max = log.max_timestamp().map_err(|error| error_of(&error))?;
+        Ok(self.search(log, bound, Wanted::Latest(max)))
     }
 
-    /// The first record of the batch in `range` that is wanted, by its own and the batch's largest timestamp.
-    fn record_in(
-        &self,
-        view: &BatchView<'_>,
-        range: &Range<Offset>,
-        wanted: impl Fn(TimestampMs, TimestampMs) -> bool,
-    ) -> Result<Option<TimedOffset>, ErrorCode> {
-        let damaged = |_| ErrorCode::CorruptMessage;
-        let append_time = view.timestamp_type() == batch::TimestampType::LogAppendTime;
-        for record in view.records(self.inflate_bytes_max).map_err(damaged)? {
-            let record = record.map_err(damaged)?;
-            let timestamp = if append_time { view.max_timestamp() } else { record.timestamp };
-            if wanted(timestamp, view.max_timestamp()) && range.contains(&record.offset) {
-                let leader_epoch = view.partition_leader_epoch();
-                return Ok(Some(TimedOffset { offset: record.offset, timestamp, leader_epoch }));
-            }
-        }
-        Ok(None)
+    fn search(&self, log: &Log, bound: Offset, wanted: Wanted) -> TimeSearch {
+        let range = log.log_start_offset()..bound;
+        TimeSearch { wanted, range, inflate_bytes_max: self.inflate_bytes_max }
     }
 
     /// Reads a log from its start to its end.

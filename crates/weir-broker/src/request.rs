@@ -18,6 +18,7 @@ use weir_protocol::{ApiKey, DecodeError, Decoder, EncodeError};
 
 use crate::api_table;
 use crate::fetch::FetchAnswer;
+use crate::list_offsets::ListOffsetsAnswer;
 use crate::produce::Produce;
 
 /// Declares the two enums and the ways between frames and those messages that need nothing special.
@@ -32,6 +33,7 @@ macro_rules! messages {
             /// Also in a version that is not known, which has an answer of its own.
             ApiVersions,
             Fetch(Box<fetch::FetchRequest>),
+            ListOffsets(Box<list_offsets::ListOffsetsRequest>),
             $($name(Box<$module::$request>),)+
         }
 
@@ -43,12 +45,17 @@ macro_rules! messages {
             ApiVersions(api_versions::ApiVersionsResponse),
             /// Its record bytes are still in their files.
             Fetch(FetchAnswer),
+            /// The batches of its searches are still in their files.
+            ListOffsets(ListOffsetsAnswer),
             $($name($module::$response),)+
         }
 
         fn decode_plain(key: ApiKey, decoder: Decoder, version: i16) -> Result<Request, DecodeError> {
             match key {
                 ApiKey::Fetch => Ok(Request::Fetch(Box::new(frame::decode_request(decoder, version)?))),
+                ApiKey::ListOffsets => {
+                    Ok(Request::ListOffsets(Box::new(frame::decode_request(decoder, version)?)))
+                }
                 $(ApiKey::$name => {
                     Ok(Request::$name(Box::new(frame::decode_request::<$module::$request>(decoder, version)?)))
                 })+
@@ -59,7 +66,8 @@ macro_rules! messages {
         impl Response {
             /// The frame of this answer in pieces, length in front. Record bytes are pieces of their own.
             ///
-            /// The files of a fetch must have been read ([`FetchAnswer::read`]).
+            /// The files of a fetch must have been read ([`FetchAnswer::read`]), and searches be done
+            /// ([`ListOffsetsAnswer::search_next`]).
             ///
             /// # Errors
             /// If it cannot be written in this version.
@@ -72,6 +80,9 @@ macro_rules! messages {
                 match self {
                     Self::Produce(body) => frame::encode_response_segments(key, version, correlation_id, body),
                     Self::Fetch(body) => frame::encode_response_segments(key, version, correlation_id, &body.response),
+                    Self::ListOffsets(body) => {
+                        frame::encode_response_segments(key, version, correlation_id, &body.response)
+                    }
                     Self::ApiVersions(body) => {
                         // An unknown version is answered as version 0 (KIP-511).
                         let known = ApiKey::ApiVersions.versions().contains(&version);
@@ -86,7 +97,6 @@ macro_rules! messages {
 }
 
 messages! {
-    ListOffsets: list_offsets::ListOffsetsRequest => ListOffsetsResponse;
     Metadata: metadata::MetadataRequest => MetadataResponse;
     OffsetCommit: offset_commit::OffsetCommitRequest => OffsetCommitResponse;
     OffsetFetch: offset_fetch::OffsetFetchRequest => OffsetFetchResponse;

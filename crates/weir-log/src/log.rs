@@ -35,7 +35,7 @@ use crate::shared::Shared;
 use crate::txn_index;
 
 pub use crate::txn_index::AbortedTxn;
-pub use read::{BatchAt, ReadResult};
+pub use read::{BatchAt, MaxTimestamp, ReadResult};
 
 /// One partition on disk: segments, indexes, producer state, leader epochs.
 #[derive(Debug)]

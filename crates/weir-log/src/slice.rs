@@ -20,10 +20,20 @@ pub struct FileSlice {
 }
 
 impl FileSlice {
-    /// Bytes in the slice. Never 0.
+    /// Bytes in the slice. Never 0, unless all was split off.
     #[must_use]
     pub const fn len_bytes(&self) -> usize {
         self.len_bytes
+    }
+
+    /// Takes the first `len_bytes` off, or all there is; not whole batches any more.
+    #[must_use]
+    pub fn split_to(&mut self, len_bytes: usize) -> Self {
+        let len_bytes = len_bytes.min(self.len_bytes);
+        let front = Self { file: Arc::clone(&self.file), position: self.position, len_bytes };
+        self.position += len_bytes as u64;
+        self.len_bytes -= len_bytes;
+        front
     }
 
     /// Where it begins in the file, for sendfile.

@@ -169,6 +169,26 @@ pub fn encode_response_segments<T: Wire>(
     response_encoder(api_key, version, correlation_id, response).finish_segments()
 }
 
+/// As [`encode_response_segments`], for an answer with byte fields that are still elsewhere, as the
+/// records of a fetch in their files. Such a field holds `stand_in` (itself, not an equal one) in the
+/// message; it is written as if it had the next of `lens` bytes, and an empty piece marks its place.
+///
+/// # Errors
+/// As [`encode_response_segments`].
+pub fn encode_response_around<T: Wire>(
+    api_key: ApiKey,
+    version: i16,
+    correlation_id: i32,
+    response: &T,
+    stand_in: Bytes,
+    lens: Vec<usize>,
+) -> Result<Vec<Bytes>, EncodeError> {
+    let mut encoder = Encoder::new();
+    encoder.leave_out(stand_in, lens);
+    write_response(&mut encoder, api_key, version, correlation_id, response);
+    encoder.finish_segments()
+}
+
 fn request_encoder<R: Request>(
     correlation_id: i32,
     client_id: Option<&str>,
@@ -196,14 +216,24 @@ fn response_encoder<T: Wire>(
     response: &T,
 ) -> Encoder {
     let mut encoder = Encoder::new();
+    write_response(&mut encoder, api_key, version, correlation_id, response);
+    encoder
+}
+
+fn write_response<T: Wire>(
+    encoder: &mut Encoder,
+    api_key: ApiKey,
+    version: i16,
+    correlation_id: i32,
+    response: &T,
+) {
     encoder.i32(0); // The length, once it is known.
     encoder.i32(correlation_id);
     if api_key.header_versions(version).1 >= 1 {
         encoder.uvarint(0);
     }
-    response.encode(&mut encoder, version);
+    response.encode(encoder, version);
     encoder.set_frame_length();
-    encoder
 }
 
 /// The versions both sides have, highest last; `None` if there is none.

@@ -20,6 +20,9 @@ use crate::stats::BrokerStats;
 /// Bytes that one permit of the request memory stands for.
 pub(super) const PERMIT_BYTES: usize = 1 << 10;
 
+/// Files that are read at once for large answers, each on a thread of its own.
+const FILE_READS_MAX: usize = 16;
+
 /// What becomes of a request, for its connection.
 #[derive(Debug)]
 pub(super) enum Answer {
@@ -69,6 +72,8 @@ pub(super) struct Shared {
     pub(super) earlier_deadline: Notify,
     /// Memory of requests, in units of [`PERMIT_BYTES`].
     pub(super) request_memory: Arc<Semaphore>,
+    /// Turns to read files on threads that may wait: a disk is not faster with more of them.
+    pub(super) file_reads: Arc<Semaphore>,
     connections: AtomicUsize,
     next_connection: AtomicU64,
 }
@@ -89,6 +94,7 @@ impl Shared {
             timer_at: AtomicI64::new(i64::MAX),
             earlier_deadline: Notify::new(),
             request_memory: Arc::new(Semaphore::new(permits)),
+            file_reads: Arc::new(Semaphore::new(FILE_READS_MAX)),
             connections: AtomicUsize::new(0),
             next_connection: AtomicU64::new(1),
         }

@@ -986,3 +986,128 @@ fn topics_of_one_request_come_or_fail_together() {
     assert_eq!(h.broker.stats().topics.len(), 3);
     assert_eq!(codes(&mut h, &more), [0; 2]);
 }
+
+#[test]
+fn the_largest_timestamp_is_that_of_a_record_that_is_still_there() {
+    use weir_protocol::api::delete_records::{
+        DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic,
+    };
+    for seed in 0..60_u64 {
+        let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        let mut below = |bound: u64| {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            random % bound
+        };
+        let mut h = Harness::new();
+        let config = [("segment.bytes", "1048576"), ("index.interval.bytes", "80")];
+        h.create("t", 1, &config);
+        // One segment, or many.
+        let value = "x".repeat(if seed % 3 == 0 { 1 } else { 150_000 });
+        let mut times = Vec::new();
+        for _ in 0..12 {
+            let mut builder =
+                weir_protocol::batch::BatchBuilder::new(weir_protocol::compression::Codec::None);
+            for _ in 0..=below(4) {
+                let time = START_MS + below(40) as i64;
+                builder.append(weir_protocol::TimestampMs(time), None, Some(value.as_bytes()), &[]);
+                times.push(time);
+            }
+            assert_eq!(h.produce("t", 0, builder.build()).error_code, 0);
+        }
+        let mut start = 0;
+        for _ in 0..6 {
+            let left = &times[start..];
+            let max = left.iter().max().copied();
+            let at = max.and_then(|max| left.iter().position(|time| *time == max));
+            let expect = at.map_or(-1, |at| (start + at) as i64);
+            let found = list(&mut h, -3);
+            assert_eq!((found.1, found.2), (expect, max.unwrap_or(-1)), "seed {seed}, {start}");
+            let time = START_MS + below(42) as i64;
+            let at = left.iter().position(|found| *found >= time);
+            let expect = at.map_or(-1, |at| (start + at) as i64);
+            assert_eq!(list(&mut h, time).1, expect, "seed {seed}, {start}, {time}");
+            start = (start + below(6) as usize).min(times.len());
+            let offset = start as i64;
+            let partitions = vec![DeleteRecordsPartition { partition_index: 0, offset }];
+            let topics = vec![DeleteRecordsTopic { name: "t".into(), partitions }];
+            h.ask(2, &DeleteRecordsRequest { topics, ..Default::default() });
+        }
+    }
+}
+
+#[test]
+fn a_fetch_is_the_same_whether_its_records_are_read_at_once_or_on_the_way() {
+    use bytes::BytesMut;
+    use weir_broker::fetch::Piece;
+    use weir_broker::{request, Connection, Reply, Response};
+    use weir_protocol::api::fetch::{FetchPartition, FetchTopic};
+    use weir_protocol::frame;
+    let mut h = Harness::new();
+    h.create("a", 3, &[("segment.bytes", "1048576")]);
+    h.create("b", 2, &[]);
+    let long = "x".repeat(300_000);
+    for (topic, partition, count) in [("a", 0, 9), ("a", 2, 1), ("b", 1, 4)] {
+        for n in 0..count {
+            let text = format!("{topic}-{partition}-{n}");
+            h.produce(topic, partition, batch(&[&text, &long]));
+        }
+    }
+    h.produce("b", 0, batch(&["short"]));
+    let id = |h: &mut Harness, name: &str| metadata_of(h, name, false).topics[0].topic_id;
+    let ids = [id(&mut h, "a"), id(&mut h, "b")];
+    for version in 4..=17 {
+        let topic = |name: &str, topic_id, partitions: &[i32]| FetchTopic {
+            topic: Str::copy_from(name),
+            topic_id,
+            partitions: partitions
+                .iter()
+                .map(|partition| FetchPartition {
+                    partition: *partition,
+                    partition_max_bytes: 8 << 20,
+                    ..FetchPartition::default()
+                })
+                .collect(),
+        };
+        let request = FetchRequest {
+            max_bytes: 8 << 20,
+            topics: vec![topic("a", ids[0], &[2, 0, 1]), topic("b", ids[1], &[0, 1])],
+            ..FetchRequest::default()
+        };
+        let mut frames = Vec::new();
+        for at_once in [true, false] {
+            let bytes = frame::encode_request(7, None, version, &request).unwrap();
+            let mut decoded =
+                request::decode(bytes.into_iter().skip(4).collect(), 1 << 20).unwrap();
+            let connection = Connection {
+                id: weir_broker::ConnId(1),
+                client_host: "/127.0.0.1".into(),
+                advertised: (Str::from("localhost"), 9092),
+            };
+            let effects =
+                h.broker.handle(&connection, &decoded.header, &mut decoded.request, h.now);
+            let Reply::Now(response) = effects.reply else { panic!("it has enough") };
+            let Response::Fetch(mut answer) = *response else { panic!("a fetch") };
+            assert!(answer.record_bytes() > 10_000);
+            let mut whole = BytesMut::new();
+            if at_once {
+                answer.read(&mut BytesMut::new()).unwrap();
+                let key = weir_protocol::ApiKey::Fetch;
+                for piece in Response::Fetch(answer).encode(key, version, 7).unwrap() {
+                    whole.extend_from_slice(&piece);
+                }
+            } else {
+                for piece in answer.encode_around(weir_protocol::ApiKey::Fetch, version, 7).unwrap()
+                {
+                    match piece {
+                        Piece::Bytes(bytes) => whole.extend_from_slice(&bytes),
+                        Piece::Records(slice) => whole.extend_from_slice(&slice.read().unwrap()),
+                    }
+                }
+            }
+            frames.push(whole);
+        }
+        assert_eq!(frames[0], frames[1], "version {version}");
+    }
+}

@@ -351,6 +351,11 @@ fn encode(mut response: Response, key: ApiKey, version: i16) -> Bytes {
     if let Response::Fetch(answer) = &mut response {
         answer.read(&mut BytesMut::new()).unwrap();
     }
+    if let Response::ListOffsets(answer) = &mut response {
+        while answer.is_searching() {
+            answer.search_next();
+        }
+    }
     let pieces = response.encode(key, version, 7).unwrap();
     let mut whole = BytesMut::new();
     for piece in pieces {

@@ -28,7 +28,7 @@ impl Clock for WallClock {
     }
 }
 
-fn config() -> BrokerConfig {
+pub(crate) fn config() -> BrokerConfig {
     let mut config = crate::harness::config();
     config.listen.set_port(0);
     config
@@ -38,15 +38,19 @@ async fn start_on(disk: Arc<MemDisk>, config: BrokerConfig) -> BrokerServer {
     BrokerServer::start_on(config, disk as Arc<dyn Disk>, Arc::new(WallClock)).await.unwrap()
 }
 
+pub(crate) async fn start_on_disk(disk: Arc<dyn Disk>, config: BrokerConfig) -> BrokerServer {
+    BrokerServer::start_on(config, disk, Arc::new(WallClock)).await.unwrap()
+}
+
 async fn start() -> BrokerServer {
     start_on(Arc::new(MemDisk::new()), config()).await
 }
 
-async fn connect(server: &BrokerServer) -> TcpStream {
+pub(crate) async fn connect(server: &BrokerServer) -> TcpStream {
     TcpStream::connect(server.local_addr()).await.unwrap()
 }
 
-async fn send<R: Request>(
+pub(crate) async fn send<R: Request>(
     stream: &mut (impl AsyncWrite + Unpin),
     id: i32,
     version: i16,
@@ -56,7 +60,7 @@ async fn send<R: Request>(
     stream.write_all(&frame).await.unwrap();
 }
 
-async fn receive<R: Request>(
+pub(crate) async fn receive<R: Request>(
     stream: &mut (impl AsyncRead + Unpin),
     version: i16,
 ) -> (i32, R::Response) {
@@ -67,7 +71,7 @@ async fn receive<R: Request>(
     frame::decode_response::<R>(Bytes::from(body), version).unwrap()
 }
 
-async fn ask<R: Request>(
+pub(crate) async fn ask<R: Request>(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     version: i16,
     request: &R,

@@ -1,11 +1,14 @@
 //! Reading: by offset, by time, and the aborted transactions in between.
 
-use std::sync::PoisonError;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError};
 
 use weir_protocol::{LeaderEpoch, Offset, TimestampMs};
 
 use super::Log;
+use crate::disk::DiskFile;
 use crate::error::LogError;
+use crate::header::HeaderWalk;
 use crate::segment::{Located, Segment};
 use crate::slice::FileSlice;
 use crate::txn_index::{self, AbortedTxn};
@@ -186,38 +189,45 @@ impl Log {
         Ok(None)
     }
 
-    /// The first batch that has the largest timestamp. `None` in an empty log.
+    /// The batches that may have the largest timestamp of the records from the log start on. Finding
+    /// out which does is left to [`MaxTimestamp::find`], which needs no lock on the log.
     ///
     /// # Errors
     /// If a file cannot be read.
-    pub fn max_timestamp(&self) -> Result<Option<BatchAt>, LogError> {
-        let mut best: Option<(TimestampMs, &Segment)> = None;
+    pub fn max_timestamp(&self) -> Result<MaxTimestamp, LogError> {
+        let mut max = MaxTimestamp::default();
+        let mut best: Option<(TimestampMs, &Segment, Offset)> = None;
         for segment in self.segments.iter().filter(|segment| segment.size_bytes > 0) {
-            let latest = segment.latest_or_later().timestamp;
-            if best.is_none_or(|(timestamp, _)| latest > timestamp) {
-                best = Some((latest, segment));
+            let latest = segment.latest_or_later();
+            let mut from = self.log_start;
+            if segment.base < self.log_start {
+                let Some(located) = segment.locate(self.log_start)? else { continue };
+                let mut position = located.position;
+                if located.header.base_offset < self.log_start {
+                    max.first = Some(Self::batch_at(segment, &located)?);
+                    from = located.header.last_offset().next();
+                    position += located.header.size_bytes;
+                }
+                if latest.offset < from {
+                    // The indexes tell of a record that is gone.
+                    let (file, path) = (segment.reader()?, segment.path());
+                    max.unread = Some(Unread { file, path, position, end: segment.size_bytes });
+                    continue;
+                }
+            }
+            if best.is_none_or(|(timestamp, ..)| latest.timestamp > timestamp) {
+                best = Some((latest.timestamp, segment, from));
             }
         }
-        let Some((timestamp, segment)) = best else { return Ok(None) };
-        match segment.locate_time(timestamp, self.log_start)? {
-            Some(found) => Self::batch_at(segment, &found).map(Some),
-            None => Ok(None),
+        if let Some((timestamp, segment, from)) = best {
+            let found = segment.locate_time(timestamp, from)?;
+            max.whole = found.map(|found| Self::batch_at(segment, &found)).transpose()?;
         }
+        Ok(max)
     }
 
     fn batch_at(segment: &Segment, found: &Located) -> Result<BatchAt, LogError> {
-        let header = &found.header;
-        Ok(BatchAt {
-            slice: FileSlice {
-                file: segment.reader()?,
-                position: found.position,
-                len_bytes: usize::try_from(header.size_bytes).unwrap_or(usize::MAX),
-            },
-            base_offset: header.base_offset,
-            last_offset: header.last_offset(),
-            max_timestamp: header.max_timestamp,
-            leader_epoch: header.leader_epoch,
-        })
+        Ok(located_in(&segment.reader()?, found))
     }
 
     /// The aborted transactions that overlap `[from, up_to)`.
@@ -238,6 +248,73 @@ impl Log {
             }
         }
         Ok(found)
+    }
+}
+
+/// Where the largest timestamp of a log may be.
+#[derive(Debug, Default)]
+pub struct MaxTimestamp {
+    /// The batch in which the log starts, if it begins before. Its header also tells of records that
+    /// are gone.
+    first: Option<BatchAt>,
+    /// The first batch with the largest timestamp, of those whose indexes could be asked.
+    whole: Option<BatchAt>,
+    /// Batches before it whose headers must be read.
+    unread: Option<Unread>,
+}
+
+/// The end of the segment in which the log starts.
+#[derive(Debug)]
+struct Unread {
+    file: Arc<dyn DiskFile>,
+    path: PathBuf,
+    position: u64,
+    end: u64,
+}
+
+impl MaxTimestamp {
+    /// The batch in which the log starts, if it begins before, and the first with the largest
+    /// timestamp of all after it.
+    ///
+    /// Cost: usually nothing; after [`Log::delete_records`] the headers of a segment.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub fn find(&self) -> Result<[Option<BatchAt>; 2], LogError> {
+        let Some(unread) = &self.unread else {
+            return Ok([self.first.clone(), self.whole.clone()]);
+        };
+        let mut best: Option<Located> = None;
+        let mut walk = HeaderWalk::new(&*unread.file, &unread.path, unread.position, unread.end);
+        while let Some((position, header)) = walk.next()? {
+            let is_later = |best: &Located| header.max_timestamp > best.header.max_timestamp;
+            if best.as_ref().is_none_or(is_later) {
+                best = Some(Located { position, header });
+            }
+        }
+        let best = best.map(|found| located_in(&unread.file, &found));
+        let whole = match (best, &self.whole) {
+            (Some(best), Some(whole)) if best.max_timestamp < whole.max_timestamp => {
+                Some(whole.clone())
+            }
+            (best, whole) => best.or_else(|| whole.clone()),
+        };
+        Ok([self.first.clone(), whole])
+    }
+}
+
+fn located_in(file: &Arc<dyn DiskFile>, found: &Located) -> BatchAt {
+    let header = &found.header;
+    BatchAt {
+        slice: FileSlice {
+            file: Arc::clone(file),
+            position: found.position,
+            len_bytes: usize::try_from(header.size_bytes).unwrap_or(usize::MAX),
+        },
+        base_offset: header.base_offset,
+        last_offset: header.last_offset(),
+        max_timestamp: header.max_timestamp,
+        leader_epoch: header.leader_epoch,
     }
 }
 

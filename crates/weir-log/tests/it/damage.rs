@@ -113,7 +113,7 @@ fn check_served(disk: &MemDisk, config: &LogConfig, written: &[Vec<u8>], scanned
     for time in [0, T0.get(), T0.get() + 1] {
         let _ = log.offset_for_timestamp(weir_protocol::TimestampMs(time));
     }
-    let _ = log.max_timestamp();
+    let _ = log.max_timestamp().and_then(|max| max.find());
     let _ = log.aborted_txns(log.log_start_offset(), log.log_end_offset());
     dir.tick(T0).unwrap();
     crate::rig::upkeep(&mut dir, T0);

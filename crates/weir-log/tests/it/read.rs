@@ -115,7 +115,7 @@ fn the_first_batch_at_or_after_a_time_is_found() {
                 assert_eq!(found.leader_epoch, LeaderEpoch(0));
             }
         }
-        let max = rig.log().max_timestamp().unwrap().unwrap();
+        let max = rig.log().max_timestamp().unwrap().find().unwrap()[1].clone().unwrap();
         assert_eq!(max.max_timestamp.get(), *times.iter().max().unwrap());
     }
 }

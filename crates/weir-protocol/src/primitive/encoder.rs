@@ -21,8 +21,27 @@ pub struct Encoder {
     /// Long byte fields, each with the length of `small` when it was put.
     long: Vec<(usize, Bytes)>,
     long_bytes: usize,
+    /// Byte fields that are left out.
+    absent: Option<Absent>,
     /// The first thing that could not be written.
     error: Option<EncodeError>,
+}
+
+/// Byte fields whose bytes the caller has elsewhere.
+#[derive(Debug)]
+struct Absent {
+    /// What stands for such a field in the message. It is known by its address.
+    stand_in: Bytes,
+    /// Their lengths, in order.
+    lens: std::vec::IntoIter<usize>,
+}
+
+impl Absent {
+    fn next_len(&mut self, value: &Bytes) -> Option<usize> {
+        let is_absent =
+            value.as_ptr() == self.stand_in.as_ptr() && value.len() == self.stand_in.len();
+        is_absent.then(|| self.lens.next()).flatten()
+    }
 }
 
 impl Encoder {
@@ -97,6 +116,12 @@ impl Encoder {
             segments.push(small);
         }
         Ok(segments)
+    }
+
+    /// From now on a byte field that is `stand_in` itself, not an equal one, is written with the next of
+    /// `lens` for its length and left out: an empty piece of [`Encoder::finish_segments`] is its place.
+    pub(crate) fn leave_out(&mut self, stand_in: Bytes, lens: Vec<usize>) {
+        self.absent = Some(Absent { stand_in, lens: lens.into_iter() });
     }
 
     /// Makes `finish` fail with `error`, unless something failed before.
@@ -226,6 +251,13 @@ impl Encoder {
 
     /// Bytes; `None` is null.
     pub fn nullable_bytes(&mut self, value: Option<&Bytes>, flexible: bool) {
+        let absent = self.absent.as_mut().zip(value);
+        if let Some(len) = absent.and_then(|(absent, value)| absent.next_len(value)) {
+            self.len32(Some(len), flexible);
+            self.long_bytes += len;
+            self.long.push((self.small.len(), Bytes::new()));
+            return;
+        }
         self.len32(value.map(Bytes::len), flexible);
         if let Some(bytes) = value {
             self.shared(bytes);
