@@ -48,6 +48,8 @@ fn a_start_that_fails_leaves_nothing_for_the_next_one_to_recover() {
     std::fs::create_dir(&store).unwrap();
     let (_, err, _) = said(&up_fails(&data, &[]));
     assert!(err.contains("fleet.db"), "{err}");
+    // Kafka's mark of a log directory that was closed.
+    assert!(data.join("kafka/.kafka_cleanshutdown").exists(), "the broker was not closed");
     std::fs::remove_dir(&store).unwrap();
     std::fs::rename(&aside, &store).unwrap();
 
