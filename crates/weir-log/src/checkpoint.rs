@@ -159,6 +159,10 @@ impl MetaProperties {
                 .filter_map(|line| line.split_once('='))
                 .find_map(|(name, value)| (name.trim() == key).then(|| value.trim().to_owned()))
         };
+        // As Kafka: what a later version means by these names, or adds to the directory, is not known.
+        if let Some(version) = value("version").filter(|v| !matches!(v.as_str(), "0" | "1")) {
+            return Err(bad(&format!("its version is {version}; 0 and 1 can be read")));
+        }
         let node_id = value("node.id").or_else(|| value("broker.id"));
         Ok(Some(Self {
             cluster_id: value("cluster.id").ok_or_else(|| bad("it has no cluster.id"))?,
@@ -219,6 +223,15 @@ mod tests {
         let id = Uuid([7; 16]);
         let (disk, _) = disk_with(files::PARTITION_METADATA, &encode_partition_metadata(id));
         assert_eq!(read_partition_metadata(&disk, Path::new("/d")).unwrap(), Some(id));
+    }
+
+    #[test]
+    fn meta_properties_of_a_later_version_are_refused() {
+        for (version, read) in [("0", true), ("1", true), ("2", false), ("x", false)] {
+            let text = format!("version={version}\nnode.id=1\ncluster.id=c\n");
+            let (disk, path) = disk_with("meta.properties", text.as_bytes());
+            assert_eq!(MetaProperties::read(&disk, &path).is_ok(), read, "{version}");
+        }
     }
 
     #[test]

@@ -92,6 +92,7 @@ impl RotatingFile {
         let file = append_to(&path).map_err(|error| {
             UserError::new("WEIR-0806", format!("cannot write the log to {}", path.display()))
                 .why(error)
+                .help("give another file with --log-file, or none: the log then goes to stderr")
         })?;
         let bytes = file.metadata().map_or(0, |metadata| metadata.len());
         let number = |name| values.get(name).and_then(crate::config::size).unwrap_or(u64::MAX);

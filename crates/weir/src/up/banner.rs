@@ -3,8 +3,9 @@
 use std::fmt::Write;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
-use weir_broker::Durability;
+use weir_broker::{BrokerStats, Durability};
 
 use crate::output::{bytes, grouped, Align, Table};
 use crate::text::Language;
@@ -58,6 +59,40 @@ pub(crate) fn durability(language: Language, durability: Durability) -> &'static
             "持久化已放宽：acks=all 在落盘之前应答",
         ),
     }
+}
+
+/// What `weir broker` says when it is ready, after the headline.
+pub(crate) fn broker(
+    language: Language,
+    address: SocketAddr,
+    durability: Durability,
+    since_start: Duration,
+    stats: &BrokerStats,
+) -> String {
+    let banner = Banner {
+        embedded: Some(address),
+        durability,
+        brokers: String::new(),
+        gateway: None,
+        console: None,
+        max_rate: None,
+        lane_events_max: 0,
+        loopback_only: true,
+        ready_ms: u64::try_from(since_start.as_millis()).unwrap_or(u64::MAX),
+        recovered_partitions: stats.partitions_recovered,
+        records_cut: stats.records_cut,
+    };
+    format!(
+        "\n  Kafka  {address}  {}\n\n  {}\n\n{}kcat -b {address} -L\n{}",
+        self::durability(language, durability),
+        banner.ready(language),
+        language.pick("Try   ", "试试  "),
+        stop(language)
+    )
+}
+
+fn stop(language: Language) -> &'static str {
+    language.pick("Ctrl-C stops, twice forces.", "Ctrl-C 停止，再按一次强制退出。")
 }
 
 impl Banner {
@@ -139,7 +174,7 @@ impl Banner {
             other => format!(" --brokers {other}"),
         };
         let label = language.pick("Try   ", "试试  ");
-        let stop = language.pick("Ctrl-C stops, twice forces.", "Ctrl-C 停止，再按一次强制退出。");
+        let stop = stop(language);
         format!(
             "\n{label}curl -d '{event}' http://{gateway}/v1/events\n      weir tail drone-events{flag}\n      kcat -b {brokers} -L\n{stop}"
         )

@@ -121,11 +121,8 @@ pub(crate) fn run_broker(args: BrokerArgs) -> Outcome {
         kafka: Some(address.to_string()),
         ..Holder::default()
     });
-    let ready_ms = started.elapsed().as_millis();
-    let durability = banner::durability(language, settings.broker_durability);
-    say(&format!(
-        "\n  Kafka     {address}   {durability}\n\n  ready in {ready_ms} ms\nCtrl-C stops."
-    ));
+    let ready = started.elapsed();
+    say(&banner::broker(language, address, settings.broker_durability, ready, &broker.stats()));
     runtime.block_on(signals.wait());
     force_on_second_signal(&runtime, signals);
     runtime.block_on(kafka::stop_broker(broker));
@@ -306,14 +303,15 @@ fn cannot_listen(
     address: SocketAddr,
     error: &dyn std::fmt::Display,
 ) -> UserError {
-    let holder = port_holder::port_holder(address);
-    let why = match holder {
-        Some(holder) => format!("process {} ({}) listens there", holder.pid, holder.name),
-        None => error.to_string(),
-    };
-    UserError::new("WEIR-0807", format!("{name} cannot listen on {address}"))
-        .why(why)
-        .help(format!("stop that process, or choose another port: {flag} 0 takes any free one"))
+    let error =
+        UserError::new("WEIR-0807", format!("{name} cannot listen on {address}")).why(error);
+    let other = format!("choose another port: {flag} 0 takes any free one");
+    match port_holder::port_holder(address) {
+        Some(holder) => error
+            .why(format!("process {} ({}) listens there", holder.pid, holder.name))
+            .help(format!("stop that process, or {other}")),
+        None => error.help(other),
+    }
 }
 
 /// The process is a shell: it tells how long its start took.

@@ -208,7 +208,8 @@ impl Node {
         self.sources.stop().await;
         self.gateway.stop().await;
         let report = self.traffic.shutdown(DRAIN).await;
-        tracing::info!(?report, "lanes are drained");
+        let (in_flight, given_back) = (report.in_flight, report.given_back);
+        tracing::info!(in_flight, given_back, "lanes are drained");
         if let Err(error) = self.producer.close(DRAIN).await {
             tracing::warn!(%error, "closing the producer");
         }
