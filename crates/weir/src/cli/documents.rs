@@ -19,7 +19,7 @@ fn commands_in(text: &str) -> Vec<String> {
             continue;
         }
         let code: Vec<&str> = match fenced {
-            true => vec![line],
+            true => vec![line.split(" #").next().unwrap_or(line)],
             false => line.split('`').skip(1).step_by(2).collect(),
         };
         for code in code {
@@ -94,7 +94,7 @@ fn every_command_and_flag_that_a_document_names_exists() {
 #[test]
 fn the_search_finds_commands_and_the_check_knows_right_from_wrong() {
     let text =
-        "weir does it. `weir up --demo | cat` or\n```sh\n./weir topicz\n  weir tail t\n```\n";
+        "weir does it. `weir up --demo | cat` or\n```sh\n./weir topicz\n  weir tail t # weir reads\n```\n";
     assert_eq!(commands_in(text), ["up --demo ", "topicz", "tail t"]);
     for good in ["up --demo", "tail TOPIC -n 2", "config show --origin", "ingest -", "--help"] {
         assert_eq!(check(good), Ok(()), "{good}");

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
-use super::lines;
+use super::{gateway, lines};
 use crate::cli::IngestArgs;
 use crate::error::{Outcome, UserError};
 use crate::output::grouped;
@@ -86,7 +86,8 @@ struct Line {
 
 pub(crate) fn run(args: &IngestArgs) -> Outcome {
     let mut input = open(&args.file)?;
-    let mut sender = Sender::new(args, Interrupt::watch()?);
+    let url = gateway::events_url(&args.gateway)?;
+    let mut sender = Sender::new(url, Interrupt::watch()?);
     let mut number = 0;
     let started = now();
     let ended = pump(&mut *input, &mut sender, &mut number, args);
@@ -125,8 +126,12 @@ fn pump(
 }
 
 fn interrupted(line: u64, fate: &str) -> UserError {
+    let why = match line {
+        1 => "no line has its answer; sent again they are duplicates if they have ids".to_owned(),
+        _ => format!("the lines before it have their answer, {fate}"),
+    };
     UserError::new("WEIR-0819", format!("interrupted before line {line}"))
-        .why(format!("the lines before it have their answer, {fate}"))
+        .why(why)
         .help(format!("tail -n +{line} FILE | weir ingest - goes on from there"))
 }
 
@@ -259,13 +264,12 @@ struct Sender {
 }
 
 impl Sender {
-    fn new(args: &IngestArgs, interrupted: Interrupt) -> Self {
+    fn new(url: String, interrupted: Interrupt) -> Self {
         let agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .timeout_global(Some(Duration::from_secs(60)))
             .build()
             .new_agent();
-        let url = format!("{}/v1/events?results=refused", args.gateway.trim_end_matches('/'));
         let started = now();
         Self {
             agent,
@@ -439,14 +443,8 @@ mod tests {
     use super::*;
 
     fn sender() -> Sender {
-        let args = IngestArgs {
-            file: "-".into(),
-            gateway: "http://127.0.0.1:9".to_owned(),
-            rate: None,
-            batch: 500,
-            json: false,
-        };
-        Sender::new(&args, Interrupt { pressed: Arc::new(AtomicBool::new(false)) })
+        let interrupted = Interrupt { pressed: Arc::new(AtomicBool::new(false)) };
+        Sender::new("http://127.0.0.1:9".to_owned(), interrupted)
     }
 
     #[test]

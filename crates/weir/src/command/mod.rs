@@ -1,6 +1,7 @@
 //! The commands that do one thing and end; `up` and its roles are in [`crate::up`].
 
 pub(crate) mod config;
+mod gateway;
 pub(crate) mod groups;
 pub(crate) mod ingest;
 mod kafka;

@@ -12,6 +12,7 @@ use weir_fleet::{validate, Checked, Order};
 use weir_protocol::clock::Clock;
 use weir_sim::{DemoFleet, EventSink, SimError, SimEvent};
 
+use super::gateway;
 use super::kafka::{block_on, connect, failed, offsets};
 use crate::cli::SimArgs;
 use crate::config::topic_name;
@@ -30,6 +31,7 @@ pub(crate) fn run(args: &SimArgs) -> Outcome {
             .why("in --topic, or the variable KAFKA_TOPIC")
             .help("name the topic of the sensors' readings, or leave it out: iot-sensor-data"));
     }
+    let url = gateway::events_url(&args.gateway)?;
     block_on(async {
         let client = connect(&args.brokers).await?;
         let consumer = alerts(&client).await?;
@@ -37,7 +39,7 @@ pub(crate) fn run(args: &SimArgs) -> Outcome {
         let listening = tokio::spawn(listen(consumer, orders));
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let fleet = DemoFleet::new(args.seed, clock.now());
-        let sink = HttpSink::new(&args.gateway, topic);
+        let sink = HttpSink::new(url, topic);
         let seconds = args.seconds;
         outln!("24 drones and 40 sensors to {} (Ctrl-C stops)", args.gateway);
         let stop = async move {
@@ -120,26 +122,39 @@ struct HttpSink {
     url: String,
     /// Where the sensors' readings go; `None`: where their type says.
     topic: Option<String>,
+    /// Whether the last request was refused: a person is told when that begins and ends.
+    refused: bool,
 }
 
 impl HttpSink {
-    fn new(gateway: &str, topic: Option<String>) -> Self {
+    fn new(url: String, topic: Option<String>) -> Self {
         let agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .timeout_global(Some(Duration::from_secs(30)))
             .build()
             .new_agent();
-        let url = format!("{}/v1/events?results=refused", gateway.trim_end_matches('/'));
-        Self { agent, url, topic }
+        Self { agent, url, topic, refused: false }
     }
 }
 
 impl EventSink for HttpSink {
     async fn send(&mut self, events: Vec<SimEvent>) -> Result<(), SimError> {
+        let sent = self.post_all(&events).await;
+        match (&sent, std::mem::replace(&mut self.refused, sent.is_err())) {
+            (Err(error), false) => eprintln!("events are refused: {error}"),
+            (Ok(()), true) => eprintln!("events are taken again"),
+            _ => {}
+        }
+        sent
+    }
+}
+
+impl HttpSink {
+    async fn post_all(&self, events: &[SimEvent]) -> Result<(), SimError> {
         let (agent, url) = (self.agent.clone(), self.url.clone());
         let count = events.len();
         let mut body = String::new();
-        for event in &events {
+        for event in events {
             push_event(&mut body, event, self.topic.as_deref());
             body.push('\n');
         }
