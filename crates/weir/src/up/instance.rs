@@ -123,6 +123,38 @@ mod tests {
     }
 
     #[test]
+    fn lock_file_left_by_a_dead_process_holds_nobody_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let left = r#"{"pid":1,"kafka":"127.0.0.1:9092","console":"http://127.0.0.1:8090"}"#;
+        fs::write(dir.path().join(LOCK_FILE), left).unwrap();
+        let _held = Instance::take(dir.path()).unwrap();
+        let now: Holder =
+            serde_json::from_str(&fs::read_to_string(dir.path().join(LOCK_FILE)).unwrap()).unwrap();
+        assert_eq!(now, Holder { pid: std::process::id(), ..Holder::default() });
+    }
+
+    #[test]
+    fn of_many_takers_at_one_moment_one_has_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let start = std::sync::Barrier::new(8);
+        let taken: Vec<_> = std::thread::scope(|scope| {
+            let takers: Vec<_> = (0..8)
+                .map(|_| {
+                    scope.spawn(|| {
+                        start.wait();
+                        Instance::take(dir.path())
+                    })
+                })
+                .collect();
+            takers.into_iter().map(|taker| taker.join().unwrap()).collect()
+        });
+        assert_eq!(taken.iter().filter(|taken| taken.is_ok()).count(), 1);
+        for error in taken.into_iter().filter_map(Result::err) {
+            assert_eq!(error.code, "WEIR-0814");
+        }
+    }
+
+    #[test]
     fn second_taker_is_told_pid_and_addresses_and_the_directory_is_free_after_the_first() {
         let dir = tempfile::tempdir().unwrap();
         let mut first = Instance::take(dir.path()).unwrap();
