@@ -12,6 +12,7 @@
 
 mod file;
 mod mem;
+mod read_only;
 
 use std::fmt::Debug;
 use std::fs::File;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 
 pub use file::FileDisk;
 pub use mem::{Fault, FaultKind, MemDisk};
+pub use read_only::{lock_holder, ReadOnlyDisk};
 
 /// What direct I/O is done in: a page, which is also the largest sector disks have today.
 pub const BLOCK_BYTES: usize = 4096;

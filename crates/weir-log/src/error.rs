@@ -103,6 +103,12 @@ pub enum LogError {
     /// No log has this id, or it was deleted.
     #[error("there is no such log")]
     NoSuchLog,
+    /// It stopped uncleanly, and its commit journal holds what its segments may lack.
+    #[error("{path} was not stopped cleanly, and its commit journal is not replayed yet", path = path.display())]
+    Unrecovered {
+        /// The log directory.
+        path: PathBuf,
+    },
     /// A name that cannot be a topic's: empty, over 249 characters, or with others than
     /// `[a-zA-Z0-9._-]`.
     #[error("{name:?} cannot be the name of a topic")]
@@ -128,6 +134,7 @@ impl LogError {
             Self::Exists { .. } | Self::NoSuchLog => "WEIR-0209",
             Self::BadTopicName { .. } => "WEIR-0210",
             Self::ForeignJournal { .. } => "WEIR-0217",
+            Self::Unrecovered { .. } => "WEIR-0221",
         }
     }
 

@@ -15,6 +15,7 @@
 //! | [`disk`] | [`Disk`], the one seam to storage, with [`FileDisk`] and its twin [`MemDisk`] |
 //! | [`config`] | [`LogConfig`]: Kafka's topic keys |
 //! | [`mod@slice`] | [`FileSlice`]: batches to be read or sent outside any lock |
+//! | [`inspect`], [`verify`] | the files of a directory, looked at and judged without opening it |
 //! | [`error`] | what can go wrong |
 //!
 //! # What holds
@@ -34,12 +35,14 @@ pub mod commit;
 pub mod config;
 pub mod disk;
 pub mod error;
+pub mod inspect;
 pub mod journal;
 pub mod log;
 pub mod log_dir;
 pub mod recovery;
 pub mod slice;
 pub mod upkeep;
+pub mod verify;
 
 mod checkpoint;
 mod files;
@@ -56,7 +59,7 @@ mod txn_index;
 
 pub use commit::{CommitGroup, Committed};
 pub use config::{ConfigError, LogConfig, TimestampType};
-pub use disk::{Disk, DiskFile, FileDisk, MemDisk};
+pub use disk::{Disk, DiskFile, FileDisk, MemDisk, ReadOnlyDisk};
 pub use error::{AppendError, CommitError, LogError};
 pub use files::check_topic_name;
 pub use journal::Flush;

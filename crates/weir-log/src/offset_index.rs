@@ -92,7 +92,7 @@ impl OffsetIndex {
     }
 }
 
-fn decode(base: Offset, entry: &[u8; ENTRY_BYTES]) -> OffsetEntry {
+pub(crate) fn decode(base: Offset, entry: &[u8; ENTRY_BYTES]) -> OffsetEntry {
     let [a, b, c, d, e, f, g, h] = *entry;
     OffsetEntry {
         offset: base.plus(i64::from(i32::from_be_bytes([a, b, c, d]))),

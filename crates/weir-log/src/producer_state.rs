@@ -12,6 +12,7 @@
 //! `producer.id.expiration.ms` by the broker's clock, not by the timestamps of its records. Else
 //! records dated 1970 would lose their protection against duplicates at once.
 
+mod listing;
 mod snapshot;
 
 use std::collections::{BTreeMap, HashMap};
@@ -22,6 +23,8 @@ use crate::error::AppendError;
 use crate::header::BatchHeader;
 use crate::log::AppendOrigin;
 
+pub(crate) use listing::list;
+pub use listing::SnapshotEntry;
 pub(crate) use snapshot::{decode, encode};
 
 /// Batches that are remembered per producer (Kafka's `NUM_BATCHES_TO_RETAIN`).

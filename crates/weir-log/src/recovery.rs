@@ -16,7 +16,7 @@
 
 mod last_batches;
 mod open;
-mod scan;
+pub(crate) mod scan;
 
 use std::path::PathBuf;
 

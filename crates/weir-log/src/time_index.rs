@@ -88,7 +88,7 @@ impl TimeIndex {
     }
 }
 
-fn decode(base: Offset, entry: &[u8; ENTRY_BYTES]) -> TimeEntry {
+pub(crate) fn decode(base: Offset, entry: &[u8; ENTRY_BYTES]) -> TimeEntry {
     let [a, b, c, d, e, f, g, h, i, j, k, l] = *entry;
     TimeEntry {
         timestamp: TimestampMs(i64::from_be_bytes([a, b, c, d, e, f, g, h])),

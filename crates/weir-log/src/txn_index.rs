@@ -75,6 +75,20 @@ pub(crate) fn truncate(place: &Place, base: Offset, end: Offset) -> Result<(), L
     cut().map_err(|error| LogError::io("truncate", path, error))
 }
 
+/// The records in the bytes of a file. `Err` says in words what is wrong with them.
+pub(crate) fn decode_all(bytes: &[u8]) -> Result<Vec<AbortedTxn>, &'static str> {
+    if !bytes.len().is_multiple_of(RECORD_BYTES) {
+        return Err("its size is no multiple of a record's");
+    }
+    let records = bytes.chunks_exact(RECORD_BYTES).map(decode);
+    records.collect::<Option<_>>().ok_or("a record has a version that is not 0")
+}
+
+/// The bytes of a file with these records.
+pub(crate) fn encode_all(txns: &[AbortedTxn]) -> Vec<u8> {
+    txns.iter().flat_map(encode).collect()
+}
+
 fn encode(txn: &AbortedTxn) -> [u8; RECORD_BYTES] {
     let mut bytes = [0; RECORD_BYTES];
     let fields = [

@@ -15,7 +15,7 @@ const CHUNK_BYTES: u64 = 1 << 20;
 
 /// A batch that says it is larger is taken for damage, so that a wrong length does not cost its worth
 /// of memory. Requests are at most 100 MiB, as in Kafka.
-const BATCH_BYTES_MAX: u64 = 128 << 20;
+pub(crate) const BATCH_BYTES_MAX: u64 = 128 << 20;
 
 /// Where a scan came to, and why it ended before the end of the file.
 #[derive(Debug)]
@@ -35,19 +35,19 @@ pub(crate) struct Region<'a> {
 
 /// Reads on demand, in chunks, and keeps what it read.
 #[derive(Debug)]
-struct Window<'a> {
+pub(crate) struct Window<'a> {
     region: Region<'a>,
     bytes: Vec<u8>,
     at: u64,
 }
 
 impl<'a> Window<'a> {
-    fn new(region: Region<'a>) -> Self {
+    pub(crate) fn new(region: Region<'a>) -> Self {
         Self { region, bytes: Vec::new(), at: region.from }
     }
 
     /// The bytes `position..position + len`; fewer only at the end of the region.
-    fn get(&mut self, position: u64, len: u64) -> Result<&[u8], LogError> {
+    pub(crate) fn get(&mut self, position: u64, len: u64) -> Result<&[u8], LogError> {
         let len = len.min(self.region.end.saturating_sub(position));
         let held_to = self.at + self.bytes.len() as u64;
         if position < self.at || position + len > held_to {

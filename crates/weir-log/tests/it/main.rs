@@ -13,3 +13,4 @@ mod read;
 mod recovery;
 mod retention;
 mod rig;
+mod verify;
