@@ -8,6 +8,7 @@ history of reliability/src/history.rs, and hears and says on its standard stream
 """
 import json
 import os
+import random
 import sys
 import threading
 import time
@@ -129,56 +130,13 @@ class Load:
             "delivery.timeout.ms": AWAY_MS_MAX, "retry.backoff.ms": 10, "retry.backoff.max.ms": 100, **RECONNECT})
 
     def consume(self, name: str, outcome: dict) -> None:
-        read_to: dict[int, int] = {}
-
-        def on_commit(error, partitions):
-            for entry in partitions:
-                if error is None and entry.error is None and entry.offset >= 0:
-                    self.recorder.write("commit", "commits", consumer=name, group=self.name,
-                                        partition=entry.partition, offset=entry.offset)
-
-        def on_assign(_consumer, partitions):
-            read_to.clear()
-            self.recorder.write("assign", consumer=name, group=self.name,
-                                partitions=[entry.partition for entry in partitions])
-
-        def on_gone(_consumer, _partitions):
-            # What was read and not committed is for the next owner to read again.
-            read_to.clear()
-
-        consumer = Consumer({
-            "bootstrap.servers": self.brokers, "group.id": self.name, "enable.auto.commit": False,
-            "auto.offset.reset": "earliest", "session.timeout.ms": 6_000, "heartbeat.interval.ms": 200,
-            "max.poll.interval.ms": 60_000, "fetch.wait.max.ms": 100, "fetch.error.backoff.ms": 20, "check.crcs": True,
-            "on_commit": on_commit, "partition.assignment.strategy": "range", **RECONNECT})
-        consumer.subscribe([self.topic], on_assign=on_assign, on_revoke=on_gone, on_lost=on_gone)
-        committed_at, deadline = time.monotonic(), None
-        while True:
-            batches: dict[int, list] = {}
-            for message in consumer.consume(500, 0.05):
-                if message.error():
-                    continue
-                value = message.value().split(b" ")[0].decode(errors="replace")
-                batches.setdefault(message.partition(), []).append([message.offset(), value])
-            for partition, records in batches.items():
-                self.recorder.write("poll", "polled", len(records), consumer=name, group=self.name,
-                                    partition=partition, records=records)
-                read_to[partition] = records[-1][0] + 1
-            if read_to and time.monotonic() - committed_at >= COMMIT_SECONDS:
-                offsets = [TopicPartition(self.topic, p, offset) for p, offset in read_to.items()]
-                read_to.clear()
-                committed_at = time.monotonic()
-                try:
-                    consumer.commit(offsets=offsets, asynchronous=True)
-                except KafkaException:
-                    pass  # In the middle of a rebalance: the records come again.
-            if self.finishing.is_set():
-                deadline = deadline or time.monotonic() + DRAIN_SECONDS_MAX
-                is_done = not read_to and not batches and self.group_is_done(consumer)
-                if is_done or time.monotonic() > deadline:
-                    outcome[name] = is_done
-                    consumer.close()
-                    return
+        """Member after member of the group, until everything is read at the end."""
+        while name not in outcome:
+            member = Member(self, name)
+            outcome_known = member.read(time.monotonic() + random.uniform(2, 6))
+            member.consumer.close()
+            if outcome_known is not None:
+                outcome[name] = outcome_known
 
     def group_is_done(self, consumer: Consumer) -> bool:
         """Whether the group has committed all there is."""
@@ -196,6 +154,74 @@ class Load:
                 figures = dict(self.recorder.figures)
             say(figures)
             time.sleep(REPORT_SECONDS)
+
+
+class Member:
+    """One life of a consumer: it joins, reads and commits, and leaves."""
+
+    def __init__(self, load: Load, name: str):
+        self.load, self.name = load, name
+        # Read and not yet committed: the next offset of each partition.
+        self.read_to: dict[int, int] = {}
+        self.consumer = Consumer({
+            "bootstrap.servers": load.brokers, "group.id": load.name, "enable.auto.commit": False,
+            "auto.offset.reset": "earliest", "session.timeout.ms": 6_000, "heartbeat.interval.ms": 200,
+            "max.poll.interval.ms": 60_000, "fetch.wait.max.ms": 100, "fetch.error.backoff.ms": 20, "check.crcs": True,
+            "on_commit": self.on_commit, "partition.assignment.strategy": "range", **RECONNECT})
+        self.consumer.subscribe([load.topic], on_assign=self.on_assign, on_revoke=self.on_gone, on_lost=self.on_gone)
+
+    def on_commit(self, error, partitions) -> None:
+        for entry in partitions:
+            if error is None and entry.error is None and entry.offset >= 0:
+                self.load.recorder.write("commit", "commits", consumer=self.name, group=self.load.name,
+                                         partition=entry.partition, offset=entry.offset)
+
+    def on_assign(self, _consumer, partitions) -> None:
+        self.read_to.clear()
+        self.load.recorder.write("assign", consumer=self.name, group=self.load.name,
+                                 partitions=[entry.partition for entry in partitions])
+
+    def on_gone(self, _consumer, _partitions) -> None:
+        # What was read and not committed is for the next owner to read again.
+        self.read_to.clear()
+
+    def read(self, until: float) -> "bool | None":
+        """Until its time is over; or, at the end, until its group has read everything: whether it has."""
+        committed_at, deadline = time.monotonic(), None
+        while True:
+            is_quiet = not self.poll()
+            if self.read_to and time.monotonic() - committed_at >= COMMIT_SECONDS:
+                self.commit()
+                committed_at = time.monotonic()
+            if not self.load.finishing.is_set():
+                if time.monotonic() > until:
+                    return None
+                continue
+            deadline = deadline or time.monotonic() + DRAIN_SECONDS_MAX
+            is_done = is_quiet and not self.read_to and self.load.group_is_done(self.consumer)
+            if is_done or time.monotonic() > deadline:
+                return is_done
+
+    def poll(self) -> bool:
+        """Whether there was anything."""
+        batches: dict[int, list] = {}
+        for message in self.consumer.consume(500, 0.05):
+            if not message.error():
+                value = message.value().split(b" ")[0].decode(errors="replace")
+                batches.setdefault(message.partition(), []).append([message.offset(), value])
+        for partition, records in batches.items():
+            self.load.recorder.write("poll", "polled", len(records), consumer=self.name, group=self.load.name,
+                                     partition=partition, records=records)
+            self.read_to[partition] = records[-1][0] + 1
+        return bool(batches)
+
+    def commit(self) -> None:
+        offsets = [TopicPartition(self.load.topic, p, offset) for p, offset in self.read_to.items()]
+        self.read_to.clear()
+        try:
+            self.consumer.commit(offsets=offsets, asynchronous=True)
+        except KafkaException:
+            pass  # In the middle of a rebalance: the records come again.
 
 
 def main() -> None:

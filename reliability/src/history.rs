@@ -82,7 +82,7 @@ pub enum Event {
     },
     /// The broker was ended and started again.
     Restart {
-        /// How: `kill` or `cut`.
+        /// How: `kill`, `cut` or `stop`.
         kind: String,
     },
 }

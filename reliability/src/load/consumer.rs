@@ -23,6 +23,13 @@ const SESSION_TIMEOUT_MS: u32 = 6_000;
 const HEARTBEAT_INTERVAL_MS: u32 = 200;
 /// Often, so that a broker dies in the middle of many commits.
 const COMMIT_INTERVAL: Duration = Duration::from_millis(50);
+/// How long a member stays before it leaves, or is gone without a word, and comes back as a new one: between this and
+/// three times this.
+const STAY: Duration = Duration::from_secs(2);
+/// One in so many goes without a word; the others then wait for its session to end.
+const SILENT_ONE_IN: u32 = 4;
+/// The longest that leaving may take while the broker is away.
+const LEAVE_MAX: Duration = Duration::from_secs(2);
 
 /// Offset and value of each record, by partition, in their order.
 pub(super) fn by_partition(records: &[ConsumedRecord]) -> BTreeMap<i32, Vec<(i64, String)>> {
@@ -52,7 +59,7 @@ impl RebalanceHook for Hook {
     }
 }
 
-/// Whether it and its group have read everything.
+/// Whether its group has read everything in the end.
 pub(super) async fn run(
     load: Load,
     name: String,
@@ -60,14 +67,39 @@ pub(super) async fn run(
     recorder: Arc<Recorder>,
     phase: watch::Receiver<Phase>,
 ) -> Result<bool> {
+    let admin = Admin::new(Arc::clone(&client));
+    let number: u32 = name.bytes().map(u32::from).sum();
+    for life in number.. {
+        let consumer = join(&load, &name, &client, &recorder)?;
+        let (load, name) = (load.clone(), name.clone());
+        let recorder = Arc::clone(&recorder);
+        let mut member = Member { load, name, consumer, recorder, read_to: BTreeMap::new() };
+        let until = Instant::now() + STAY + STAY * (life % 5) / 2;
+        if let Some(is_drained) = member.read(&admin, &phase, until).await? {
+            return Ok(is_drained);
+        }
+        // Dropped without a word, it is gone as in a crash.
+        if life % SILENT_ONE_IN != 0 {
+            let _ = tokio::time::timeout(LEAVE_MAX, member.consumer.close()).await;
+        }
+    }
+    Ok(false)
+}
+
+fn join(
+    load: &Load,
+    name: &str,
+    client: &Arc<Client>,
+    recorder: &Arc<Recorder>,
+) -> Result<Consumer> {
     let mut group = GroupConfig::new(load.name.clone());
     group.session_timeout_ms = SESSION_TIMEOUT_MS;
     group.heartbeat_interval_ms = HEARTBEAT_INTERVAL_MS;
     group.rebalance_timeout_ms = SESSION_TIMEOUT_MS;
     group.hook = Some(Arc::new(Hook {
-        consumer: name.clone(),
+        consumer: name.to_owned(),
         group: load.name.clone(),
-        recorder: Arc::clone(&recorder),
+        recorder: Arc::clone(recorder),
     }));
     let config = ConsumerConfig {
         group: Some(group),
@@ -75,10 +107,9 @@ pub(super) async fn run(
         fetch_wait_ms_max: 100,
         ..ConsumerConfig::default()
     };
-    let consumer = Consumer::new(Arc::clone(&client), config)?;
+    let consumer = Consumer::new(Arc::clone(client), config)?;
     consumer.subscribe(&[load.topic.as_str()])?;
-    let member = Member { load, name, consumer, recorder, read_to: BTreeMap::new() };
-    member.read(&Admin::new(client), phase).await
+    Ok(consumer)
 }
 
 struct Member {
@@ -91,10 +122,16 @@ struct Member {
 }
 
 impl Member {
-    async fn read(mut self, admin: &Admin, phase: watch::Receiver<Phase>) -> Result<bool> {
+    /// Reads until its time is over, or, in the end, until its group has read everything: whether it has.
+    async fn read(
+        &mut self,
+        admin: &Admin,
+        phase: &watch::Receiver<Phase>,
+        until: Instant,
+    ) -> Result<Option<bool>> {
         let mut committed_at = Instant::now();
         let mut deadline = None;
-        let is_drained = loop {
+        loop {
             match self.consumer.poll(POLL).await {
                 Ok(records) => self.note(&records),
                 Err(error) => eprintln!("{}: poll: {} {error}", self.name, error.code()),
@@ -104,16 +141,18 @@ impl Member {
                 committed_at = Instant::now();
             }
             if *phase.borrow() != Phase::Finishing {
+                if Instant::now() > until {
+                    return Ok(None);
+                }
                 continue;
             }
             let deadline = *deadline.get_or_insert_with(|| Instant::now() + DRAIN_MAX);
             let is_drained = self.read_to.is_empty() && self.group_is_done(admin).await?;
             if is_drained || Instant::now() > deadline {
-                break is_drained;
+                self.consumer.close().await?;
+                return Ok(Some(is_drained));
             }
-        };
-        self.consumer.close().await?;
-        Ok(is_drained)
+        }
     }
 
     fn note(&mut self, records: &[ConsumedRecord]) {
