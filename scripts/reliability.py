@@ -46,6 +46,9 @@ FS_IOC_SHUTDOWN, NOLOGFLUSH = 0x8004587D, 2
 READY_SECONDS_MAX = 30
 RESUME_SECONDS_MAX = 30
 STOP_SECONDS_MAX = 10
+# A member that is gone is waited for until its session ends, and that begins anew with each start of the broker: so
+# after so many faults there is none until both groups get on.
+LULL_AFTER = 25
 # Under load the next fault comes within this after both families were answered again.
 LOAD_SECONDS_MAX = 0.6
 START_SECONDS_MAX = 0.05
@@ -272,6 +275,19 @@ class Rig:
                              + "".join(tail(client.log) for client in self.clients) + tail(self.broker.log))
             time.sleep(0.005)
 
+    def wait_for_groups(self) -> None:
+        """Until both groups have committed something again."""
+        before = [client.figures["commits"] for client in self.clients]
+        deadline = time.monotonic() + RESUME_SECONDS_MAX
+        while not all(client.figures["commits"] > commits for client, commits in zip(self.clients, before)):
+            self.broker.check_alive()
+            for client in self.clients:
+                client.check_alive()
+            if time.monotonic() > deadline:
+                stuck = [c.name for c, commits in zip(self.clients, before) if c.figures["commits"] <= commits]
+                raise Failed(f"the groups {stuck} commit nothing for {RESUME_SECONDS_MAX} s")
+            time.sleep(0.01)
+
     def wait_for_moment(self) -> None:
         """Until the moment of the next fault."""
         moment = self.random.choices(["load", "start", "recovery"], [70, 15, 15])[0]
@@ -312,6 +328,8 @@ class Rig:
         began = time.monotonic()
         for number, kind in enumerate(faults, 1):
             self.fault(kind)
+            if number % LULL_AFTER == 0:
+                self.wait_for_groups()
             if number % 10 == 0:
                 print(f"    {number} of {len(faults)}, {time.monotonic() - began:.0f} s, "
                       f"{sum(client.acked() for client in self.clients)} acknowledged", file=sys.stderr, flush=True)

@@ -133,7 +133,7 @@ class Load:
         """Member after member of the group, until everything is read at the end."""
         while name not in outcome:
             member = Member(self, name)
-            outcome_known = member.read(time.monotonic() + random.uniform(2, 6))
+            outcome_known = member.read(time.monotonic() + random.uniform(3, 9))
             member.consumer.close()
             if outcome_known is not None:
                 outcome[name] = outcome_known
@@ -165,7 +165,7 @@ class Member:
         self.read_to: dict[int, int] = {}
         self.consumer = Consumer({
             "bootstrap.servers": load.brokers, "group.id": load.name, "enable.auto.commit": False,
-            "auto.offset.reset": "earliest", "session.timeout.ms": 6_000, "heartbeat.interval.ms": 200,
+            "auto.offset.reset": "earliest", "session.timeout.ms": 3_000, "heartbeat.interval.ms": 200,
             "max.poll.interval.ms": 60_000, "fetch.wait.max.ms": 100, "fetch.error.backoff.ms": 20, "check.crcs": True,
             "on_commit": self.on_commit, "partition.assignment.strategy": "range", **RECONNECT})
         self.consumer.subscribe([load.topic], on_assign=self.on_assign, on_revoke=self.on_gone, on_lost=self.on_gone)

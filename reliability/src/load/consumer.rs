@@ -19,17 +19,17 @@ use crate::history::Event;
 
 const POLL: Duration = Duration::from_millis(100);
 /// Short, so that a member that a dead broker has forgotten is not waited for.
-const SESSION_TIMEOUT_MS: u32 = 6_000;
+const SESSION_TIMEOUT_MS: u32 = 3_000;
 const HEARTBEAT_INTERVAL_MS: u32 = 200;
 /// Often, so that a broker dies in the middle of many commits.
 const COMMIT_INTERVAL: Duration = Duration::from_millis(50);
 /// How long a member stays before it leaves, or is gone without a word, and comes back as a new one: between this and
 /// three times this.
-const STAY: Duration = Duration::from_secs(2);
+const STAY: Duration = Duration::from_secs(3);
 /// One in so many goes without a word; the others then wait for its session to end.
-const SILENT_ONE_IN: u32 = 4;
+const SILENT_ONE_IN: u32 = 6;
 /// The longest that leaving may take while the broker is away.
-const LEAVE_MAX: Duration = Duration::from_secs(2);
+const LEAVE_MAX: Duration = Duration::from_secs(10);
 
 /// Offset and value of each record, by partition, in their order.
 pub(super) fn by_partition(records: &[ConsumedRecord]) -> BTreeMap<i32, Vec<(i64, String)>> {
