@@ -33,7 +33,7 @@ import tempfile
 import threading
 import time
 
-from weirtest import ROOT, free_port, serves, use_venv
+from weirtest import ROOT, free_server_port, serves, use_venv
 
 use_venv()
 from confluent_kafka.admin import AdminClient, NewTopic  # noqa: E402
@@ -44,8 +44,11 @@ CANNOT_CUT = 77
 # _IOR('X', 125, __u32), and the flag that loses what the file system's journal has not written.
 FS_IOC_SHUTDOWN, NOLOGFLUSH = 0x8004587D, 2
 READY_SECONDS_MAX = 30
+# A probe that waits longer would itself be what makes a start look slow.
+PROBE_SECONDS_MAX = 0.25
 RESUME_SECONDS_MAX = 30
 STOP_SECONDS_MAX = 10
+SLOW_SECONDS = 1.0
 # A member that is gone is waited for until its session ends, and that begins anew with each start of the broker: so
 # after so many faults there is none until both groups get on.
 LULL_AFTER = 25
@@ -115,7 +118,7 @@ class Broker:
     """A `weir broker` that is started again and again on one port and directory."""
 
     def __init__(self, binary: str, directory: pathlib.Path, data: pathlib.Path, config: str):
-        self.port, self.log = free_port(), directory / "broker.log"
+        self.port, self.log = free_server_port(), directory / "broker.log"
         self.address = f"127.0.0.1:{self.port}"
         config_file = directory / "weir.yaml"
         config_file.write_text(config)
@@ -132,12 +135,15 @@ class Broker:
 
     def wait_until_ready(self) -> float:
         """Returns the seconds from start to the first answer."""
-        while not serves(self.address):
+        while not serves(self.address, PROBE_SECONDS_MAX):
             self.check_alive()
             if time.monotonic() - self.started > READY_SECONDS_MAX:
                 raise Failed(f"the broker does not serve within {READY_SECONDS_MAX} s: {tail(self.log)}")
             time.sleep(0.001)
-        return time.monotonic() - self.started
+        seconds = time.monotonic() - self.started
+        if seconds > SLOW_SECONDS:
+            print(f"    slow: {seconds:.2f} s from start to the first answer: {tail(self.log)}", file=sys.stderr)
+        return seconds
 
     def check_alive(self) -> None:
         if self.process.poll() is not None:

@@ -5,6 +5,7 @@
 """
 import os
 import pathlib
+import random
 import re
 import shutil
 import signal
@@ -44,6 +45,19 @@ def free_port() -> int:
         return s.getsockname()[1]
 
 
+def free_server_port() -> int:
+    """A port that the system gives to no client: one that connects to it while nobody listens there may otherwise get it
+    as its own, be connected to itself, and keep it from its server."""
+    while True:
+        port = random.randrange(20_000, 30_000)
+        with socket.socket() as s:
+            try:
+                s.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
+
+
 def until(what: str, seconds: float, look):
     """Polls until `look()` gives something true, and returns it."""
     deadline = time.monotonic() + seconds
@@ -56,13 +70,13 @@ def until(what: str, seconds: float, look):
         time.sleep(0.05)
 
 
-def serves(address: str) -> bool:
-    """Whether a broker answers Metadata (version 1, no topics) and names itself in it."""
+def serves(address: str, seconds: float = 2) -> bool:
+    """Whether a broker answers Metadata (version 1, no topics) within so many seconds, and names itself in it."""
     host, port = address.rsplit(":", 1)
     body = struct.pack(">hhih", 3, 1, 1, -1) + struct.pack(">i", 0)
     try:
-        with socket.create_connection((host, int(port)), 1) as s:
-            s.settimeout(2)
+        with socket.create_connection((host, int(port)), seconds) as s:
+            s.settimeout(seconds)
             s.sendall(struct.pack(">i", len(body)) + body)
             answer = s.recv(4 + 4 + 4, socket.MSG_WAITALL)
             return len(answer) == 12 and struct.unpack(">i", answer[8:])[0] > 0
