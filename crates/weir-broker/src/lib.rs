@@ -15,6 +15,8 @@
 //! | [`group`] | a classic consumer group as a pure state machine |
 //! | [`coordinator`], [`offsets`], [`offset_records`] | groups and committed offsets, and their log |
 //! | [`commit_queue`], [`purgatory`] | what waits for a commit, and for data |
+//! | [`transaction`] | the transactions of one transactional id as a pure state machine |
+//! | [`transaction_records`] | their log |
 //! | [`producer_ids`] | ids for idempotent producers, durable in `weir-producer-ids` |
 //!
 //! # Non-obvious
@@ -53,6 +55,8 @@ pub mod stats;
 mod time_search;
 pub mod topic_requests;
 pub mod topics;
+pub mod transaction;
+pub mod transaction_records;
 
 pub use broker::{Broker, CommitDone, PendingCommit};
 pub use config::{BrokerConfig, Durability};

@@ -63,7 +63,9 @@ pub use disk::{Disk, DiskFile, FileDisk, MemDisk, ReadOnlyDisk};
 pub use error::{AppendError, CommitError, LogError};
 pub use files::check_topic_name;
 pub use journal::Flush;
-pub use log::{AbortedTxn, AppendOrigin, Appended, BatchAt, Log, MaxTimestamp, ReadResult};
+pub use log::{
+    AbortedTxn, AppendOrigin, Appended, BatchAt, Log, MaxTimestamp, ProducerInfo, ReadResult,
+};
 pub use log_dir::{LogDir, LogDirOptions, LogId, TickReport};
 pub use recovery::{Damage, RecoveryReport};
 pub use slice::FileSlice;

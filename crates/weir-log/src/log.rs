@@ -34,6 +34,7 @@ use crate::segment::{RollLimits, Segment};
 use crate::shared::Shared;
 use crate::txn_index;
 
+pub use crate::producer_state::ProducerInfo;
 pub use crate::txn_index::AbortedTxn;
 pub use read::{BatchAt, MaxTimestamp, ReadResult};
 
@@ -799,6 +800,22 @@ impl Log {
     #[must_use]
     pub fn producer_count(&self) -> usize {
         self.producers.len()
+    }
+
+    /// An idempotent producer, if it is remembered.
+    #[must_use]
+    pub fn producer(&self, id: ProducerId) -> Option<ProducerInfo> {
+        self.producers.get(id)
+    }
+
+    /// The idempotent producers that are remembered, in no order.
+    pub fn producers(&self) -> impl Iterator<Item = ProducerInfo> + '_ {
+        self.producers.iter()
+    }
+
+    /// The producers with an open transaction, by where it begins.
+    pub fn open_transactions(&self) -> impl Iterator<Item = ProducerInfo> + '_ {
+        self.producers.open()
     }
 
     /// The largest id of the idempotent producers that are remembered.

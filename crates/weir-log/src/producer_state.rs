@@ -60,6 +60,25 @@ struct WrittenBatch {
     offset_delta: i32,
 }
 
+/// A producer as a partition remembers it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProducerInfo {
+    /// Its id.
+    pub id: ProducerId,
+    /// The epoch of its last batch or marker.
+    pub epoch: ProducerEpoch,
+    /// The sequence of its last record under that epoch; [`Sequence::NONE`] if there is none.
+    pub last_sequence: Sequence,
+    /// The offset of that record.
+    pub last_offset: Option<Offset>,
+    /// When it last wrote, by the broker's clock.
+    pub last_seen: TimestampMs,
+    /// Of the last marker; −1 if there was none.
+    pub coordinator_epoch: i32,
+    /// Where its open transaction begins.
+    pub txn_first_offset: Option<Offset>,
+}
+
 /// What the checks say of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
@@ -106,6 +125,18 @@ impl ProducerEntry {
         self.batches().last()
     }
 
+    fn info(&self, id: ProducerId) -> ProducerInfo {
+        ProducerInfo {
+            id,
+            epoch: self.epoch,
+            last_sequence: self.last().map_or(Sequence::NONE, |last| last.last_sequence),
+            last_offset: self.last().map(|last| last.last_offset),
+            last_seen: self.last_seen,
+            coordinator_epoch: self.coordinator_epoch,
+            txn_first_offset: self.txn_first_offset,
+        }
+    }
+
     /// Whether both are about the same epoch and the same last batch.
     fn ends_like(&self, other: &Self) -> bool {
         self.epoch == other.epoch && self.last().is_some() && self.last() == other.last()
@@ -132,6 +163,21 @@ impl ProducerStates {
     /// How many producers are known.
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
+    }
+
+    /// One producer.
+    pub(crate) fn get(&self, id: ProducerId) -> Option<ProducerInfo> {
+        self.entries.get(&id).map(|entry| entry.info(id))
+    }
+
+    /// All producers, in no order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = ProducerInfo> + '_ {
+        self.entries.iter().map(|(id, entry)| entry.info(*id))
+    }
+
+    /// Producers with an open transaction, by where it begins.
+    pub(crate) fn open(&self) -> impl Iterator<Item = ProducerInfo> + '_ {
+        self.ongoing.values().filter_map(|id| self.get(*id))
     }
 
     /// The largest id.

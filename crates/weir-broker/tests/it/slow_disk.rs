@@ -83,6 +83,10 @@ impl Disk for GateDisk {
         Ok(Arc::new(GateFile { file: self.disk.open(path, mode)?, gate: self.gate.clone() }))
     }
 
+    fn open_direct(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        self.disk.open_direct(path)
+    }
+
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
         self.disk.create_dir_all(path)
     }

@@ -30,6 +30,10 @@ impl Disk for ReadOnlyDisk {
         }
     }
 
+    fn open_direct(&self, _: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        refused()
+    }
+
     fn create_dir_all(&self, _: &Path) -> io::Result<()> {
         refused()
     }

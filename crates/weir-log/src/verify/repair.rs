@@ -265,7 +265,7 @@ impl Repair<'_> {
     }
 
     fn rebuild_indexes(&self, dir: &Path, base: Offset) -> Result<(), LogError> {
-        let place = Place { disk: Arc::clone(self.disk), dir: dir.into() };
+        let place = Place::new(Arc::clone(self.disk), dir.into());
         let path = place.path(base, files::LOG);
         let file = place.open(&path, OpenMode::Existing)?;
         let size = file.len_bytes().map_err(|error| LogError::io("read", &path, error))?;
