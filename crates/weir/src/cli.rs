@@ -45,7 +45,7 @@ pub(crate) enum Command {
 /// Where the configuration is read from.
 #[derive(Debug, Args)]
 pub(crate) struct ConfigFile {
-    /// Configuration file; default: ./weir.yaml if it exists
+    /// Configuration file; ./weir.yaml if it is there
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
 }
@@ -57,7 +57,7 @@ pub(crate) struct UpArgs {
     /// Add a simulated fleet that fills every page
     #[arg(long)]
     pub(crate) demo: bool,
-    /// Use this Kafka cluster instead of the embedded broker (host:port,...)
+    /// Kafka cluster to use instead of the embedded broker
     #[arg(long, value_name = "LIST")]
     pub(crate) brokers: Option<String>,
     /// Where data is kept
@@ -72,7 +72,7 @@ pub(crate) struct UpArgs {
     /// Port of the console (0: any free one)
     #[arg(long, value_name = "PORT")]
     pub(crate) console_port: Option<u16>,
-    /// Allow addresses other than loopback without authentication
+    /// Listen beyond loopback, without authentication
     #[arg(long)]
     pub(crate) insecure_listen: bool,
     /// Write the log there instead of stderr
@@ -90,7 +90,7 @@ pub(crate) struct BrokerArgs {
     /// Port to listen on (0: any free one)
     #[arg(long, value_name = "PORT")]
     pub(crate) kafka_port: Option<u16>,
-    /// Allow addresses other than loopback without authentication
+    /// Listen beyond loopback, without authentication
     #[arg(long)]
     pub(crate) insecure_listen: bool,
     /// Write the log there instead of stderr
@@ -100,13 +100,20 @@ pub(crate) struct BrokerArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct SimArgs {
-    /// Gateway that gets the events
+    /// Gateway to send to
     #[arg(long, value_name = "URL", default_value = DEFAULT_GATEWAY)]
     pub(crate) gateway: String,
-    /// Kafka that tells the drones of alerts (host:port,...)
-    #[arg(long, value_name = "LIST", env = "KAFKA_BROKERS", hide_env_values = true, default_value = DEFAULT_BROKERS)]
+    // The line end keeps the list of defaults within 80 columns.
+    #[arg(
+        long,
+        value_name = "LIST",
+        help = "Kafka that tells the drones of alerts (host:port,...)\n",
+        env = "KAFKA_BROKERS",
+        hide_env_values = true,
+        default_value = DEFAULT_BROKERS
+    )]
     pub(crate) brokers: String,
-    /// Topic of the sensors' readings, instead of iot-sensor-data
+    /// Topic of the sensors' readings
     #[arg(long, env = "KAFKA_TOPIC", hide_env_values = true)]
     pub(crate) topic: Option<String>,
     /// The same seed makes the same fleet
@@ -121,7 +128,7 @@ pub(crate) struct SimArgs {
 pub(crate) struct IngestArgs {
     /// File with one event per line; - is standard input
     pub(crate) file: PathBuf,
-    /// Gateway that gets the events
+    /// Gateway to send to
     #[arg(long, value_name = "URL", default_value = DEFAULT_GATEWAY)]
     pub(crate) gateway: String,
     /// Events per second at most
@@ -138,8 +145,15 @@ pub(crate) struct IngestArgs {
 /// The Kafka that a command talks to.
 #[derive(Debug, Args)]
 pub(crate) struct Brokers {
-    /// Kafka to use (host:port,...)
-    #[arg(long, value_name = "LIST", env = "KAFKA_BROKERS", hide_env_values = true, default_value = DEFAULT_BROKERS)]
+    // The line end keeps the list of defaults within 80 columns.
+    #[arg(
+        long,
+        value_name = "LIST",
+        help = "Kafka to use (host:port,...)\n",
+        env = "KAFKA_BROKERS",
+        hide_env_values = true,
+        default_value = DEFAULT_BROKERS
+    )]
     pub(crate) brokers: String,
 }
 
@@ -149,7 +163,7 @@ pub(crate) struct ProduceArgs {
     pub(crate) topic: String,
     #[command(flatten)]
     pub(crate) brokers: Brokers,
-    /// Split each line at the first occurrence of this text into key and value
+    /// What stands between key and value of a line
     #[arg(long, value_name = "TEXT")]
     pub(crate) key_separator: Option<String>,
 }
@@ -184,7 +198,7 @@ pub(crate) struct TopicsArgs {
     /// Partitions of the topic to create
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(i32).range(1..))]
     pub(crate) partitions: i32,
-    /// Delete this topic (prints what it would do; --yes does it)
+    /// Delete this topic; only says so without --yes
     #[arg(long, value_name = "NAME")]
     pub(crate) delete: Option<String>,
     /// Really delete
@@ -217,7 +231,7 @@ pub(crate) struct ConfigArgs {
 pub(crate) enum ConfigCommand {
     /// Print every key with its value; takes the flags of `weir up`
     Show(ConfigShowArgs),
-    /// Check the configuration without starting anything; takes the flags of `weir up`
+    /// Check the configuration; takes the flags of `weir up`
     Check(UpArgs),
 }
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::error::ErrorKind;
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use super::Cli;
 
@@ -89,6 +89,19 @@ fn every_command_and_flag_that_a_document_names_exists() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(seen > 40, "only {seen} commands were found: the search is broken");
+}
+
+#[test]
+fn the_help_of_every_command_fits_80_columns() {
+    fn long_lines(command: &mut clap::Command, found: &mut Vec<String>) {
+        let help = command.render_help().to_string();
+        found.extend(help.lines().filter(|line| line.chars().count() > 80).map(str::to_owned));
+        command.get_subcommands_mut().for_each(|command| long_lines(command, found));
+    }
+    let (mut command, mut found) = (Cli::command(), Vec::new());
+    command.build();
+    long_lines(&mut command, &mut found);
+    assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
 #[test]
