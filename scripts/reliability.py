@@ -124,13 +124,13 @@ class Broker:
         config_file.write_text(config)
         self.command = [binary, "broker", "--config", str(config_file), "--data-dir", str(data),
                         "--kafka-port", str(self.port)]
-        self.process, self.started = None, 0.0
+        self.process, self.started, self.was_ready = None, 0.0, False
 
     def start(self) -> None:
         environment = {**os.environ, "LC_ALL": "C", "LANG": "C", "RUST_BACKTRACE": "1"}
         with self.log.open("ab") as log:
             log.write(f"--- start at {time.time():.3f}\n".encode())
-            self.started = time.monotonic()
+            self.started, self.was_ready = time.monotonic(), False
             self.process = subprocess.Popen(self.command, stdout=log, stderr=log, env=environment)
 
     def wait_until_ready(self) -> float:
@@ -140,7 +140,7 @@ class Broker:
             if time.monotonic() - self.started > READY_SECONDS_MAX:
                 raise Failed(f"the broker does not serve within {READY_SECONDS_MAX} s: {tail(self.log)}")
             time.sleep(0.001)
-        seconds = time.monotonic() - self.started
+        seconds, self.was_ready = time.monotonic() - self.started, True
         if seconds > SLOW_SECONDS:
             print(f"    slow: {seconds:.2f} s from start to the first answer: {tail(self.log)}", file=sys.stderr)
         return seconds
@@ -281,6 +281,11 @@ class Rig:
                              + "".join(tail(client.log) for client in self.clients) + tail(self.broker.log))
             time.sleep(0.005)
 
+    def wait_until_ready(self) -> None:
+        """Notes how long the start took, once."""
+        if not self.broker.was_ready:
+            self.ready_ms.append(1000 * self.broker.wait_until_ready())
+
     def wait_for_groups(self) -> None:
         """Until both groups have committed something again."""
         before = [client.figures["commits"] for client in self.clients]
@@ -299,7 +304,7 @@ class Rig:
         moment = self.random.choices(["load", "start", "recovery"], [70, 15, 15])[0]
         self.moments[moment] += 1
         if moment == "load":
-            self.ready_ms.append(1000 * self.broker.wait_until_ready())
+            self.wait_until_ready()
             self.wait_for_acks()
             time.sleep(self.random.uniform(0, LOAD_SECONDS_MAX))
             return
@@ -335,11 +340,12 @@ class Rig:
         for number, kind in enumerate(faults, 1):
             self.fault(kind)
             if number % LULL_AFTER == 0:
+                self.wait_until_ready()
                 self.wait_for_groups()
             if number % 10 == 0:
                 print(f"    {number} of {len(faults)}, {time.monotonic() - began:.0f} s, "
                       f"{sum(client.acked() for client in self.clients)} acknowledged", file=sys.stderr, flush=True)
-        self.ready_ms.append(1000 * self.broker.wait_until_ready())
+        self.wait_until_ready()
         self.wait_for_acks()
         seconds = time.monotonic() - began
         self.restarts.close()

@@ -163,6 +163,8 @@ class Member:
         self.load, self.name = load, name
         # Read and not yet committed: the next offset of each partition.
         self.read_to: dict[int, int] = {}
+        # One commit at a time: librdkafka tries a commit again whose answer was lost, and would undo a later one.
+        self.is_committing = False
         self.consumer = Consumer({
             "bootstrap.servers": load.brokers, "group.id": load.name, "enable.auto.commit": False,
             "auto.offset.reset": "earliest", "session.timeout.ms": 3_000, "heartbeat.interval.ms": 200,
@@ -171,6 +173,7 @@ class Member:
         self.consumer.subscribe([load.topic], on_assign=self.on_assign, on_revoke=self.on_gone, on_lost=self.on_gone)
 
     def on_commit(self, error, partitions) -> None:
+        self.is_committing = False
         for entry in partitions:
             if error is None and entry.error is None and entry.offset >= 0:
                 self.load.recorder.write("commit", "commits", consumer=self.name, group=self.load.name,
@@ -190,7 +193,7 @@ class Member:
         committed_at, deadline = time.monotonic(), None
         while True:
             is_quiet = not self.poll()
-            if self.read_to and time.monotonic() - committed_at >= COMMIT_SECONDS:
+            if self.read_to and not self.is_committing and time.monotonic() - committed_at >= COMMIT_SECONDS:
                 self.commit()
                 committed_at = time.monotonic()
             if not self.load.finishing.is_set():
@@ -198,7 +201,7 @@ class Member:
                     return None
                 continue
             deadline = deadline or time.monotonic() + DRAIN_SECONDS_MAX
-            is_done = is_quiet and not self.read_to and self.load.group_is_done(self.consumer)
+            is_done = is_quiet and not self.read_to and not self.is_committing and self.load.group_is_done(self.consumer)
             if is_done or time.monotonic() > deadline:
                 return is_done
 
@@ -219,9 +222,10 @@ class Member:
         offsets = [TopicPartition(self.load.topic, p, offset) for p, offset in self.read_to.items()]
         self.read_to.clear()
         try:
+            self.is_committing = True
             self.consumer.commit(offsets=offsets, asynchronous=True)
         except KafkaException:
-            pass  # In the middle of a rebalance: the records come again.
+            self.is_committing = False  # In the middle of a rebalance: the records come again.
 
 
 def main() -> None:
