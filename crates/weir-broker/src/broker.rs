@@ -657,6 +657,7 @@ fn log_dir_options(
             .insert(topic.name().to_string(), log_config(topic.configs()).unwrap_or_default());
     }
     LogDirOptions {
+        cleaner: weir_log::CleanerOptions::default(),
         cluster_id: config.cluster_id.clone(),
         new_cluster_id: ids.uuid(),
         new_directory_id: ids.uuid(),

@@ -196,11 +196,16 @@ impl LogConfig {
 
     /// `segment.ms` of the log whose jitter is drawn by `seed`, as Kafka's `randomSegmentJitter`.
     pub(crate) fn segment_ms_of(&self, seed: u64) -> i64 {
+        // What stands in the active segment is not cleaned (Kafka's `LogConfig.maxSegmentMs`).
+        let segment_ms = match self.cleanup_compact {
+            true => self.segment_ms.min(self.max_compaction_lag_ms),
+            false => self.segment_ms,
+        };
         if self.segment_jitter_ms == 0 {
-            return self.segment_ms;
+            return segment_ms;
         }
-        let span = self.segment_jitter_ms.min(self.segment_ms).unsigned_abs().max(1);
-        self.segment_ms.saturating_sub(i64::try_from(seed % span).unwrap_or(0))
+        let span = self.segment_jitter_ms.min(segment_ms).unsigned_abs().max(1);
+        segment_ms.saturating_sub(i64::try_from(seed % span).unwrap_or(0))
     }
 }
 

@@ -13,12 +13,15 @@ pub(crate) const SNAPSHOT: &str = "snapshot";
 pub(crate) const DELETED: &str = "deleted";
 /// Behind the name of a file that is being made to take the place of another. A start drops it.
 pub(crate) const CLEANED: &str = "cleaned";
+/// Behind the name of a whole file that takes the place of others. A start completes that.
+pub(crate) const SWAP: &str = "swap";
 
 pub(crate) const PARTITION_METADATA: &str = "partition.metadata";
 pub(crate) const LEADER_EPOCHS: &str = "leader-epoch-checkpoint";
 pub(crate) const RECOVERY_POINTS: &str = "recovery-point-offset-checkpoint";
 pub(crate) const LOG_STARTS: &str = "log-start-offset-checkpoint";
 pub(crate) const HIGH_WATERMARKS: &str = "replication-offset-checkpoint";
+pub(crate) const CLEANED_OFFSETS: &str = "cleaner-offset-checkpoint";
 pub(crate) const META_PROPERTIES: &str = "meta.properties";
 pub(crate) const CLEAN_SHUTDOWN: &str = ".kafka_cleanshutdown";
 pub(crate) const LOCK: &str = ".lock";
@@ -48,6 +51,8 @@ pub(crate) enum FileKind {
     Deleted,
     /// Left by a crash in the middle of something that is done again.
     Leftover,
+    /// Left by a crash in the middle of something that is completed.
+    Swap,
     /// Anything else.
     Other,
 }
@@ -59,6 +64,9 @@ pub(crate) fn kind_of(name: &str) -> FileKind {
     }
     if name.ends_with(".tmp") || name.ends_with(".cleaned") {
         return FileKind::Leftover;
+    }
+    if name.ends_with(".swap") {
+        return FileKind::Swap;
     }
     let Some((stem, suffix)) = name.split_once('.') else { return FileKind::Other };
     let known = [LOG, OFFSET_INDEX, TIME_INDEX, TXN_INDEX, SNAPSHOT];
@@ -125,6 +133,7 @@ mod tests {
         check("00000000000000000042.timeindex", FileKind::AtOffset(Offset(42), TIME_INDEX));
         check("00000000000000000042.log.deleted", FileKind::Deleted);
         check("00000000000000000042.log.cleaned", FileKind::Leftover);
+        check("00000000000000000042.log.swap", FileKind::Swap);
         check("00000000000000000042.log.damaged-17", FileKind::Other);
         check("42.log", FileKind::Other);
         check("leader-epoch-checkpoint", FileKind::Other);

@@ -32,8 +32,8 @@ impl Place {
         Self { disk, dir, stage: "" }
     }
 
-    /// The same directory, with names that a start does not take for the log's own
-    /// ([`files::CLEANED`]).
+    /// The same directory, with names that a start does not take for the log's own:
+    /// [`files::CLEANED`] or [`files::SWAP`].
     pub(crate) fn staged(&self, stage: &'static str) -> Self {
         Self { stage, ..self.clone() }
     }

@@ -9,6 +9,7 @@
 //! | [`log_dir`] | [`LogDir`]: the directory with all its logs; open, create, delete, housekeeping |
 //! | [`log`] | [`Log`]: one partition; append, read, find by time, truncate |
 //! | [`commit`] | the one seam of durability: [`CommitGroup`] |
+//! | [`cleaner`] | compaction: the last record of each key |
 //! | [`mod@upkeep`] | the slow work that nobody waits for: [`Upkeep`] |
 //! | [`journal`] | what makes many small appends durable in one write |
 //! | [`recovery`] | what an unclean stop leaves, and the [`RecoveryReport`] |
@@ -31,6 +32,7 @@
 //! - A duplicate is answered with the original offsets, so they may lie above the synced offset.
 //! - `fdatasync` does not make a new file's name durable: its directory must be synced first.
 
+pub mod cleaner;
 pub mod commit;
 pub mod config;
 pub mod disk;
@@ -57,6 +59,7 @@ mod shared;
 mod time_index;
 mod txn_index;
 
+pub use cleaner::{CleanOutcome, CleanerOptions, CleanerStats, Uncleanable};
 pub use commit::{CommitGroup, Committed};
 pub use config::{ConfigError, LogConfig, TimestampType};
 pub use disk::{Disk, DiskFile, FileDisk, MemDisk, ReadOnlyDisk};

@@ -55,6 +55,8 @@ pub struct Log {
     pub(crate) synced: LogPosition,
     /// All below is found by recovery without looking at it.
     pub(crate) recovery_point: Offset,
+    /// Below it the cleaner has seen every key; `None` if it was never here.
+    pub(crate) cleaned_to: Option<Offset>,
     pub(crate) epochs: LeaderEpochs,
     /// The file of the leader epochs is behind.
     pub(crate) epochs_changed: bool,
@@ -447,6 +449,10 @@ impl Log {
 
     /// Writes the producer state, which is that at `offset`, to its snapshot file. Not synced.
     pub(crate) fn write_snapshot(&mut self, offset: Offset) -> Result<(), LogError> {
+        if self.snapshots.last() == Some(&offset) {
+            // A checkpoint wrote it. To write it again would put at risk what is on disk already.
+            return Ok(());
+        }
         let write = self.snapshot_write(offset)?;
         let path = self.place.path(offset, files::SNAPSHOT);
         write
@@ -535,6 +541,7 @@ impl Log {
         }
         // The checkpoints on file may say that what comes here now needs no look.
         self.recovery_point = self.recovery_point.min(next);
+        self.cleaned_to = self.cleaned_to.map(|cleaned_to| cleaned_to.min(next));
         // The batch in which the log began may be gone as a whole.
         self.log_start = self.log_start.min(next);
         let dir = self.place.dir.to_path_buf();
@@ -714,6 +721,11 @@ impl Log {
         }
     }
 
+    /// Whether offsets may be missing between batches.
+    pub(crate) const fn may_have_gaps(&self) -> bool {
+        self.config.cleanup_compact || self.cleaned_to.is_some()
+    }
+
     pub(crate) fn out_of_range(&self, offset: Offset) -> LogError {
         LogError::OffsetOutOfRange {
             offset,
@@ -763,6 +775,12 @@ impl Log {
     pub fn last_stable_offset(&self) -> Offset {
         let unstable = self.producers.first_unstable().unwrap_or(self.synced.offset);
         unstable.min(self.synced.offset).max(self.log_start)
+    }
+
+    /// Up to where compaction has looked at each key; `None` if it was never here.
+    #[must_use]
+    pub const fn cleaned_to(&self) -> Option<Offset> {
+        self.cleaned_to
     }
 
     /// The epoch given to new batches. It rises with each unclean start.

@@ -8,6 +8,7 @@
 //! <dir>/log-start-offset-checkpoint       where DeleteRecords moved a log's start into a segment
 //! <dir>/replication-offset-checkpoint     high watermarks, which here are the synced offsets
 //! <dir>/weir-commit-journal               commits whose segments are not synced yet
+//! <dir>/cleaner-offset-checkpoint         up to where compacted logs are clean
 //! <dir>/<topic>-<partition>/              one log
 //! <dir>/<topic>-<partition>.<id>-delete/  a deleted one, until its files are removed
 //! ```
@@ -22,6 +23,7 @@ use std::sync::Arc;
 use weir_protocol::{LeaderEpoch, NodeId, Offset, PartitionId, TimestampMs, Uuid};
 
 use crate::checkpoint;
+use crate::cleaner::CleanerOptions;
 use crate::commit::{CheckpointOutcome, CommitGroup, Committed, CommittedLog, Work};
 use crate::config::LogConfig;
 use crate::disk::{replace_files, Disk, DiskFile, DiskLock, OpenMode};
@@ -80,6 +82,8 @@ pub struct LogDirOptions {
     /// How large the commit journal may grow, at least 1 MiB. It begins at 1 MiB, and doubles while
     /// commits fill it. `None`: there is none, and each commit syncs the segments.
     pub journal_bytes_max: Option<u64>,
+    /// How logs are compacted.
+    pub cleaner: CleanerOptions,
 }
 
 impl Default for LogDirOptions {
@@ -96,6 +100,7 @@ impl Default for LogDirOptions {
             checkpoint_bytes: 1 << 30,
             retention_check_interval_ms: 300_000,
             journal_bytes_max: Some(64 << 20),
+            cleaner: CleanerOptions::default(),
         }
     }
 }
@@ -116,13 +121,13 @@ pub struct LogDir {
     journal: Option<Arc<Journal>>,
     cluster_id: String,
     directory_id: Uuid,
-    options: LogDirOptions,
+    pub(crate) options: LogDirOptions,
     /// By id; `None` once deleted.
     logs: Vec<Option<Log>>,
     by_name: HashMap<String, HashMap<i32, LogId>>,
     commit_running: bool,
     /// Logs that the checkpoint under way has not come to yet.
-    checkpoint_logs: VecDeque<LogId>,
+    pub(crate) checkpoint_logs: VecDeque<LogId>,
     /// The offset checkpoints found no room; they are written with the next commit that can.
     offsets_put_off: bool,
     checkpoint_files_max: usize,
@@ -425,11 +430,17 @@ impl LogDir {
         let high_watermarks = logs()
             .map(|log| line(log, synced.get(&log.id).map_or(log.synced.offset, |at| *at)))
             .collect();
-        vec![
+        let mut written = vec![
             (self.dir.join(files::LOG_STARTS), encode(starts)),
             (self.dir.join(files::HIGH_WATERMARKS), encode(high_watermarks)),
             (self.dir.join(files::RECOVERY_POINTS), encode(recovery_points)),
-        ]
+        ];
+        if self.upkeep.cleaner.has_offsets {
+            let cleaned: Vec<(String, i32, Offset)> =
+                logs().filter_map(|log| Some(line(log, log.cleaned_to?))).collect();
+            written.push((self.dir.join(files::CLEANED_OFFSETS), encode(cleaned)));
+        }
+        written
     }
 
     /// Takes a finished group in: the new synced offset of each log that moved.
@@ -467,7 +478,7 @@ impl LogDir {
     }
 
     /// Begins a round of checkpoints of the logs that need one, unless one is under way.
-    fn begin_checkpoint(&mut self, needs: fn(&Log) -> bool) {
+    pub(crate) fn begin_checkpoint(&mut self, needs: fn(&Log) -> bool) {
         self.shared.appended_bytes().store(0, Ordering::Relaxed);
         if self.checkpoint_logs.is_empty() {
             let due = self.logs.iter().flatten().filter(|log| needs(log));
@@ -590,6 +601,7 @@ impl Log {
             end: start,
             synced: start,
             recovery_point: Offset(0),
+            cleaned_to: None,
             epochs,
             epochs_changed: false,
             epoch_is_unused: false,

@@ -19,6 +19,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use weir_protocol::{Offset, ProducerEpoch, ProducerId, Sequence, TimestampMs};
 
+use crate::cleaner::LastBatch;
 use crate::error::AppendError;
 use crate::header::BatchHeader;
 use crate::log::AppendOrigin;
@@ -327,6 +328,15 @@ impl ProducerStates {
                 entry.add_batch(*batch);
             }
         }
+    }
+
+    /// The last batch of each producer.
+    pub(crate) fn last_batches(&self) -> HashMap<ProducerId, LastBatch> {
+        let last = |entry: &ProducerEntry| LastBatch {
+            last_offset: entry.last().map(|written| written.last_offset),
+            epoch: entry.epoch,
+        };
+        self.entries.iter().map(|(producer, entry)| (*producer, last(entry))).collect()
     }
 
     /// Forgets producers without an open transaction that were last seen before `then`.

@@ -10,6 +10,8 @@
 //!   disk's fault, so it is reported, and all bytes from there on are kept in files beside the
 //!   segments (`<segment>.log.damaged-<position>`) before they are cut.
 //!
+//! A compaction that was interrupted is completed or dropped first; see [`crate::cleaner`].
+//!
 //! Indexes and producer state of what was read are built again. Then the log is synced, as what a
 //! killed process left in the page cache is not on disk yet, and the leader epoch is raised, so that
 //! clients notice that offsets above the cut have been given anew (KIP-320).
@@ -17,10 +19,11 @@
 mod last_batches;
 mod open;
 pub(crate) mod scan;
+mod swap;
 
 use std::path::PathBuf;
 
-use weir_protocol::batch::BatchView;
+use weir_protocol::batch::{BatchView, ControlMarker};
 use weir_protocol::{Offset, ProducerId, TimestampMs};
 
 use crate::disk::{read_all, read_exact_at};
@@ -32,7 +35,7 @@ use crate::producer_state::{self, EndMarker, ProducerStates};
 use crate::segment::Segment;
 
 pub(crate) use open::{open_log, OpenRequest};
-pub(crate) use scan::unused_name;
+pub(crate) use scan::{scan, unused_name, Region};
 
 /// What opening a directory found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -119,6 +122,12 @@ pub(crate) fn end_marker(batch: &BatchView<'_>) -> Option<EndMarker> {
         }
         _ => None,
     }
+}
+
+/// How a control batch ends a transaction, if it does and has its record still.
+pub(crate) fn end_marker_kind(batch: &BatchView<'_>) -> Option<ControlMarker> {
+    end_marker(batch)
+        .map(|marker| if marker.commit { ControlMarker::Commit } else { ControlMarker::Abort })
 }
 
 /// Makes the producer state that of the log end: the latest good snapshot, and what was appended

@@ -50,13 +50,14 @@ impl Log {
         count
     }
 
-    /// How many of the oldest segments are not empty and wholly below the synced offset.
+    /// How many of the oldest segments are wholly below the synced offset; not the active one if it is
+    /// empty.
     fn deletable_segments(&self) -> usize {
         let next_bases = self.segments.iter().skip(1).map(|segment| segment.base);
         let ends = next_bases.chain([self.end.offset]);
         let mut pairs = self.segments.iter().zip(ends);
         pairs
-            .position(|(segment, end)| segment.size_bytes == 0 || end > self.synced.offset)
+            .position(|(segment, end)| segment.base == end || end > self.synced.offset)
             .unwrap_or(self.segments.len())
     }
 
@@ -104,7 +105,7 @@ impl Log {
     }
 
     /// Renames the files of a segment, the log first: without it the others mean nothing.
-    fn bury(&mut self, base: Offset, now: TimestampMs) -> Result<(), LogError> {
+    pub(crate) fn bury(&mut self, base: Offset, now: TimestampMs) -> Result<(), LogError> {
         let suffixes = [files::LOG, files::OFFSET_INDEX, files::TIME_INDEX, files::TXN_INDEX];
         for suffix in suffixes {
             self.bury_file(self.place.path(base, suffix), now)?;

@@ -158,19 +158,22 @@ impl Segment {
 
     /// How much later a batch is than the first one of the segment.
     fn waited_ms(&self, batch: TimestampMs, now: TimestampMs) -> Result<i64, LogError> {
-        let first = match self.first_timestamp.get() {
-            Some(first) => *first,
-            None => {
-                let found = match self.locate(self.base) {
-                    // Readers are told when they come to it; appends go on behind it.
-                    Err(LogError::Damaged { .. }) => None,
-                    found => found?,
-                };
-                let first = found.map_or(TimestampMs(-1), |found| found.header.max_timestamp);
-                *self.first_timestamp.get_or_init(|| first)
-            }
-        };
+        let first = self.first_timestamp()?;
         Ok(if first >= TimestampMs(0) { batch.since(first) } else { now.since(self.created) })
+    }
+
+    /// The largest timestamp of the first batch; −1 if there is none.
+    pub(crate) fn first_timestamp(&self) -> Result<TimestampMs, LogError> {
+        if let Some(first) = self.first_timestamp.get() {
+            return Ok(*first);
+        }
+        let found = match self.locate(self.base) {
+            // Readers are told when they come to it; appends go on behind it.
+            Err(LogError::Damaged { .. }) => None,
+            found => found?,
+        };
+        let first = found.map_or(TimestampMs(-1), |found| found.header.max_timestamp);
+        Ok(*self.first_timestamp.get_or_init(|| first))
     }
 
     /// Appends one batch whose offsets are assigned. On an error nothing was appended, unless the
@@ -207,7 +210,8 @@ impl Segment {
         let last_offset = header.last_offset();
         let _ = self.first_timestamp.get_or_init(|| header.max_timestamp);
         let latest = self.load_latest()?;
-        if header.max_timestamp > latest.timestamp {
+        // A batch that compaction has emptied has no record with its time.
+        if header.max_timestamp > latest.timestamp && header.record_count > 0 {
             self.latest = Some(TimeEntry { timestamp: header.max_timestamp, offset: last_offset });
         }
         if self.bytes_since_index_entry > index_interval_bytes {
@@ -359,7 +363,8 @@ impl Segment {
         let file = self.reader()?;
         let mut walk = HeaderWalk::new(&*file, &path, start.position, self.size_bytes);
         while let Some((position, header)) = walk.next()? {
-            if header.max_timestamp >= timestamp && header.last_offset() >= from {
+            let is_late = header.max_timestamp >= timestamp && header.record_count > 0;
+            if is_late && header.last_offset() >= from {
                 return Ok(Some(Located { position, header }));
             }
         }
@@ -436,7 +441,7 @@ impl Segment {
             let mut walk = HeaderWalk::new(&*file, &path, from, end);
             while let Some((_, header)) = walk.next()? {
                 next = header.last_offset().next();
-                if header.max_timestamp > latest.timestamp {
+                if header.max_timestamp > latest.timestamp && header.record_count > 0 {
                     latest = TimeEntry { timestamp: header.max_timestamp, offset: next.plus(-1) };
                 }
             }

@@ -5,6 +5,7 @@
 //! an abort marker.
 
 use std::io;
+use std::path::PathBuf;
 
 use weir_protocol::{Offset, ProducerId};
 
@@ -37,6 +38,21 @@ pub(crate) fn append(place: &Place, base: Offset, txn: &AbortedTxn) -> Result<()
         file.write_at(&encode(txn), whole * RECORD_BYTES as u64)
     };
     write().map_err(|error| LogError::io("write", path, error))
+}
+
+/// Makes the index of the segment at `base` anew. Returns its path.
+pub(crate) fn create(
+    place: &Place,
+    base: Offset,
+    txns: &[AbortedTxn],
+) -> Result<PathBuf, LogError> {
+    let path = place.path(base, files::TXN_INDEX);
+    let file = place.open(&path, OpenMode::Truncate)?;
+    let bytes: Vec<u8> = txns.iter().flat_map(encode).collect();
+    if !bytes.is_empty() {
+        file.write_at(&bytes, 0).map_err(|error| LogError::io("write", &path, error))?;
+    }
+    Ok(path)
 }
 
 /// All records of the segment at `base`, in the order of their markers.

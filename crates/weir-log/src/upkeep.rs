@@ -7,8 +7,8 @@
 //! LogDir::finish_upkeep() <---------  UpkeepDone
 //! ```
 //!
-//! What takes long is done in `run`: removing a file of a gigabyte, building an index again. Under the
-//! lock only names change. At most one upkeep is under way; one that is lost (its thread panicked) is
+//! What takes long is done in `run`: removing a file of a gigabyte, building an index again, cleaning a
+//! compacted log ([`crate::cleaner`]), that in slices. Under the lock only names change. At most one upkeep is under way; one that is lost (its thread panicked) is
 //! given up with [`LogDir::abandon_upkeep`].
 //!
 //! # What holds
@@ -24,6 +24,7 @@ use std::sync::Arc;
 
 use weir_protocol::{Offset, TimestampMs};
 
+use crate::cleaner::{CleanOutcome, CleanerState, Running, SliceDone};
 use crate::disk::Disk;
 use crate::error::LogError;
 use crate::log_dir::{LogDir, LogId};
@@ -39,6 +40,7 @@ pub struct Upkeep {
     disk: Arc<dyn Disk>,
     remove: Vec<PathBuf>,
     rebuild: Option<(RebuildFor, IndexRebuild)>,
+    clean: Option<Running>,
 }
 
 /// Whose index is built again.
@@ -57,6 +59,7 @@ pub struct UpkeepDone {
     /// What was not removed, and why, if it was tried.
     kept: Vec<(PathBuf, Option<LogError>)>,
     rebuilt: Option<(RebuildFor, Result<RebuiltIndexes, LogError>, [PathBuf; 2])>,
+    cleaned: Option<SliceDone>,
 }
 
 /// What an upkeep did.
@@ -66,6 +69,8 @@ pub struct UpkeepReport {
     pub files_removed: usize,
     /// Segments whose indexes were found to be bad while reading and have been built again.
     pub indexes_rebuilt: usize,
+    /// What came of cleaning, if a log was at hand.
+    pub cleaning: Option<CleanOutcome>,
     /// What could not be done. It is tried again, unless it is damage, which readers are told of.
     pub errors: Vec<LogError>,
 }
@@ -77,6 +82,7 @@ pub(crate) struct UpkeepState {
     /// Directories of deleted logs, files of deleted segments whose log was deleted, and what an
     /// upkeep left.
     pub(crate) graveyard: Vec<(TimestampMs, PathBuf)>,
+    pub(crate) cleaner: CleanerState,
 }
 
 impl Upkeep {
@@ -85,7 +91,7 @@ impl Upkeep {
     /// `pace` is told of bytes read and written, and may wait before it returns; it is also asked
     /// between files, with 0 bytes. On [`ControlFlow::Break`] the rest is left for another time.
     pub fn run(self, pace: &mut dyn FnMut(u64) -> ControlFlow<()>) -> UpkeepDone {
-        let mut done = UpkeepDone { removed: 0, kept: Vec::new(), rebuilt: None };
+        let mut done = UpkeepDone { removed: 0, kept: Vec::new(), rebuilt: None, cleaned: None };
         for path in self.remove {
             if pace(0).is_break() {
                 done.kept.push((path, None));
@@ -103,6 +109,7 @@ impl Upkeep {
             let outcome = rebuild.run();
             done.rebuilt = Some((whose, outcome, rebuild.leftovers()));
         }
+        done.cleaned = self.clean.map(|running| running.slice(pace));
         done
     }
 }
@@ -116,11 +123,12 @@ impl LogDir {
         }
         let remove = self.take_due_files(now);
         let rebuild = self.next_rebuild(now);
-        if remove.is_empty() && rebuild.is_none() {
+        let clean = self.begin_cleaning(now);
+        if remove.is_empty() && rebuild.is_none() && clean.is_none() {
             return None;
         }
         self.upkeep.running = true;
-        Some(Upkeep { disk: self.disk(), remove, rebuild })
+        Some(Upkeep { disk: self.disk(), remove, rebuild, clean })
     }
 
     fn take_due_files(&mut self, now: TimestampMs) -> Vec<PathBuf> {
@@ -171,6 +179,7 @@ impl LogDir {
                 }
             }
         }
+        report.cleaning = done.cleaned.map(|slice| self.finish_slice(slice, now));
         report
     }
 
@@ -211,5 +220,6 @@ impl LogDir {
     /// The upkeep that was begun will never be finished, as its thread has panicked.
     pub fn abandon_upkeep(&mut self) {
         self.upkeep.running = false;
+        self.abandon_cleaning();
     }
 }

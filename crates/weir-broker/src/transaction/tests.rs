@@ -213,7 +213,7 @@ fn check(ops: Vec<Op>, first_epoch: i16) -> Result<(), TestCaseError> {
     let mut next_id = 100;
     let mut clients = [Producer::NONE; 3];
     let mut given: BTreeSet<(Producer, usize)> = BTreeSet::new();
-    let version = |who: usize| if who % 2 == 0 { TxnVersion::V2 } else { TxnVersion::V1 };
+    let version = |who: usize| if who.is_multiple_of(2) { TxnVersion::V2 } else { TxnVersion::V1 };
     for op in ops {
         let before = txn.clone();
         let mut fresh = || {

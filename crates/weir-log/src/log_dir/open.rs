@@ -173,6 +173,25 @@ fn load_offsets(
     }
 }
 
+/// Up to where logs are clean. Without it they are cleaned from the front, nothing else.
+fn load_cleaned_offsets(
+    log_dir: &mut LogDir,
+    report: &mut RecoveryReport,
+) -> Result<Offsets, LogError> {
+    match checkpoint::read_offsets(&*log_dir.disk, &log_dir.dir.join(files::CLEANED_OFFSETS)) {
+        Ok(offsets) => {
+            log_dir.upkeep.cleaner.has_offsets = !offsets.is_empty();
+            Ok(offsets)
+        }
+        Err(error @ LogError::BadFile { .. }) => {
+            report.bad_files.push(error.to_string());
+            log_dir.upkeep.cleaner.has_offsets = true;
+            Ok(Offsets::new())
+        }
+        Err(error) => Err(error),
+    }
+}
+
 fn load_logs(
     log_dir: &mut LogDir,
     report: &mut RecoveryReport,
@@ -181,6 +200,7 @@ fn load_logs(
     let recovery_points = load_offsets(log_dir, files::RECOVERY_POINTS, report)?;
     let log_starts = load_offsets(log_dir, files::LOG_STARTS, report)?;
     let high_watermarks = load_offsets(log_dir, files::HIGH_WATERMARKS, report)?;
+    let cleaned = load_cleaned_offsets(log_dir, report)?;
     // Each log for itself: that one contradicts the mark says nothing of the others.
     let is_clean = report.clean;
     let entries = log_dir
@@ -211,6 +231,7 @@ fn load_logs(
                 .then(|| recovery_points.get(&key).copied().unwrap_or(Offset(0))),
             log_start: log_starts.get(&key).copied(),
             synced: recovery_points.get(&key).max(high_watermarks.get(&key)).copied(),
+            cleaned_to: cleaned.get(&key).copied(),
             now,
         };
         let (log, one) = open_log(request)?;

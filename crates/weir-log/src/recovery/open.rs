@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use weir_protocol::{LeaderEpoch, Offset, PartitionId, TimestampMs, Uuid};
 
 use super::scan::{keep_aside, scan, survivors, unused_name, Region, Survivors};
+use super::swap;
 use super::{end_marker, load_snapshot, reload_producers, replay, Damage, RecoveryReport};
 use crate::checkpoint;
 use crate::config::LogConfig;
@@ -37,6 +38,8 @@ pub(crate) struct OpenRequest {
     pub(crate) log_start: Option<Offset>,
     /// Up to where it was synced once, as the checkpoints say.
     pub(crate) synced: Option<Offset>,
+    /// Up to where it was compacted.
+    pub(crate) cleaned_to: Option<Offset>,
     pub(crate) now: TimestampMs,
 }
 
@@ -46,6 +49,8 @@ struct Listing {
     /// Size by base offset and suffix.
     sizes: BTreeMap<(Offset, &'static str), u64>,
     graveyard: Vec<PathBuf>,
+    /// A compaction was completed: names have changed.
+    swapped: bool,
 }
 
 /// Opens a log. `None` if it was never created whole: nobody was told of it, and it is removed.
@@ -81,16 +86,21 @@ pub(crate) fn open_log(request: OpenRequest) -> Result<(Option<Log>, RecoveryRep
     }
     report_gap(&log, synced, &mut report);
     log.epochs.truncate_from_start(log.log_start);
+    // What it says of offsets that are gone would be taken for those that come.
+    log.cleaned_to = log.cleaned_to.filter(|cleaned_to| *cleaned_to <= log.end.offset);
     Ok((Some(log), report))
 }
 
 impl Listing {
     fn read(place: &Place) -> Result<Self, LogError> {
         let mut listing = Self::default();
-        let entries = place
-            .disk
-            .list(&place.dir)
-            .map_err(|error| LogError::io("list", &*place.dir, error))?;
+        let list = || place.disk.list(&place.dir);
+        let mut entries = list().map_err(|error| LogError::io("list", &*place.dir, error))?;
+        if entries.iter().any(|entry| files::kind_of(&entry.name) == FileKind::Swap) {
+            swap::complete(place, &entries)?;
+            listing.swapped = true;
+            entries = list().map_err(|error| LogError::io("list", &*place.dir, error))?;
+        }
         for entry in entries.iter().filter(|entry| !entry.is_dir) {
             match files::kind_of(&entry.name) {
                 FileKind::AtOffset(offset, suffix) => {
@@ -98,7 +108,7 @@ impl Listing {
                 }
                 FileKind::Deleted => listing.graveyard.push(place.dir.join(&entry.name)),
                 FileKind::Leftover => remove_if_there(place, &place.dir.join(&entry.name))?,
-                FileKind::Other => {}
+                FileKind::Other | FileKind::Swap => {}
             }
         }
         Ok(listing)
@@ -136,6 +146,7 @@ fn assemble(
     report: &mut RecoveryReport,
 ) -> Result<Log, LogError> {
     let OpenRequest { place, shared, id, topic, partition, config, log_start, now, .. } = request;
+    let cleaned_to = request.cleaned_to;
     let mut segments = VecDeque::new();
     for base in listing.offsets_of(files::LOG) {
         let size_bytes = listing.size(base, files::LOG).unwrap_or(0);
@@ -153,6 +164,12 @@ fn assemble(
         });
     }
     let first = segments.front().map_or(Offset(0), |segment| segment.base);
+    if listing.swapped {
+        let dir = place.dir.to_path_buf();
+        shared.note(|dirty| {
+            dirty.dirs.insert(dir);
+        });
+    }
     let (epochs, epochs_changed) = read_epochs(&place, report)?;
     let start = LogPosition { offset: first, base: first, position: 0 };
     Ok(Log {
@@ -168,6 +185,7 @@ fn assemble(
         end: start,
         synced: start,
         recovery_point: first,
+        cleaned_to,
         epochs,
         epochs_changed,
         epoch_is_unused: false,
@@ -367,6 +385,7 @@ fn recover(log: &mut Log, point: Offset, report: &mut RecoveryReport) -> Result<
     } else {
         // All lies below the recovery point, which is synced.
         log.synced = log.end;
+        log.producers.set_synced(log.end.offset);
         log.recovery_point = log.end.offset;
         log.commit.taken = Some(log.end);
         Ok(())
@@ -492,7 +511,7 @@ fn scan_from(log: &mut Log, start: Start, report: &mut RecoveryReport) -> Result
     let mut position = start.position;
     let mut next = start.offset;
     while let Some(base) = log.segments.get(at).map(|segment| segment.base) {
-        let has_hole = base > next && !log.config.cleanup_compact && at > start.segment;
+        let has_hole = base > next && !log.may_have_gaps() && at > start.segment;
         if has_hole || base < next && at > start.segment {
             let what = format!("the segment begins at offset {base}, {next} should follow");
             set_segments_aside(log, at, &what, report)?;
@@ -536,11 +555,11 @@ fn scan_segment(
     let (path, file) = (segment.path(), segment.reader()?);
     txn_index::truncate(&log.place, base, *next)?;
     let interval_bytes = log.config.index_interval_bytes;
-    let is_compacted = log.config.cleanup_compact;
+    let may_have_gaps = log.may_have_gaps();
     let region = Region { file: &*file, path: &path, from: position, end };
     let now = log.opened;
     let outcome = scan(region, |position, header, batch| {
-        let follows = header.base_offset == *next || is_compacted && header.base_offset > *next;
+        let follows = header.base_offset == *next || may_have_gaps && header.base_offset > *next;
         if !follows {
             return Ok(Some(format!("it has offset {}, {next} should follow", header.base_offset)));
         }

@@ -107,8 +107,7 @@ impl Segment {
             let renamed = self.place.disk.rename(from, to);
             renamed.map_err(|error| LogError::io("rename", from, error))?;
         }
-        twin.offsets.file().set_place(self.place.clone());
-        twin.times.file().set_place(self.place.clone());
+        twin.set_place(&self.place);
         let (from, end) = (twin.size_bytes, self.size_bytes);
         (self.offsets, self.times) = (twin.offsets, twin.times);
         (self.latest, self.bytes_since_index_entry) = (twin.latest, twin.bytes_since_index_entry);
@@ -120,6 +119,13 @@ impl Segment {
         }
         self.index_is_bad.store(false, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Its files have the names of `place` now.
+    pub(crate) fn set_place(&mut self, place: &Place) {
+        self.place = place.clone();
+        self.offsets.file().set_place(place.clone());
+        self.times.file().set_place(place.clone());
     }
 
     /// Syncs both index files.

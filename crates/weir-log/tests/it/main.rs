@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod commit;
+mod compaction;
+mod compaction_model;
 mod damage;
 mod format;
 mod log_dir;
