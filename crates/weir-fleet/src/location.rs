@@ -199,11 +199,6 @@ impl LiveMap {
         self.devices.iter().map(|tracked| &tracked.live)
     }
 
-    /// Devices that changed after change `seq`.
-    pub fn changed_since(&self, seq: u64) -> impl Iterator<Item = &LivePosition> {
-        self.iter().filter(move |live| live.seq > seq)
-    }
-
     /// Number of the last change.
     pub const fn seq(&self) -> u64 {
         self.seq

@@ -168,21 +168,6 @@ impl TrajectoryStore {
         Self::over(Connection::open_in_memory().map_err(failed("open"))?)
     }
 
-    /// Opens an existing file for queries beside the one that writes.
-    ///
-    /// # Errors
-    /// As [`Self::open`]; also if the file does not exist.
-    pub fn open_read_only(path: &Path) -> Result<Self, FleetError> {
-        let connection =
-            Connection::open_with_flags(path, rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY)
-                .map_err(failed("open read-only"))?;
-        check_version(&connection)?;
-        connection
-            .busy_timeout(std::time::Duration::from_secs(5))
-            .map_err(failed("open read-only"))?;
-        Ok(Self { connection, devices: HashMap::new(), topics: HashMap::new() })
-    }
-
     fn over(connection: Connection) -> Result<Self, FleetError> {
         let prepare = |connection: &Connection| {
             connection.busy_timeout(std::time::Duration::from_secs(5))?;
@@ -363,18 +348,6 @@ impl TrajectoryStore {
     pub fn open_alerts(&self) -> Result<Vec<Alert>, FleetError> {
         let changes = self.alerts_where("cleared_ms IS NULL", i64::MAX)?;
         Ok(changes.into_iter().map(|stored| stored.alert).collect())
-    }
-
-    /// The latest alerts, newest first, each with the time it was cleared at.
-    ///
-    /// # Errors
-    /// [`FleetError::Store`].
-    pub fn recent_alerts(
-        &self,
-        alerts_max: usize,
-    ) -> Result<Vec<(Alert, Option<TimestampMs>)>, FleetError> {
-        let stored = self.alerts_where("true", alerts_max as i64)?;
-        Ok(stored.into_iter().map(|stored| (stored.alert, stored.cleared)).collect())
     }
 
     /// Alert events that are stored but not yet known to be in Kafka, oldest first.

@@ -21,7 +21,7 @@ pub trait EventSink: Send {
     /// Sends these events, in order.
     ///
     /// # Errors
-    /// [`SimError::SinkRefused`] if some of them are lost, [`SimError::SinkClosed`] to stop.
+    /// [`SimError::SinkRefused`] with how many of them are lost, [`SimError::SinkClosed`] to stop.
     fn send(&mut self, events: Vec<SimEvent>) -> impl Future<Output = Result<(), SimError>> + Send;
 }
 
@@ -71,7 +71,12 @@ pub async fn run<S: EventSink>(
                     Ok(()) => report.events_sent += count,
                     Err(SimError::SinkClosed) => return report,
                     Err(error) => {
-                        report.events_refused += count;
+                        let refused = match &error {
+                            SimError::SinkRefused { events, .. } => (*events as u64).min(count),
+                            SimError::SinkClosed => count,
+                        };
+                        report.events_refused += refused;
+                        report.events_sent += count - refused;
                         tracing::warn!(%error, code = error.code(), "simulated events not sent");
                     }
                 }

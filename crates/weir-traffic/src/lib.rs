@@ -46,7 +46,7 @@ pub mod stats;
 pub mod time;
 
 pub use circuit_breaker::BreakerState;
-pub use config::{TrafficConfig, TrafficFile};
+pub use config::TrafficConfig;
 pub use error::{Reason, Refused, TrafficError};
 pub use event::{Headers, Outgoing};
 pub use ledger::Ledger;

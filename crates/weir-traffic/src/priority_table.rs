@@ -17,14 +17,12 @@
 
 use std::collections::HashMap;
 
-use serde::Deserialize;
 use weir_client::Priority;
 
 use crate::error::TrafficError;
 
-/// `message_priorities`: event types by class. A class not written keeps its default.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+/// `message_priorities`: event types by class. The defaults are those of the specification.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MessagePriorities {
     /// Overtake everything.
     pub urgent: Vec<String>,

@@ -64,8 +64,6 @@ fn points_and_offsets_survive_reopening() {
     let done = store.commit(&commit(&points, &[offset(0, 2)], &[])).unwrap();
     assert_eq!((done.points_stored, done.points_known), (0, 3));
     assert_eq!(store.counts().unwrap(), [("a".to_owned(), 2), ("b".to_owned(), 1)]);
-    let reader = TrajectoryStore::open_read_only(&path).unwrap();
-    assert_eq!(reader.counts().unwrap().len(), 2);
     assert_eq!(store.delete_before(TimestampMs(20)).unwrap(), 1);
     assert_eq!(store.counts().unwrap(), [("a".to_owned(), 1), ("b".to_owned(), 1)]);
 }
@@ -133,7 +131,6 @@ fn alerts_wait_until_they_are_published_and_open_ones_survive() {
     assert_eq!(store.unpublished().unwrap(), std::slice::from_ref(&cleared));
     store.mark_published(std::slice::from_ref(&cleared)).unwrap();
     assert!(store.unpublished().unwrap().is_empty());
-    assert_eq!(store.recent_alerts(10).unwrap(), [(raised.alert().clone(), Some(TimestampMs(50)))]);
 }
 
 /// One step of a worker's life: it reads some records and commits, or is killed and reads again from

@@ -170,7 +170,14 @@ impl HttpSink {
         }
         match status {
             200 => Ok(()),
-            _ => Err(refused(format!("HTTP {status}: {text}"))),
+            // Some or all were refused; the answer counts them, unless it is of the request as a whole.
+            _ => {
+                let answer: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+                let rejected = answer["rejected"].as_u64().and_then(|n| usize::try_from(n).ok());
+                let (events, reason) =
+                    (rejected.unwrap_or(count), format!("HTTP {status}: {text}"));
+                Err(SimError::SinkRefused { events, reason })
+            }
         }
     }
 }

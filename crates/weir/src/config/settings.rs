@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use weir_broker::Durability;
+use weir_traffic::TrafficConfig;
 
 use super::load::Values;
 use super::shape;
@@ -53,7 +54,7 @@ pub(crate) struct Settings {
     pub(crate) console_hosts: Vec<String>,
     pub(crate) console_clients_max: usize,
     pub(crate) layers: Layers,
-    pub(crate) traffic: TrafficSettings,
+    pub(crate) traffic: TrafficConfig,
     pub(crate) priorities: [Vec<String>; 4],
     /// Empty: the embedded broker.
     pub(crate) brokers: Vec<String>,
@@ -75,22 +76,6 @@ pub(crate) struct Layers {
     pub(crate) fleet: bool,
     pub(crate) console: bool,
     pub(crate) demo: bool,
-}
-
-/// `traffic_control` of spec 000.
-#[derive(Debug, Clone)]
-pub(crate) struct TrafficSettings {
-    pub(crate) buffer_size: usize,
-    pub(crate) buffer_bytes_max: usize,
-    pub(crate) batch_size: usize,
-    pub(crate) flush_interval_ms: u64,
-    /// Events per `rate_window_ms`; `None`: Kafka sets the pace.
-    pub(crate) max_rate: Option<u64>,
-    pub(crate) rate_window_ms: u64,
-    pub(crate) max_failures: u32,
-    pub(crate) circuit_timeout_ms: u64,
-    pub(crate) half_open_successes: u32,
-    pub(crate) wait_max_ms: u64,
 }
 
 /// Partitions of a configured topic that does not say.
@@ -162,7 +147,7 @@ impl Settings {
                 console: values.flag("layers.console"),
                 demo: values.flag("layers.demo"),
             },
-            traffic: TrafficSettings::from_values(values)?,
+            traffic: traffic(values)?,
             priorities: ["urgent", "high", "normal", "low"]
                 .map(|class| values.list(&format!("message_priorities.{class}"))),
             brokers: values.list("kafka.brokers"),
@@ -182,21 +167,25 @@ impl Settings {
     }
 }
 
-impl TrafficSettings {
-    fn from_values(values: &Values) -> Outcome<Self> {
-        Ok(Self {
-            buffer_size: number(values, "traffic_control.buffer_size")?,
-            buffer_bytes_max: bytes(values, "traffic_control.buffer_bytes_max")?,
-            batch_size: number(values, "traffic_control.batch_size")?,
-            flush_interval_ms: duration(values, "traffic_control.flush_interval")?,
-            max_rate: values.count("traffic_control.max_rate"),
-            rate_window_ms: duration(values, "traffic_control.rate_window")?,
-            max_failures: number(values, "traffic_control.max_failures")?,
-            circuit_timeout_ms: duration(values, "traffic_control.circuit_timeout")?,
-            half_open_successes: number(values, "traffic_control.half_open_successes")?,
-            wait_max_ms: duration(values, "traffic_control.wait_max")?,
-        })
-    }
+/// `traffic_control`. [`TrafficConfig::validate`] is left to who uses it.
+fn traffic(values: &Values) -> Outcome<TrafficConfig> {
+    Ok(TrafficConfig {
+        buffer_size: number(values, "traffic_control.buffer_size")?,
+        buffer_bytes_max: bytes(values, "traffic_control.buffer_bytes_max")?,
+        batch_size: number(values, "traffic_control.batch_size")?,
+        batch_bytes_max: bytes(values, "traffic_control.batch_bytes_max")?,
+        flush_interval_ms: duration(values, "traffic_control.flush_interval")?,
+        max_rate: values.count("traffic_control.max_rate"),
+        rate_window_ms: duration(values, "traffic_control.rate_window")?,
+        max_failures: number(values, "traffic_control.max_failures")?,
+        circuit_timeout_ms: duration(values, "traffic_control.circuit_timeout")?,
+        half_open_successes: number(values, "traffic_control.half_open_successes")?,
+        wait_max_ms: duration(values, "traffic_control.wait_max")?,
+        in_flight_max: number(values, "traffic_control.in_flight_max")?,
+        send_timeout_ms: duration(values, "traffic_control.send_timeout")?,
+        retry_backoff_ms: duration(values, "traffic_control.retry_backoff")?,
+        aging_interval_ms: duration(values, "traffic_control.aging_interval")?,
+    })
 }
 
 fn missing(name: &str) -> UserError {

@@ -227,3 +227,45 @@ fn app_logs_is_application_logs_in_routes_and_topics_and_a_topic_has_its_key() {
     assert_eq!(topic.retention_ms, Some(86_400_000));
     assert_eq!(topic.key_fields, ["host", "pid"]);
 }
+
+#[test]
+fn a_key_that_is_not_given_has_the_default_of_the_traffic_manager() {
+    assert_eq!(settings("").traffic, weir_traffic::TrafficConfig::default());
+}
+
+#[test]
+fn every_limit_of_the_traffic_manager_has_a_key() {
+    let limits = serde_json::to_value(weir_traffic::TrafficConfig::default()).unwrap();
+    for name in limits.as_object().unwrap().keys() {
+        let key = format!("traffic_control.{name}");
+        assert!(super::keys::find(&key).is_some(), "{key}");
+    }
+    let given = settings(
+        "traffic_control: {send_timeout: 2s, in_flight_max: 9, retry_backoff: 7ms, \
+         aging_interval: 3s, batch_bytes_max: 2MiB}",
+    )
+    .traffic;
+    assert_eq!((given.send_timeout_ms, given.in_flight_max), (2_000, 9));
+    assert_eq!((given.retry_backoff_ms, given.aging_interval_ms), (7, 3_000));
+    assert_eq!(given.batch_bytes_max, 2 << 20);
+}
+
+#[test]
+fn the_production_profile_of_spec_000_loads_as_written() {
+    let traffic = settings(
+        "
+traffic_control:
+  buffer_size: 50000          # 增大缓冲池
+  batch_size: 200             # 增大批次
+  flush_interval: 30ms        # 减少刷新间隔
+  max_rate: 2000              # 提高限流阈值
+  max_failures: 3             # 降低熔断阈值
+  circuit_timeout: 5s         # 缩短恢复时间
+",
+    )
+    .traffic;
+    assert_eq!((traffic.buffer_size, traffic.batch_size), (50_000, 200));
+    assert_eq!((traffic.flush_interval_ms, traffic.circuit_timeout_ms), (30, 5_000));
+    assert_eq!((traffic.max_rate, traffic.max_failures), (Some(2_000), 3));
+    traffic.validate().unwrap();
+}

@@ -97,7 +97,7 @@ pub(super) struct Plan {
 
 impl Plan {
     pub(super) fn new(settings: &Settings) -> Outcome<Self> {
-        let traffic = traffic_config(settings);
+        let traffic = settings.traffic.clone();
         traffic
             .validate()
             .map_err(|error| UserError::new(error.code(), "traffic_control").why(error))?;
@@ -331,23 +331,6 @@ fn serve_gateway(
     };
     let gateway = Gateway::new(shared.ingest.clone(), limits, Arc::clone(ready), kafka, durability);
     serve(port, gateway.router())
-}
-
-fn traffic_config(settings: &Settings) -> TrafficConfig {
-    let wanted = &settings.traffic;
-    TrafficConfig {
-        buffer_size: wanted.buffer_size,
-        buffer_bytes_max: wanted.buffer_bytes_max,
-        batch_size: wanted.batch_size,
-        flush_interval_ms: wanted.flush_interval_ms,
-        max_rate: wanted.max_rate,
-        rate_window_ms: wanted.rate_window_ms,
-        max_failures: wanted.max_failures,
-        circuit_timeout_ms: wanted.circuit_timeout_ms,
-        half_open_successes: wanted.half_open_successes,
-        wait_max_ms: wanted.wait_max_ms,
-        ..TrafficConfig::default()
-    }
 }
 
 fn traffic(
