@@ -22,10 +22,11 @@ use weir_protocol::{ErrorCode, NodeId, PartitionId, Str, TimestampMs, Uuid};
 use crate::api_table;
 use crate::commit_queue::{CommitQueue, Due, PutAside};
 use crate::config::BrokerConfig;
-use crate::coordinator::{Coordinator, RequestMeta};
+use crate::coordinator::{joined_response, Coordinator, RequestMeta};
 use crate::effects::{CommitNeed, ConnId, Connection, Effects, Reply, Ticket};
 use crate::error::BrokerError;
 use crate::files::{self, PendingFiles, WriteFailed};
+use crate::group::Joined;
 use crate::ids::IdSource;
 use crate::logs::Logs;
 use crate::offsets::fail_commit;
@@ -568,6 +569,10 @@ fn fail(response: Response) -> Response {
         Response::OffsetCommit(mut response) => {
             fail_commit(&mut response, ErrorCode::CoordinatorNotAvailable);
             Response::OffsetCommit(response)
+        }
+        Response::JoinGroup(response) => {
+            let error = ErrorCode::CoordinatorNotAvailable;
+            Response::JoinGroup(joined_response(Joined::failed(error, response.member_id)))
         }
         Response::DeleteGroups(mut response) => {
             let fine = |result: &&mut weir_protocol::api::delete_groups::DeletableGroupResult| {

@@ -42,7 +42,7 @@ pub struct PutAside {
 /// What is due when a commit ends.
 #[derive(Debug)]
 pub enum Due {
-    /// Answer a produce.
+    /// Answer a produce, or another request whose record is appended.
     Answer(Ticket, Response),
     /// Answer a change of the broker's own files ([`crate::staged`]).
     Stored(Ticket, Response),

@@ -491,6 +491,9 @@ impl Broker {
                     GroupEffect::Joined(ticket, joined) => {
                         woken.push((ticket, Response::JoinGroup(joined_response(joined))));
                     }
+                    GroupEffect::StoreThenJoined(ticket, joined) => {
+                        self.store_then_answer(group_id, ticket, joined, now, woken);
+                    }
                     GroupEffect::Synced(ticket, synced) => {
                         woken.push((ticket, Response::SyncGroup(synced_response(synced))));
                     }
@@ -506,6 +509,24 @@ impl Broker {
             }
         }
         self.coordinator.reschedule(group_id);
+    }
+
+    fn store_then_answer(
+        &mut self,
+        group_id: &Str,
+        ticket: Ticket,
+        joined: Joined,
+        now: TimestampMs,
+        woken: &mut Vec<(Ticket, Response)>,
+    ) {
+        let answer = match self.store_group(group_id, now) {
+            Ok(()) => {
+                let response = Response::JoinGroup(joined_response(joined));
+                return self.commit_queue.push(Due::Answer(ticket, response));
+            }
+            Err(error) => Joined::failed(error, joined.member_id),
+        };
+        woken.push((ticket, Response::JoinGroup(joined_response(answer))));
     }
 
     fn store_assignment(
@@ -583,7 +604,7 @@ pub(crate) struct RequestMeta<'a> {
     pub(crate) now: TimestampMs,
 }
 
-fn joined_response(joined: Joined) -> JoinGroupResponse {
+pub(crate) fn joined_response(joined: Joined) -> JoinGroupResponse {
     JoinGroupResponse {
         throttle_time_ms: 0,
         error_code: joined.error.code(),

@@ -180,6 +180,8 @@ pub enum GroupEffect {
         /// To be handed back.
         generation: i32,
     },
+    /// Write [`Group::record`], and answer this JoinGroup when it is on disk.
+    StoreThenJoined(Ticket, Joined),
     /// Write [`Group::record`]; nobody waits.
     Store,
 }
@@ -522,8 +524,8 @@ impl Group {
             answer.leader = old_id.clone();
         }
         self.touch(&new_id, now);
-        out.push(GroupEffect::Joined(ticket, answer));
-        out.push(GroupEffect::Store);
+        // Else a crash would bring the old id back, and fence the member that was told the new one.
+        out.push(GroupEffect::StoreThenJoined(ticket, answer));
     }
 
     fn rejoin(&mut self, join: Join, ticket: Ticket, now: TimestampMs, out: &mut Vec<GroupEffect>) {

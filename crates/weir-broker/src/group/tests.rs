@@ -77,6 +77,10 @@ impl Fixture {
                 GroupEffect::Synced(ticket, synced) => {
                     assert!(self.synced.insert(ticket.0, synced).is_none(), "answered once");
                 }
+                GroupEffect::StoreThenJoined(ticket, joined) => {
+                    self.stores += 1;
+                    assert!(self.joined.insert(ticket.0, joined).is_none(), "answered once");
+                }
                 GroupEffect::Store => self.stores += 1,
                 GroupEffect::StoreAssignment { generation } => self.to_store.push(generation),
             }

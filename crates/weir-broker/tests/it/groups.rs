@@ -1,5 +1,6 @@
 use bytes::Bytes;
 use weir_broker::Ticket;
+use weir_log::disk::{Fault, FaultKind};
 use weir_protocol::api::delete_groups::DeleteGroupsRequest;
 use weir_protocol::api::delete_topics::{DeleteTopicState, DeleteTopicsRequest};
 use weir_protocol::api::describe_groups::DescribeGroupsRequest;
@@ -119,6 +120,47 @@ fn an_assignment_is_handed_out_after_its_commit() {
     assert!(h.answer::<SyncGroupRequest>(ticket).is_none());
     h.commit_all();
     assert_eq!(h.answer::<SyncGroupRequest>(ticket).unwrap().assignment, "share");
+}
+
+#[test]
+fn the_new_id_of_a_static_member_is_told_once_it_is_on_disk() {
+    let static_join =
+        |member: &str| JoinGroupRequest { group_instance_id: Some("i-1".into()), ..join(member) };
+    let beat = |h: &mut Harness, id: &str| {
+        let request = HeartbeatRequest {
+            group_id: "g".into(),
+            generation_id: 1,
+            member_id: Str::copy_from(id),
+            group_instance_id: Some("i-1".into()),
+        };
+        h.ask(4, &request).error_code
+    };
+    for seed in 0..10 {
+        let mut h = Harness::with_coordinator();
+        let old: JoinGroupResponse = h.call(5, &static_join("")).answer();
+        let old = old.member_id.to_string();
+        let mut share = sync(&old, 1, &[(&old, "share")]);
+        share.group_instance_id = Some("i-1".into());
+        assert_eq!(h.ask(3, &share).assignment, "share");
+        h.commit_all();
+        // Its process has started again.
+        let ticket = h.call(5, &static_join("")).ticket();
+        assert!(h.answer::<JoinGroupRequest>(ticket).is_none());
+        h.commit();
+        let answer = h.answer::<JoinGroupRequest>(ticket).unwrap();
+        assert_eq!((answer.error_code, answer.generation_id), (0, 1));
+        let new = answer.member_id.to_string();
+        assert_ne!(new, old);
+        let mut h = h.after_power_cut(seed);
+        assert_eq!(beat(&mut h, &new), 0, "seed {seed}");
+        assert_eq!(beat(&mut h, &old), ErrorCode::FencedInstanceId.code(), "seed {seed}");
+        // An id that could not be stored is not told as one.
+        let ticket = h.call(5, &static_join("")).ticket();
+        h.disk.inject(Fault { after: 0, kind: FaultKind::SyncError });
+        h.commit();
+        let answer = h.answer::<JoinGroupRequest>(ticket).unwrap();
+        assert_eq!(answer.error_code, ErrorCode::CoordinatorNotAvailable.code());
+    }
 }
 
 #[test]
