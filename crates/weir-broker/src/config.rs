@@ -54,8 +54,12 @@ pub struct BrokerConfig {
     /// Memory that answers of one connection may take while they wait to be written, and requests while they wait for
     /// their answers. Then nothing more is read from it; one answer alone may be larger.
     pub answer_bytes_waiting_max: usize,
-    /// Connections at once; fewer where the limit of open files says so.
+    /// Connections at once; fewer where the limit of open files says so. Beyond it, connections that do nothing make room
+    /// for new ones.
     pub connections_max: usize,
+    /// `max.connections.per.ip`, and as there no limit unless one is set. It does not count for loopback addresses: weir's
+    /// own worker, gateway and console come from there, and so does everybody behind a local proxy.
+    pub connections_per_ip_max: Option<usize>,
     /// `connections.max.idle.ms`
     pub connection_idle_ms_max: u64,
     /// The longest pause inside one request.
@@ -111,6 +115,7 @@ impl Default for BrokerConfig {
             answers_waiting_max: 1_000,
             answer_bytes_waiting_max: 16 << 20,
             connections_max: 10_000,
+            connections_per_ip_max: None,
             connection_idle_ms_max: 600_000,
             request_stall_ms_max: 30_000,
             fetch_bytes_max: 57_671_680,

@@ -8,6 +8,8 @@ mod connection;
 mod file_limit;
 mod frame_reader;
 mod jump;
+mod registry;
+mod repeats;
 mod shared;
 mod upkeep;
 
@@ -29,7 +31,7 @@ use crate::error::BrokerError;
 use crate::stats::BrokerStats;
 use commits::CommitThread;
 pub use connection::ConnectionEnd;
-use shared::Shared;
+use shared::{Registered, Shared};
 use upkeep::UpkeepThread;
 
 /// How long connections may take to get their answers out when the broker stops.
@@ -113,9 +115,10 @@ impl BrokerServer {
         stream: S,
     ) -> ConnectionEnd {
         let (reader, writer) = tokio::io::split(stream);
-        let connection = self.shared.connection(self.local_addr.ip(), self.local_addr);
-        connection::serve(self.shared.clone(), connection, reader, writer, self.stop.subscribe())
-            .await
+        let (shared, stopped) = (self.shared.clone(), self.stop.subscribe());
+        let connection = shared.connection(self.local_addr.ip(), self.local_addr);
+        let registered = shared.register(connection.id, None);
+        connection::serve(shared, connection, registered, reader, writer, stopped).await
     }
 
     /// Stops: no new connections, answers out, a last commit, the mark of a clean stop.
@@ -159,23 +162,53 @@ async fn accept(
         // Those that have ended.
         while connections.try_join_next().is_some() {}
         match accepted {
-            Ok((stream, peer)) if connections.len() < shared.config.connections_max => {
-                let (shared, stopped) = (shared.clone(), stopped.clone());
-                connections.spawn(async move { serve_socket(shared, stream, peer, stopped).await });
-            }
-            Ok((_, peer)) => {
-                tracing::warn!(%peer, max = shared.config.connections_max, "connection refused, there are too many");
+            Ok((stream, peer)) => {
+                if let Some(registered) = admit(&shared, peer) {
+                    let id = registered.id;
+                    let served =
+                        serve_socket(shared.clone(), registered, stream, peer, stopped.clone());
+                    shared.registry.set_task(id, connections.spawn(served));
+                }
             }
             Err(error) => {
-                tracing::warn!(%error, "accept failed");
+                if shared.is_news("accept failed") {
+                    tracing::warn!(%error, "accept failed");
+                }
                 tokio::time::sleep(Duration::from_millis(ACCEPT_PAUSE_MS)).await;
             }
         }
     }
 }
 
+/// Gives a new connection a place, if there is one or can be made.
+fn admit(shared: &Arc<Shared>, peer: SocketAddr) -> Option<Registered> {
+    let ip = peer.ip().to_canonical();
+    let BrokerConfig { connections_max, connections_per_ip_max, .. } = shared.config;
+    if let Some(max) = connections_per_ip_max.filter(|_| !ip.is_loopback()) {
+        if shared.registry.count_of(ip) >= max {
+            if shared.is_news("too many connections from one address") {
+                tracing::warn!(%peer, max, "connection refused, there are too many from its address");
+            }
+            return None;
+        }
+    }
+    if shared.registry.len() >= connections_max {
+        if shared.registry.make_room(connections_max, shared.steady_ms()) == 0 {
+            if shared.is_news("too many connections") {
+                tracing::warn!(%peer, max = connections_max, "connection refused, there are too many and none is idle");
+            }
+            return None;
+        }
+        if shared.is_news("idle connections made room for others") {
+            tracing::warn!(%peer, max = connections_max, "there are too many connections, an idle one was closed for a new one");
+        }
+    }
+    Some(shared.register(ConnId(shared.next_connection()), Some(ip)))
+}
+
 async fn serve_socket(
     shared: Arc<Shared>,
+    registered: Registered,
     stream: TcpStream,
     peer: SocketAddr,
     stopped: watch::Receiver<bool>,
@@ -183,14 +216,15 @@ async fn serve_socket(
     // Answers are written whole; waiting for more (Nagle) would only add its delay. Failing that, they come later.
     let _ = stream.set_nodelay(true);
     let Ok(local) = stream.local_addr() else { return };
-    let connection = shared.connection(peer.ip(), local);
+    let connection = Connection { id: registered.id, ..shared.connection(peer.ip(), local) };
     let (reader, writer) = stream.into_split();
-    let end = connection::serve(shared, connection, reader, writer, stopped).await;
-    match end {
-        ConnectionEnd::Closed | ConnectionEnd::Stopped | ConnectionEnd::Idle => {
-            tracing::debug!(%peer, ?end, "connection ended")
+    let served = connection::serve(shared.clone(), connection, registered, reader, writer, stopped);
+    let end = served.await;
+    match end.reason() {
+        Some(reason) if shared.is_news(reason) => {
+            tracing::warn!(%peer, reason = %end, "connection closed");
         }
-        _ => tracing::warn!(%peer, ?end, "connection closed"),
+        _ => tracing::debug!(%peer, reason = %end, "connection ended"),
     }
 }
 
@@ -198,6 +232,7 @@ async fn serve_socket(
 async fn run_timer(shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) {
     loop {
         let Some(left_ms) = shared.tick() else { return };
+        shared.log_repeats();
         let sleep_ms = left_ms.clamp(1, TIMER_MS_MAX);
         let sleep = tokio::time::sleep(Duration::from_millis(sleep_ms.unsigned_abs()));
         tokio::select! {
@@ -220,5 +255,40 @@ impl Shared {
             client_host: Str::from(format!("/{}", peer.to_canonical())),
             advertised,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_log::MemDisk;
+    use weir_protocol::ManualClock;
+
+    use super::*;
+
+    fn shared(config: BrokerConfig) -> Arc<Shared> {
+        let clock = ManualClock::new(weir_protocol::TimestampMs(0));
+        let broker =
+            Broker::open(config.clone(), Arc::new(MemDisk::new()), 1, clock.now()).unwrap();
+        Arc::new(Shared::new(broker, config, Arc::new(clock)))
+    }
+
+    #[test]
+    fn an_address_has_its_limit_but_this_machine_has_none() {
+        let data_dir = std::path::PathBuf::from("/d");
+        let config =
+            BrokerConfig { data_dir, connections_per_ip_max: Some(2), ..BrokerConfig::default() };
+        let shared = shared(config);
+        let peer = |text: &str| text.parse::<SocketAddr>().unwrap();
+        let one = admit(&shared, peer("10.0.0.1:1"));
+        let two = admit(&shared, peer("[::ffff:10.0.0.1]:2"));
+        assert!(one.is_some() && two.is_some());
+        assert!(admit(&shared, peer("10.0.0.1:3")).is_none());
+        let other = admit(&shared, peer("10.0.0.2:1"));
+        assert!(other.is_some());
+        let ours: Vec<_> =
+            (1..9).map(|port| admit(&shared, peer(&format!("127.0.0.1:{port}")))).collect();
+        assert!(ours.iter().all(Option::is_some));
+        drop(one);
+        assert!(admit(&shared, peer("10.0.0.1:3")).is_some(), "a place is free again");
     }
 }

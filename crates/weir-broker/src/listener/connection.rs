@@ -5,6 +5,7 @@
 //! together leave in one write.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use weir_log::FileSlice;
 use weir_protocol::{ApiKey, DecodeError, EncodeError};
 
 use super::frame_reader::{FrameReader, ReadEnd};
-use super::shared::{Answer, Shared, PERMIT_BYTES};
+use super::shared::{Answer, Registered, Shared, UnderWay, PERMIT_BYTES};
 use super::DRAIN_MS;
 use crate::effects::Connection;
 use crate::fetch::Piece;
@@ -68,6 +69,40 @@ pub enum ConnectionEnd {
     Io(io::Error),
 }
 
+impl ConnectionEnd {
+    /// Why, in words without particulars; `None` if it is no event.
+    pub(super) fn reason(&self) -> Option<&'static str> {
+        match self {
+            Self::Closed | Self::Idle | Self::Stopped => None,
+            Self::Stalled => {
+                Some("the client stopped inside a request, or does not take its answers")
+            }
+            Self::NoMemory => Some("requests together take too much memory"),
+            Self::BadRequest(_) => Some("what came is no request that is served"),
+            Self::ProduceFailed => Some("a produce with acks=0 failed"),
+            Self::BadAnswer(_) => Some("an answer could not be made"),
+            Self::Io(_) => Some("the connection broke"),
+        }
+    }
+}
+
+impl fmt::Display for ConnectionEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Closed => f.write_str("the client closed it"),
+            Self::Idle => f.write_str("nothing came for too long"),
+            Self::Stopped => f.write_str("the broker stops"),
+            _ => f.write_str(self.reason().unwrap_or_default()),
+        }?;
+        match self {
+            Self::BadRequest(error) => write!(f, ": {error}"),
+            Self::BadAnswer(error) => write!(f, ": {error}"),
+            Self::Io(error) => write!(f, ": {error}"),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// What an answer's frame needs.
 #[derive(Debug, Clone, Copy)]
 struct Head {
@@ -80,7 +115,14 @@ struct Head {
 #[derive(Debug)]
 struct Outgoing {
     what: What,
-    memory: OwnedSemaphorePermit,
+    charge: Charge,
+}
+
+/// What an answer that is not out keeps.
+#[derive(Debug)]
+struct Charge {
+    _memory: OwnedSemaphorePermit,
+    _under_way: UnderWay,
 }
 
 #[derive(Debug)]
@@ -95,6 +137,7 @@ enum What {
 pub(super) async fn serve<R, W>(
     shared: Arc<Shared>,
     connection: Connection,
+    registered: Registered,
     reader: R,
     writer: W,
     stopped: watch::Receiver<bool>,
@@ -103,14 +146,13 @@ where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    let _counted = shared.count_connection();
     let (answers, outgoing) = mpsc::channel(shared.config.answers_waiting_max.max(1));
     let idle = Duration::from_millis(shared.config.connection_idle_ms_max);
     let buffer = BytesMut::new();
     let reads = shared.file_reads.clone();
     let writing =
         Writer { writer, outgoing, buffer, charged: Vec::new(), stall: idle, reads }.run();
-    let reading = read(&shared, &connection, reader, answers, stopped);
+    let reading = read(&shared, &connection, &registered, reader, answers, stopped);
     tokio::pin!(reading, writing);
     let end = tokio::select! {
         end = &mut reading => {
@@ -132,6 +174,7 @@ where
 async fn read<R: AsyncRead + Unpin>(
     shared: &Arc<Shared>,
     connection: &Connection,
+    registered: &Registered,
     reader: R,
     answers: mpsc::Sender<Outgoing>,
     mut stopped: watch::Receiver<bool>,
@@ -148,6 +191,7 @@ async fn read<R: AsyncRead + Unpin>(
             Ok(frame) => frame,
             Err(end) => return end.into(),
         };
+        let under_way = registered.request();
         let frame_bytes = frame.bytes.len();
         let mut decoded = match request::decode(frame.bytes, shared.config.request_heap_bytes_max) {
             Ok(decoded) => decoded,
@@ -185,8 +229,8 @@ async fn read<R: AsyncRead + Unpin>(
         drop(frame.memory);
         let Some((what, bytes)) = outgoing else { continue };
         let queued = async {
-            let memory = budget.charge(bytes).await?;
-            answers.send(Outgoing { what, memory }).await.ok()
+            let charge = Charge { _memory: budget.charge(bytes).await?, _under_way: under_way };
+            answers.send(Outgoing { what, charge }).await.ok()
         };
         tokio::select! {
             biased;
@@ -254,7 +298,7 @@ struct Writer<W> {
     /// Memory that record bytes are read into.
     buffer: BytesMut,
     /// What the gathered answers are charged for.
-    charged: Vec<OwnedSemaphorePermit>,
+    charged: Vec<Charge>,
     stall: Duration,
     /// Turns to read on a thread that may wait.
     reads: Arc<Semaphore>,
@@ -268,7 +312,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         while let Some(next) = self.next().await {
             let mut outgoing = next;
             loop {
-                let Outgoing { what, memory } = outgoing;
+                let Outgoing { what, charge } = outgoing;
                 let encoded = match what {
                     What::Encoded(pieces) => Frame::Whole(pieces),
                     What::Unread(head, response) => {
@@ -288,7 +332,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
                         self.encode(head, response, &mut pieces).await?
                     }
                 };
-                self.charged.push(memory);
+                self.charged.push(charge);
                 match encoded {
                     Frame::Whole(encoded) => {
                         gathered_bytes += encoded.iter().map(Bytes::len).sum::<usize>();

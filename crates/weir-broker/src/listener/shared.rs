@@ -1,7 +1,8 @@
 //! [`Shared`]: the core behind its mutex, and who waits for its answers.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,8 @@ use weir_log::{Upkeep, UpkeepDone};
 use weir_protocol::{Clock, TimestampMs};
 
 use super::jump::JumpWatch;
+use super::registry::{Activity, Registry};
+use super::repeats::Repeats;
 use crate::broker::{Broker, CommitDone, PendingCommit};
 use crate::config::BrokerConfig;
 use crate::effects::{CommitNeed, ConnId, Connection, Reply, Ticket};
@@ -74,7 +77,9 @@ pub(super) struct Shared {
     pub(super) request_memory: Arc<Semaphore>,
     /// Turns to read files on threads that may wait: a disk is not faster with more of them.
     pub(super) file_reads: Arc<Semaphore>,
-    connections: AtomicUsize,
+    pub(super) registry: Registry,
+    repeats: Mutex<Repeats>,
+    started: Instant,
     next_connection: AtomicU64,
 }
 
@@ -95,7 +100,9 @@ impl Shared {
             earlier_deadline: Notify::new(),
             request_memory: Arc::new(Semaphore::new(permits)),
             file_reads: Arc::new(Semaphore::new(FILE_READS_MAX)),
-            connections: AtomicUsize::new(0),
+            registry: Registry::default(),
+            repeats: Mutex::default(),
+            started: steady_now(),
             next_connection: AtomicU64::new(1),
         }
     }
@@ -104,10 +111,31 @@ impl Shared {
         self.next_connection.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Counts a connection for as long as the guard lives.
-    pub(super) fn count_connection(self: &Arc<Self>) -> CountedConnection {
-        self.connections.fetch_add(1, Ordering::Relaxed);
-        CountedConnection(self.clone())
+    /// Enters a connection for as long as the guard lives. `peer` is `None` for one that is no socket.
+    pub(super) fn register(self: &Arc<Self>, id: ConnId, peer: Option<IpAddr>) -> Registered {
+        let activity = self.registry.add(id, peer, self.steady_ms());
+        Registered { shared: self.clone(), id, activity }
+    }
+
+    /// Milliseconds since the start, on a clock that nobody sets.
+    pub(super) fn steady_ms(&self) -> u64 {
+        let elapsed = steady_now().saturating_duration_since(self.started);
+        u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Whether something is worth a line of its own in the log; else it is counted.
+    pub(super) fn is_news(&self, reason: &'static str) -> bool {
+        let mut repeats = self.repeats.lock().unwrap_or_else(PoisonError::into_inner);
+        repeats.is_first(reason, self.steady_ms())
+    }
+
+    /// Writes what was counted.
+    pub(super) fn log_repeats(&self) {
+        let now_ms = self.steady_ms();
+        let due = self.repeats.lock().unwrap_or_else(PoisonError::into_inner).take_due(now_ms);
+        for (reason, more) in due {
+            tracing::warn!(connections = more, reason, "the same happened to more connections");
+        }
     }
 
     /// A panic under the lock leaves the core in a state nobody has thought of; but every one of its calls checks what it
@@ -171,7 +199,7 @@ impl Shared {
     pub(super) fn stats(&self) -> BrokerStats {
         let core = self.lock();
         let stats = core.broker.as_ref().map(Broker::stats).unwrap_or_default();
-        BrokerStats { connections: self.connections.load(Ordering::Relaxed), ..stats }
+        BrokerStats { connections: self.registry.len(), ..stats }
     }
 
     /// Commits everything and marks the directory clean.
@@ -342,12 +370,38 @@ fn deliver(woken: Vec<(oneshot::Sender<Response>, Response)>) {
     }
 }
 
-/// One connection in the count.
+/// One connection in the registry. Its end is also that of what it waits for, though its task be aborted.
 #[derive(Debug)]
-pub(super) struct CountedConnection(Arc<Shared>);
+pub(super) struct Registered {
+    shared: Arc<Shared>,
+    pub(super) id: ConnId,
+    activity: Arc<Activity>,
+}
 
-impl Drop for CountedConnection {
+impl Registered {
+    /// A request has come; it is under way for as long as the guard lives.
+    pub(super) fn request(&self) -> UnderWay {
+        self.activity.begin(self.shared.steady_ms());
+        UnderWay { shared: self.shared.clone(), activity: self.activity.clone() }
+    }
+}
+
+impl Drop for Registered {
     fn drop(&mut self) {
-        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+        self.shared.registry.remove(self.id);
+        self.shared.disconnect(self.id);
+    }
+}
+
+/// One request whose answer is not out.
+#[derive(Debug)]
+pub(super) struct UnderWay {
+    shared: Arc<Shared>,
+    activity: Arc<Activity>,
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.activity.end(self.shared.steady_ms());
     }
 }

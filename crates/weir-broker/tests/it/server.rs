@@ -216,6 +216,33 @@ async fn connections_over_the_limit_are_closed() {
 }
 
 #[tokio::test]
+async fn a_flood_of_silent_connections_locks_nobody_out() {
+    let server =
+        start_on(Arc::new(MemDisk::new()), BrokerConfig { connections_max: 8, ..config() }).await;
+    let mut poll = connect(&server).await;
+    ask(&mut poll, 7, &create_request("t", 1, &[])).await;
+    send(&mut poll, 9, 12, &fetch_request("t", 0, 0, 60_000)).await;
+    let mut flood = Vec::new();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let mut client = loop {
+        flood.push(connect(&server).await);
+        let mut client = connect(&server).await;
+        let request = frame::encode_request(1, None, 12, &MetadataRequest::default()).unwrap();
+        // Refused until one of the flood has been silent for long enough.
+        if client.write_all(&request).await.is_ok() && client.read_i32().await.is_ok() {
+            break client;
+        }
+        assert!(Instant::now() < deadline, "nobody made room");
+    };
+    let mut rest = vec![0; 1 << 10];
+    assert!(client.read(&mut rest).await.unwrap() > 0);
+    assert!(server.stats().connections <= 8);
+    // Who waits for an answer was not taken for idle.
+    ask(&mut client, 9, &produce_request("t", 0, -1, batch(&["a"]))).await;
+    assert_eq!(fetched(&receive::<FetchRequest>(&mut poll, 12).await.1), ["a"]);
+}
+
+#[tokio::test]
 async fn idle_connections_are_closed() {
     let server = start_on(
         Arc::new(MemDisk::new()),
