@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use weir_log::{
-    CommitError, CommitGroup, Committed, Disk, LogConfig, LogDirOptions, LogError, LogId,
+    CommitError, CommitGroup, Committed, Disk, Flush, LogConfig, LogDirOptions, LogError, LogId,
     RecoveryReport, Upkeep, UpkeepDone,
 };
 use weir_protocol::frame::RequestHeader;
@@ -103,6 +103,13 @@ pub struct CommitDone {
     /// What became of the broker's own files.
     files: Result<(), WriteFailed>,
     result: Result<Option<Committed>, CommitError>,
+}
+
+impl CommitDone {
+    /// What is to be done in the background, on another thread than the commits'.
+    pub fn take_flush(&mut self) -> Option<Flush> {
+        self.result.as_mut().ok()?.as_mut()?.take_flush()
+    }
 }
 
 impl PendingCommit {
@@ -685,6 +692,19 @@ fn report_recovery(report: &RecoveryReport) {
             records_cut = report.records_cut,
             "recovered after an unclean stop"
         );
+    }
+    if report.journal_records > 0 {
+        tracing::info!(
+            commits = report.journal_records,
+            bytes = report.journal_bytes,
+            "the commit journal was replayed"
+        );
+    }
+    for warning in &report.warnings {
+        tracing::warn!("{warning}");
+    }
+    for what in &report.bad_files {
+        tracing::error!("{what}");
     }
     for damage in &report.damage {
         tracing::error!(

@@ -60,7 +60,7 @@ pub const GROUP_BYTES_MAX: u64 = 1 << 20;
 
 /// What the journal has at first, so that the first start of a directory is not held up by zeros, and an
 /// idle one costs little. It doubles while it is found half full, up to `journal_bytes_max`.
-pub(crate) const BYTES_MIN: u64 = 1 << 20;
+pub(crate) const BYTES_AT_FIRST: u64 = 1 << 20;
 
 /// Zeros that are written at once when the file grows.
 const ZEROS_BYTES: usize = 256 << 10;
@@ -246,6 +246,8 @@ impl Journal {
         if settling.failed {
             return Err(io::Error::other("an earlier sync failed"));
         }
+        // Also if it panics.
+        settling.failed = true;
         let outcome = run(&mut settling);
         settling.failed = outcome.is_err();
         outcome

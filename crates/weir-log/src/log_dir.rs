@@ -79,8 +79,7 @@ pub struct LogDirOptions {
     pub checkpoint_bytes: u64,
     /// `log.retention.check.interval.ms`.
     pub retention_check_interval_ms: i64,
-    /// How large the commit journal may grow, at least 1 MiB. It begins at 1 MiB, and doubles while
-    /// commits fill it. `None`: there is none, and each commit syncs the segments.
+    /// How large the commit journal may grow. It begins at 1 MiB, and doubles while commits fill it. `None`: there is none, and each commit syncs the segments.
     pub journal_bytes_max: Option<u64>,
     /// How logs are compacted.
     pub cleaner: CleanerOptions,

@@ -189,9 +189,11 @@ impl Harness {
     /// One commit, from beginning to end.
     pub(crate) fn commit(&mut self) {
         if let Some(pending) = self.broker.begin_commit() {
-            let done = pending.run();
+            let mut done = pending.run();
+            let flush = done.take_flush();
             let woken = self.broker.finish_commit(done, self.now);
             self.take(woken);
+            flush.map_or(Ok(()), weir_log::Flush::run).unwrap();
         }
     }
 

@@ -351,7 +351,37 @@ async fn nothing_more_is_read_while_answers_take_too_much_memory() {
 #[derive(Debug)]
 struct PanicDisk {
     disk: MemDisk,
-    armed: AtomicBool,
+    armed: Arc<AtomicBool>,
+}
+
+/// A file of it whose writes are syncs.
+#[derive(Debug)]
+struct PanicFile {
+    file: Arc<dyn DiskFile>,
+    armed: Arc<AtomicBool>,
+}
+
+impl DiskFile for PanicFile {
+    fn read_at(&self, buf: &mut [u8], position: u64) -> io::Result<usize> {
+        self.file.read_at(buf, position)
+    }
+
+    fn write_at(&self, buf: &[u8], position: u64) -> io::Result<()> {
+        assert!(!self.armed.load(Ordering::Relaxed), "a test wants this panic");
+        self.file.write_at(buf, position)
+    }
+
+    fn set_len(&self, len_bytes: u64) -> io::Result<()> {
+        self.file.set_len(len_bytes)
+    }
+
+    fn len_bytes(&self) -> io::Result<u64> {
+        self.file.len_bytes()
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
 }
 
 impl Disk for PanicDisk {
@@ -359,9 +389,9 @@ impl Disk for PanicDisk {
         self.disk.open(path, mode)
     }
 
-    fn open_direct(&self, _: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        // Without a journal every commit syncs.
-        Err(io::ErrorKind::Unsupported.into())
+    fn open_direct(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        let file = self.disk.open_direct(path)?;
+        Ok(Arc::new(PanicFile { file, armed: Arc::clone(&self.armed) }))
     }
 
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
@@ -396,7 +426,7 @@ impl Disk for PanicDisk {
 
 #[tokio::test]
 async fn a_panic_of_a_commit_takes_the_directory_offline() {
-    let disk = Arc::new(PanicDisk { disk: MemDisk::new(), armed: AtomicBool::new(false) });
+    let disk = Arc::new(PanicDisk { disk: MemDisk::new(), armed: Arc::default() });
     let server =
         BrokerServer::start_on(config(), disk.clone() as Arc<dyn Disk>, Arc::new(WallClock))
             .await

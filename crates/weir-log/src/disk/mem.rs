@@ -134,11 +134,15 @@ impl MemDisk {
         let mut random = Random(seed);
         let mut names = state.durable.clone();
         let mut cut: BTreeMap<PathBuf, bool> = BTreeMap::new();
+        let mut missing: Vec<&Path> = Vec::new();
         for change in &state.unsynced_names {
-            let dir = parent_of(change.path()).to_owned();
-            let stopped = cut.entry(dir).or_insert(false);
+            let dir = parent_of(change.path());
+            let stopped = cut.entry(dir.to_owned()).or_insert(false);
             *stopped = *stopped || random.below(3) == 0;
-            if !*stopped {
+            // What was done in a directory that is not there is not done in an older one of its name.
+            if *stopped || missing.iter().any(|missing| dir.starts_with(missing)) {
+                missing.push(change.path());
+            } else {
                 apply(&mut names, change);
             }
         }

@@ -12,7 +12,7 @@ use super::buffer::BlockBuffer;
 use super::format::BadHeader;
 use super::replay::{find_header, find_records, next_sequence, read_record, HeaderFound, Source};
 use super::ring::{Mark, Ring, RING_START};
-use super::{write_zeros, Journal, Settling, State, BYTES_MIN};
+use super::{write_zeros, Journal, Settling, State, BYTES_AT_FIRST};
 use crate::disk::{read_exact_at, Disk, DiskFile, OpenMode, BLOCK_BYTES};
 use crate::error::{is_passing, LogError};
 use crate::files;
@@ -119,10 +119,10 @@ pub(crate) fn open(
         }
         return Ok(None);
     };
-    let bytes_max = bytes_max.max(BYTES_MIN) / BLOCK_BYTES as u64 * BLOCK_BYTES as u64;
+    let bytes_max = bytes_max.max(RING_START) / BLOCK_BYTES as u64 * BLOCK_BYTES as u64;
     let prepared = match (&existing, &source) {
         (Some(_), Some(source)) => resize(source, bytes_max),
-        _ => create(request, &path),
+        _ => create(request, &path, bytes_max),
     };
     let end = match prepared {
         Ok(end) => end,
@@ -273,18 +273,20 @@ fn remove(disk: &dyn Disk, dir: &Path, path: &Path) -> io::Result<()> {
 }
 
 /// Makes the file, full of zeros. Returns its length.
-fn create(request: &OpenJournal<'_>, path: &Path) -> io::Result<u64> {
+fn create(request: &OpenJournal<'_>, path: &Path, bytes_max: u64) -> io::Result<u64> {
     let file = request.disk.open(path, OpenMode::Truncate)?;
-    write_zeros(&*file, 0, BYTES_MIN)?;
-    Ok(BYTES_MIN)
+    let end = bytes_max.min(BYTES_AT_FIRST);
+    write_zeros(&*file, 0, end)?;
+    Ok(end)
 }
 
 /// Brings the file of an empty journal between the bounds. Returns what may be used of it.
 fn resize(source: &FileSource, bytes_max: u64) -> io::Result<u64> {
     let len_bytes = source.len_bytes;
-    if len_bytes < BYTES_MIN {
-        write_zeros(&*source.file, len_bytes, BYTES_MIN)?;
-        return Ok(BYTES_MIN);
+    let bytes_min = bytes_max.min(BYTES_AT_FIRST);
+    if len_bytes < bytes_min {
+        write_zeros(&*source.file, len_bytes, bytes_min)?;
+        return Ok(bytes_min);
     }
     if len_bytes > bytes_max {
         source.file.set_len(bytes_max)?;

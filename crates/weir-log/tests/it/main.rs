@@ -8,6 +8,7 @@ mod compaction;
 mod compaction_model;
 mod damage;
 mod format;
+mod journal;
 mod log_dir;
 mod model;
 mod producers;

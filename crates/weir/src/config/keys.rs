@@ -83,6 +83,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("data_dir", Kind::Text, Some("./weir-data"), "where the log, trajectories and state live"),
     key("broker.listen", Kind::Address, Some("127.0.0.1:9092"), "address of the embedded Kafka broker"),
     key("broker.advertised", Kind::HostPort, None, "host:port told to clients; default: the address they connected to"),
+    key("broker.journal_bytes_max", Kind::Bytes(1 << 20, 16 << 30), Some("64MiB"), "how large the commit journal of the embedded broker may grow"),
     key("broker.num_partitions", Kind::Count(1, 10_000), Some("4"), "partitions of a topic that a client creates by using it"),
     key("broker.auto_create_topics", Kind::Bool, Some("true"), "create a topic when a client first uses it"),
     key("broker.durability", Kind::OneOf(&["strict", "relaxed"]), Some("strict"), "strict: acks=all is on disk before the answer; relaxed: it may be lost in a power cut within milliseconds after it"),

@@ -38,6 +38,7 @@ pub(crate) struct Settings {
     pub(crate) data_dir: PathBuf,
     pub(crate) broker_listen: SocketAddr,
     pub(crate) broker_advertised: Option<(String, u16)>,
+    pub(crate) broker_journal_bytes_max: usize,
     pub(crate) broker_num_partitions: u32,
     pub(crate) broker_auto_create_topics: bool,
     pub(crate) broker_durability: Durability,
@@ -121,6 +122,7 @@ impl Settings {
             data_dir: need("data_dir")?.into(),
             broker_listen: address(values, "broker.listen")?,
             broker_advertised: advertised(values)?,
+            broker_journal_bytes_max: bytes(values, "broker.journal_bytes_max")?,
             broker_num_partitions: number(values, "broker.num_partitions")?,
             broker_auto_create_topics: values.flag("broker.auto_create_topics"),
             broker_durability: match values.get("broker.durability") {

@@ -33,6 +33,7 @@ pub(super) async fn start_broker(settings: &Settings) -> Outcome<BrokerServer> {
         listen: settings.broker_listen,
         advertised: settings.broker_advertised.clone(),
         insecure_listen: settings.insecure_listen,
+        journal_bytes_max: settings.broker_journal_bytes_max as u64,
         num_partitions: i32::try_from(settings.broker_num_partitions).unwrap_or(i32::MAX),
         auto_create_topics: settings.broker_auto_create_topics,
         durability: settings.broker_durability,
