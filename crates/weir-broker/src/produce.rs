@@ -6,7 +6,8 @@
 //!
 //! # Limits
 //! Single records are looked at for compacted topics alone, and then under the lock. Elsewhere a batch whose records are
-//! broken inside, under a CRC that fits, is taken as it is: Kafka would refuse it, here its readers do.
+//! broken inside, under a CRC that fits, is taken as it is: Kafka would refuse it, here its readers do
+//! (`docs/adr/2026-11-21-records-inside-batches-are-opaque.md`).
 
 use std::ops::Range;
 

@@ -285,8 +285,17 @@ mod tests {
 
     #[test]
     fn each_topic_key_of_kafka_is_known() {
+        let facts = include_str!("../tests/data/kafka-4.1.0-topic-defaults.txt");
+        let pairs: Vec<(&str, &str)> =
+            facts.lines().filter_map(|line| line.split_once('=')).collect();
+        assert_eq!(pairs.len(), 33);
+        for (key, value) in &pairs {
+            let mut config = LogConfig::default();
+            config.set(key, value).unwrap();
+            assert_eq!(config, LogConfig::default(), "{key}={value} is the default");
+        }
         for key in KEYS_WITHOUT_EFFECT {
-            assert!(LogConfig::default().set(key, "whatever").is_ok(), "{key}");
+            assert!(pairs.iter().any(|(known, _)| known == key), "{key} is none of Kafka's");
         }
     }
 }
