@@ -13,8 +13,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use weir_log::{
-    CommitError, CommitGroup, Committed, Disk, Flush, LogConfig, LogDirOptions, LogError, LogId,
-    RecoveryReport, Upkeep, UpkeepDone,
+    CleanerOptions, CommitError, CommitGroup, Committed, Disk, Flush, LogConfig, LogDirOptions,
+    LogError, LogId, RecoveryReport, Upkeep, UpkeepDone,
 };
 use weir_protocol::frame::RequestHeader;
 use weir_protocol::{ErrorCode, NodeId, PartitionId, Str, TimestampMs, Uuid};
@@ -372,6 +372,20 @@ impl Broker {
         progress
     }
 
+    /// Cleans a compacted partition soon, however little of it is dirty. Returns whether it is compacted.
+    ///
+    /// # Errors
+    /// If there is no such topic or partition, or it has not been written to.
+    pub fn request_clean(
+        &mut self,
+        topic: &str,
+        partition: PartitionId,
+    ) -> Result<bool, ErrorCode> {
+        let found = self.topics.get(topic).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+        let log = found.existing_log(partition)?.ok_or(ErrorCode::UnknownTopicOrPartition)?;
+        self.logs.request_clean(log)
+    }
+
     /// An upkeep was begun and will never end, as its thread has panicked.
     pub fn abandon_upkeep(&mut self) {
         tracing::error!("the upkeep thread has panicked; what it was at is left alone");
@@ -545,6 +559,7 @@ impl Broker {
             commits_waiting: self.commit_queue.len(),
             failure: self.logs.failure().map(|error| error.to_string()),
             connections: 0,
+            cleaner: self.logs.cleaner_stats(),
         }
     }
 
@@ -669,7 +684,6 @@ fn log_dir_options(
             .insert(topic.name().to_string(), log_config(topic.configs()).unwrap_or_default());
     }
     LogDirOptions {
-        cleaner: weir_log::CleanerOptions::default(),
         cluster_id: config.cluster_id.clone(),
         new_cluster_id: ids.uuid(),
         new_directory_id: ids.uuid(),
@@ -681,6 +695,12 @@ fn log_dir_options(
         checkpoint_bytes: CHECKPOINT_BYTES,
         retention_check_interval_ms: config.retention_check_interval_ms,
         journal_bytes_max: Some(config.journal_bytes_max),
+        cleaner: CleanerOptions {
+            enabled: config.cleaner_enabled,
+            backoff_ms: config.cleaner_backoff_ms,
+            dedupe_buffer_bytes_max: config.cleaner_dedupe_buffer_bytes_max,
+            inflate_bytes_max: config.inflate_bytes_max,
+        },
     }
 }
 

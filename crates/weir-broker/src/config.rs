@@ -96,6 +96,14 @@ pub struct BrokerConfig {
     pub journal_bytes_max: u64,
     /// Longest inflated form of a batch, where records must be looked at.
     pub inflate_bytes_max: usize,
+    /// `log.cleaner.enable`
+    pub cleaner_enabled: bool,
+    /// `log.cleaner.backoff.ms`
+    pub cleaner_backoff_ms: i64,
+    /// `log.cleaner.dedupe.buffer.size`
+    pub cleaner_dedupe_buffer_bytes_max: u64,
+    /// `log.cleaner.io.max.bytes.per.second`, read and written together; `None`: as fast as the disk.
+    pub cleaner_io_bytes_per_second_max: Option<u64>,
 }
 
 impl Default for BrokerConfig {
@@ -134,6 +142,10 @@ impl Default for BrokerConfig {
             retention_check_interval_ms: 300_000,
             journal_bytes_max: 64 << 20,
             inflate_bytes_max: 64 << 20,
+            cleaner_enabled: true,
+            cleaner_backoff_ms: 15_000,
+            cleaner_dedupe_buffer_bytes_max: 128 << 20,
+            cleaner_io_bytes_per_second_max: None,
         }
     }
 }

@@ -64,4 +64,4 @@ pub use effects::{CommitNeed, ConnId, Connection, Effects, Reply, Ticket};
 pub use error::BrokerError;
 pub use listener::BrokerServer;
 pub use request::{Request, Response};
-pub use stats::{BrokerStats, GroupStats, TopicStats};
+pub use stats::{BrokerStats, CleanerStats, GroupStats, TopicStats, Uncleanable};

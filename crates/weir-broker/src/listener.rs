@@ -22,7 +22,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use weir_log::{Disk, FileDisk};
-use weir_protocol::{Clock, Str};
+use weir_protocol::{Clock, ErrorCode, PartitionId, Str};
 
 use crate::broker::Broker;
 use crate::config::BrokerConfig;
@@ -107,6 +107,14 @@ impl BrokerServer {
     #[must_use]
     pub fn stats(&self) -> BrokerStats {
         self.shared.stats()
+    }
+
+    /// Cleans a compacted partition soon, however little of it is dirty. Returns whether it is compacted.
+    ///
+    /// # Errors
+    /// If there is no such topic or partition, or it has not been written to.
+    pub fn request_clean(&self, topic: &str, partition: i32) -> Result<bool, ErrorCode> {
+        self.shared.request_clean(topic, PartitionId(partition))
     }
 
     /// Serves a connection that is no socket of this listener: one end of a pipe in memory. Ends with the connection.

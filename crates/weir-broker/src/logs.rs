@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use weir_log::{
-    AppendError, AppendOrigin, CommitError, CommitGroup, Committed, Disk, FileSlice, Log,
-    LogConfig, LogDir, LogDirOptions, LogError, LogId, RecoveryReport, Upkeep, UpkeepDone,
+    AppendError, AppendOrigin, CleanOutcome, CleanerStats, CommitError, CommitGroup, Committed,
+    Disk, FileSlice, Log, LogConfig, LogDir, LogDirOptions, LogError, LogId, RecoveryReport,
+    Uncleanable, Upkeep, UpkeepDone,
 };
 use weir_protocol::batch;
 use weir_protocol::{ErrorCode, LeaderEpoch, Offset, PartitionId, Str, TimestampMs, Uuid};
@@ -326,7 +327,19 @@ impl Logs {
         for error in &report.errors {
             tracing::warn!(%error, code = error.code(), "upkeep of the logs failed");
         }
-        report.files_removed + report.indexes_rebuilt > 0
+        let goes_on = match report.cleaning {
+            Some(outcome) => report_cleaning(outcome),
+            None => false,
+        };
+        report.files_removed + report.indexes_rebuilt > 0 || goes_on
+    }
+
+    pub(crate) fn request_clean(&mut self, log: LogId) -> Result<bool, ErrorCode> {
+        self.dir.request_clean(log).map_err(|error| error_of(&error))
+    }
+
+    pub(crate) fn cleaner_stats(&self) -> CleanerStats {
+        self.dir.cleaner_stats()
     }
 
     pub(crate) fn abandon_upkeep(&mut self) {
@@ -336,6 +349,40 @@ impl Logs {
     pub(crate) fn close(self) -> Result<(), LogError> {
         self.check_offline()?;
         self.dir.close()
+    }
+}
+
+/// Says what came of a slice of cleaning; returns whether there is more to do at once.
+fn report_cleaning(outcome: CleanOutcome) -> bool {
+    match outcome {
+        CleanOutcome::Goes => true,
+        CleanOutcome::Cleaned { topic, partition, cleaned_to, bytes_before, bytes_after } => {
+            tracing::info!(
+                topic,
+                partition,
+                cleaned_to = cleaned_to.get(),
+                bytes_before,
+                bytes_after,
+                "log cleaned"
+            );
+            true
+        }
+        CleanOutcome::GivenUp => false,
+        CleanOutcome::PutOff => {
+            tracing::warn!(
+                "a log could not be cleaned for want of room or open files; it is tried again"
+            );
+            false
+        }
+        CleanOutcome::Uncleanable(Uncleanable { topic, partition, reason }) => {
+            tracing::error!(
+                topic,
+                partition,
+                reason,
+                "this log cannot be cleaned and is left alone: it will grow, reads and writes go on"
+            );
+            false
+        }
     }
 }
 

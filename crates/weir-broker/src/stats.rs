@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+pub use weir_log::{CleanerStats, Uncleanable};
+
 /// What there is.
 #[derive(Debug, Clone, Default)]
 pub struct BrokerStats {
@@ -25,6 +27,8 @@ pub struct BrokerStats {
     pub failure: Option<String>,
     /// Connections now; the core does not know, the listener fills it in.
     pub connections: usize,
+    /// What compaction has done.
+    pub cleaner: CleanerStats,
 }
 
 /// One topic.

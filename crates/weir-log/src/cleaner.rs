@@ -24,8 +24,9 @@
 //!
 //! # What holds
 //! - Nothing at or above the limit is touched: the active segment, what is not decided (the last stable
-//!   offset), what is younger than `min.compaction.lag.ms`, and what the recovery point has not passed,
-//!   so that a start never scans a cleaned segment and nothing is written into one.
+//!   offset), what is younger than `min.compaction.lag.ms`, and what the recovery point on file has not
+//!   passed: nothing is written into a cleaned segment any more, and a start that finds a gap above
+//!   that point knows it for a hole.
 //! - Keys that do not fit `log.cleaner.dedupe.buffer.size` are left for another round: the dirty part
 //!   is then cleaned in several.
 //! - A log that cannot be cleaned (damage, a full map) is left alone and named in

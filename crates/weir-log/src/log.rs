@@ -55,8 +55,12 @@ pub struct Log {
     pub(crate) synced: LogPosition,
     /// All below is found by recovery without looking at it.
     pub(crate) recovery_point: Offset,
+    /// The recovery point as the next start would find it. Only what lies below is cleaned.
+    pub(crate) recovery_point_on_file: Offset,
     /// Below it the cleaner has seen every key; `None` if it was never here.
     pub(crate) cleaned_to: Option<Offset>,
+    /// Up to here compaction may have left gaps, for recovery: beyond, a gap is a hole.
+    pub(crate) gaps_to: Offset,
     pub(crate) epochs: LeaderEpochs,
     /// The file of the leader epochs is behind.
     pub(crate) epochs_changed: bool,
@@ -541,6 +545,7 @@ impl Log {
         }
         // The checkpoints on file may say that what comes here now needs no look.
         self.recovery_point = self.recovery_point.min(next);
+        self.recovery_point_on_file = self.recovery_point_on_file.min(next);
         self.cleaned_to = self.cleaned_to.map(|cleaned_to| cleaned_to.min(next));
         // The batch in which the log began may be gone as a whole.
         self.log_start = self.log_start.min(next);
@@ -719,11 +724,6 @@ impl Log {
             active.offsets.file().set_written(done.offsets_written);
             active.times.file().set_written(done.times_written);
         }
-    }
-
-    /// Whether offsets may be missing between batches.
-    pub(crate) const fn may_have_gaps(&self) -> bool {
-        self.config.cleanup_compact || self.cleaned_to.is_some()
     }
 
     pub(crate) fn out_of_range(&self, offset: Offset) -> LogError {

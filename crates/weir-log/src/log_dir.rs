@@ -129,6 +129,8 @@ pub struct LogDir {
     pub(crate) checkpoint_logs: VecDeque<LogId>,
     /// The offset checkpoints found no room; they are written with the next commit that can.
     offsets_put_off: bool,
+    /// The commit that runs writes them.
+    offsets_under_way: bool,
     checkpoint_files_max: usize,
     next_checkpoint: TimestampMs,
     next_retention: TimestampMs,
@@ -405,6 +407,7 @@ impl LogDir {
         }
         // Recovery points are moved only past what is in the segments for good.
         work.is_straight |= !work.checkpoints.is_empty() || !work.offsets.is_empty();
+        self.offsets_under_way = !work.offsets.is_empty();
         Ok(work)
     }
 
@@ -461,6 +464,10 @@ impl LogDir {
                     if let Some(log) = self.get_mut(id) {
                         log.set_checkpoint(&done);
                     }
+                }
+                if self.offsets_under_way {
+                    let logs = self.logs.iter_mut().flatten();
+                    logs.for_each(|log| log.recovery_point_on_file = log.recovery_point);
                 }
             }
             CheckpointOutcome::PutOff { logs, offsets } => {
@@ -600,7 +607,9 @@ impl Log {
             end: start,
             synced: start,
             recovery_point: Offset(0),
+            recovery_point_on_file: Offset(0),
             cleaned_to: None,
+            gaps_to: Offset(0),
             epochs,
             epochs_changed: false,
             epoch_is_unused: false,

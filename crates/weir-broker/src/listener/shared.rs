@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{oneshot, Notify, Semaphore};
 use weir_log::{Upkeep, UpkeepDone};
-use weir_protocol::{Clock, TimestampMs};
+use weir_protocol::{Clock, ErrorCode, PartitionId, TimestampMs};
 
 use super::jump::JumpWatch;
 use super::registry::{Activity, Registry};
@@ -324,6 +324,17 @@ impl Shared {
         drop(core);
         self.want_commit(need);
         more
+    }
+
+    pub(super) fn request_clean(
+        &self,
+        topic: &str,
+        partition: PartitionId,
+    ) -> Result<bool, ErrorCode> {
+        match &mut self.lock().broker {
+            Some(broker) => broker.request_clean(topic, partition),
+            None => Err(ErrorCode::BrokerNotAvailable),
+        }
     }
 
     pub(super) fn upkeep_panicked(&self) {

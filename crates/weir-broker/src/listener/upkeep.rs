@@ -45,15 +45,44 @@ impl UpkeepThread {
     }
 }
 
+/// Holds reading and writing to a rate, by waiting once a tenth of a second's worth is done.
+#[derive(Debug)]
+struct Throttle {
+    bytes_per_second_max: Option<u64>,
+    owed_bytes: u64,
+}
+
+impl Throttle {
+    /// How long to wait after `bytes` more.
+    fn wait_for(&mut self, bytes: u64) -> Option<Duration> {
+        let rate = self.bytes_per_second_max?.max(1);
+        self.owed_bytes += bytes;
+        if self.owed_bytes < rate / 10 {
+            return None;
+        }
+        let owed = std::mem::take(&mut self.owed_bytes);
+        Some(Duration::from_millis(owed.saturating_mul(1_000) / rate))
+    }
+}
+
 /// Does what is due once. Returns whether there may be more.
 ///
 /// A panic costs the work that was at hand and nothing else.
 fn upkeep(shared: &Shared) -> bool {
     let one = || {
         let Some(upkeep) = shared.begin_upkeep() else { return false };
-        let done = upkeep.run(&mut |_| match shared.upkeep_stops() {
-            true => ControlFlow::Break(()),
-            false => ControlFlow::Continue(()),
+        let rate = shared.config.cleaner_io_bytes_per_second_max;
+        let mut throttle = Throttle { bytes_per_second_max: rate, owed_bytes: 0 };
+        let done = upkeep.run(&mut |bytes| {
+            let goes_on = match throttle.wait_for(bytes) {
+                Some(pause) => shared.wait_for_upkeep(pause),
+                None => !shared.upkeep_stops(),
+            };
+            if goes_on {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
         });
         shared.finish_upkeep(done)
     };
@@ -64,5 +93,22 @@ fn upkeep(shared: &Shared) -> bool {
             shared.upkeep_panicked();
             false
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_throttle_waits_as_long_as_its_bytes_are_worth() {
+        let mut throttle = Throttle { bytes_per_second_max: Some(1_000_000), owed_bytes: 0 };
+        let pieces = (0..1_000).map(|_| 7_000);
+        let waited: Duration = pieces.filter_map(|bytes| throttle.wait_for(bytes)).sum();
+        assert!((6_800..=7_000).contains(&waited.as_millis()), "{waited:?}");
+        let mut throttle = Throttle { bytes_per_second_max: None, owed_bytes: 0 };
+        assert_eq!(throttle.wait_for(u64::MAX), None);
+        let mut throttle = Throttle { bytes_per_second_max: Some(0), owed_bytes: 0 };
+        assert_eq!(throttle.wait_for(1), Some(Duration::from_secs(1)));
     }
 }

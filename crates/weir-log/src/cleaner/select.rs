@@ -184,7 +184,7 @@ impl Log {
             if end > decided || is_dirty && self.is_too_young(segment, now) {
                 break;
             }
-            if end > self.recovery_point {
+            if end > self.recovery_point_on_file {
                 found.wants_checkpoint = true;
                 break;
             }

@@ -171,6 +171,31 @@ impl MemDisk {
         image
     }
 
+    /// A copy of the disk as a killed process leaves it. Unlike [`MemDisk::kill`] it leaves this one as
+    /// it is.
+    #[must_use]
+    pub fn crash_as_kill(&self) -> Self {
+        let state = self.state();
+        let image = Self::new();
+        {
+            let mut after = image.state();
+            for (path, node) in &state.live {
+                let node = match node {
+                    Node::Dir => Node::Dir,
+                    Node::File(inode) => {
+                        let bytes = lock(inode).live.clone();
+                        let durable = bytes.clone();
+                        let inode = Inode { live: bytes, durable, unsynced: Vec::new() };
+                        Node::File(Arc::new(Mutex::new(inode)))
+                    }
+                };
+                after.live.insert(path.clone(), node.clone());
+                after.durable.insert(path.clone(), node);
+            }
+        }
+        image
+    }
+
     /// The disk as a killed process leaves it: all that was written is there, the locks are free.
     pub fn kill(&self) {
         let mut state = self.state();

@@ -71,6 +71,7 @@ pub(super) fn open(
         commit_running: false,
         checkpoint_logs: VecDeque::new(),
         offsets_put_off: false,
+        offsets_under_way: false,
         checkpoint_files_max: CHECKPOINT_FILES_AT_START_MAX,
         next_checkpoint: now.plus_ms(options.checkpoint_interval_ms),
         next_retention: now,
@@ -197,7 +198,9 @@ fn load_logs(
     report: &mut RecoveryReport,
     now: TimestampMs,
 ) -> Result<(), LogError> {
+    let bad_files = report.bad_files.len();
     let recovery_points = load_offsets(log_dir, files::RECOVERY_POINTS, report)?;
+    let points_are_known = report.bad_files.len() == bad_files;
     let log_starts = load_offsets(log_dir, files::LOG_STARTS, report)?;
     let high_watermarks = load_offsets(log_dir, files::HIGH_WATERMARKS, report)?;
     let cleaned = load_cleaned_offsets(log_dir, report)?;
@@ -228,6 +231,8 @@ fn load_logs(
             partition,
             config: config.unwrap_or(&log_dir.options.default_config).clone(),
             recovery_point: (!is_clean)
+                .then(|| recovery_points.get(&key).copied().unwrap_or(Offset(0))),
+            recovery_point_on_file: points_are_known
                 .then(|| recovery_points.get(&key).copied().unwrap_or(Offset(0))),
             log_start: log_starts.get(&key).copied(),
             synced: recovery_points.get(&key).max(high_watermarks.get(&key)).copied(),

@@ -35,6 +35,8 @@ pub(crate) struct OpenRequest {
     pub(crate) config: LogConfig,
     /// `None` after a clean stop.
     pub(crate) recovery_point: Option<Offset>,
+    /// As the checkpoint says, also after a clean stop. `None` if it cannot be read.
+    pub(crate) recovery_point_on_file: Option<Offset>,
     pub(crate) log_start: Option<Offset>,
     /// Up to where it was synced once, as the checkpoints say.
     pub(crate) synced: Option<Offset>,
@@ -88,6 +90,7 @@ pub(crate) fn open_log(request: OpenRequest) -> Result<(Option<Log>, RecoveryRep
     log.epochs.truncate_from_start(log.log_start);
     // What it says of offsets that are gone would be taken for those that come.
     log.cleaned_to = log.cleaned_to.filter(|cleaned_to| *cleaned_to <= log.end.offset);
+    log.recovery_point_on_file = log.recovery_point_on_file.min(log.recovery_point);
     Ok((Some(log), report))
 }
 
@@ -146,7 +149,12 @@ fn assemble(
     report: &mut RecoveryReport,
 ) -> Result<Log, LogError> {
     let OpenRequest { place, shared, id, topic, partition, config, log_start, now, .. } = request;
-    let cleaned_to = request.cleaned_to;
+    let (cleaned_to, on_file) = (request.cleaned_to, request.recovery_point_on_file);
+    let was_cleaned = config.cleanup_compact || cleaned_to.is_some();
+    // Nothing is cleaned before the recovery point on file has passed it.
+    let gaps_to = on_file.unwrap_or(Offset(i64::MAX)).max(cleaned_to.unwrap_or(Offset(0)));
+    let gaps_to = if was_cleaned { gaps_to } else { Offset(0) };
+    let recovery_point_on_file = on_file.unwrap_or(Offset(0));
     let mut segments = VecDeque::new();
     for base in listing.offsets_of(files::LOG) {
         let size_bytes = listing.size(base, files::LOG).unwrap_or(0);
@@ -185,7 +193,9 @@ fn assemble(
         end: start,
         synced: start,
         recovery_point: first,
+        recovery_point_on_file,
         cleaned_to,
+        gaps_to,
         epochs,
         epochs_changed,
         epoch_is_unused: false,
@@ -328,6 +338,9 @@ fn recover_unexpectedly(
     report.bad_files.push(error.to_string());
     report.clean = false;
     let point = log.active().base;
+    if log.gaps_to > Offset(0) {
+        log.gaps_to = log.gaps_to.max(point);
+    }
     log.producers = ProducerStates::default();
     recover(log, point, report)
 }
@@ -511,7 +524,7 @@ fn scan_from(log: &mut Log, start: Start, report: &mut RecoveryReport) -> Result
     let mut position = start.position;
     let mut next = start.offset;
     while let Some(base) = log.segments.get(at).map(|segment| segment.base) {
-        let has_hole = base > next && !log.may_have_gaps() && at > start.segment;
+        let has_hole = base > next && base > log.gaps_to && at > start.segment;
         if has_hole || base < next && at > start.segment {
             let what = format!("the segment begins at offset {base}, {next} should follow");
             set_segments_aside(log, at, &what, report)?;
@@ -555,11 +568,12 @@ fn scan_segment(
     let (path, file) = (segment.path(), segment.reader()?);
     txn_index::truncate(&log.place, base, *next)?;
     let interval_bytes = log.config.index_interval_bytes;
-    let may_have_gaps = log.may_have_gaps();
+    let gaps_to = log.gaps_to;
     let region = Region { file: &*file, path: &path, from: position, end };
     let now = log.opened;
     let outcome = scan(region, |position, header, batch| {
-        let follows = header.base_offset == *next || may_have_gaps && header.base_offset > *next;
+        let is_gap = header.base_offset > *next && header.base_offset <= gaps_to;
+        let follows = header.base_offset == *next || is_gap;
         if !follows {
             return Ok(Some(format!("it has offset {}, {next} should follow", header.base_offset)));
         }
