@@ -444,3 +444,23 @@ async fn a_panic_of_a_commit_takes_the_directory_offline() {
     assert!(server.stats().failure.is_some());
     assert!(server.shutdown().await.is_err(), "no mark of a clean stop");
 }
+
+#[tokio::test]
+async fn a_compacted_topic_is_cleaned_by_the_running_server() {
+    let server = start().await;
+    let mut stream = connect(&server).await;
+    ask(&mut stream, 7, &create_request("t", 1, &[("cleanup.policy", "compact")])).await;
+    for value in ["a", "b", "c"] {
+        let request = produce_request("t", 0, -1, batch(&[value]));
+        assert_eq!(first(ask(&mut stream, 9, &request).await).error_code, 0);
+    }
+    assert_eq!(server.request_clean("t", 0), Ok(true));
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while server.stats().cleaner.runs == 0 {
+        assert!(Instant::now() < deadline, "{:?}", server.stats().cleaner);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let answer = ask(&mut stream, 12, &fetch_request("t", 0, 0, 0)).await;
+    assert_eq!(fetched(&answer), ["c"]);
+    server.shutdown().await.unwrap();
+}

@@ -541,6 +541,9 @@ fn scan_from(log: &mut Log, start: Start, report: &mut RecoveryReport) -> Result
         let is_sealed = at < log.segments.len();
         if let Some(segment) = log.segments.get_mut(at - 1).filter(|_| is_sealed) {
             segment.seal()?;
+            // Its last time entry may be new, though nothing else is.
+            let paths = [segment.offsets.file().path(), segment.times.file().path()];
+            log.note_new_files(paths);
             log.write_snapshot(next)?;
         }
     }

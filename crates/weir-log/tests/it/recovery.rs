@@ -4,7 +4,7 @@ use weir_log::disk::{Fault, FaultKind, OpenMode};
 use weir_log::Disk;
 use weir_protocol::{LeaderEpoch, Offset};
 
-use crate::rig::{batch_of, exists, Rig, T0};
+use crate::rig::{batch_of, exists, open, Rig, T0};
 
 /// `batches` of 5 records in segments of 3 batches, synced.
 fn filled(batches: usize) -> Rig {
@@ -330,5 +330,27 @@ fn a_log_that_ends_below_what_was_synced_is_reported() {
         disk.kill();
         let (_, report) = crate::rig::open(&disk, &config).unwrap();
         assert!(report.damage.is_empty(), "it is reported once: {report:?}");
+    }
+}
+
+#[test]
+fn the_last_time_entry_of_a_segment_sealed_before_a_crash_is_synced_with_the_next_checkpoint() {
+    let mut rig = Rig::with(&[("cleanup.policy", "compact")]);
+    rig.append(batch_of(1)).unwrap();
+    rig.dir.tick(T0.plus_ms(60_000)).unwrap();
+    rig.commit();
+    // A checkpoint does not force a last entry; the roll does, and the process is killed.
+    rig.dir.request_clean(rig.id).unwrap();
+    drop(rig.dir.begin_upkeep(T0));
+    assert_eq!((rig.log().segment_count(), rig.file(0, "timeindex").len()), (2, 12));
+    let (mut rig, _) = rig.kill_and_reopen();
+    rig.append(batch_of(1)).unwrap();
+    rig.dir.tick(T0.plus_ms(120_000)).unwrap();
+    rig.commit();
+    for seed in 0..20 {
+        let image = rig.disk.crash(seed);
+        let (dir, _) = open(&image, &rig.config).unwrap();
+        let found = dir.logs().next().unwrap().1.offset_for_timestamp(T0).unwrap().unwrap();
+        assert_eq!(found.base_offset, Offset(0), "seed {seed}");
     }
 }
