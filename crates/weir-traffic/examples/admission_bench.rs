@@ -7,7 +7,8 @@
 //!   resolve), and allocations while admitting;
 //! - lane to batch to outcome: million events per second through all three, in batches of 100, over
 //!   10,000 keys, and allocations per event;
-//! - resident memory of 100,000 events in a lane.
+//! - memory of 100,000 events: in the core, and through the shell with ids, callers that wait and the
+//!   window of ids, as allocated and resident.
 //!
 //! Allocations are counted by a global allocator that passes everything on.
 
@@ -17,25 +18,31 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
 use std::time::Instant;
 
 use weir_traffic::manager::Outcome;
 use weir_traffic::{
-    Admission, Headers, Meta, Nanos, Outgoing, Priority, TrafficConfig, TrafficManager,
+    Accepted, Admission, Headers, Meta, Nanos, Outgoing, Priority, Sink, SinkError, TrafficConfig,
+    TrafficHandle, TrafficManager,
 };
 
 struct Counting;
 
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+/// Bytes asked for and not given back.
+static LIVE_BYTES: AtomicU64 = AtomicU64::new(0);
 
 // SAFETY: every call is passed on to the system allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        LIVE_BYTES.fetch_add(layout.size() as u64, Ordering::Relaxed);
         System.alloc(layout)
     }
 
     unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        LIVE_BYTES.fetch_sub(layout.size() as u64, Ordering::Relaxed);
         System.dealloc(ptr, layout);
     }
 }
@@ -156,32 +163,86 @@ fn resident_bytes() -> u64 {
     statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0) * 4_096
 }
 
-fn memory() {
-    let config = TrafficConfig { buffer_size: 100_000, ..TrafficConfig::default() };
-    let before = resident_bytes();
+const BUFFERED: u64 = 100_000;
+
+/// 200 bytes with the key and headers of a device's event.
+fn buffered_event(n: u64, topic: &Arc<str>) -> Outgoing {
+    let key = n.to_string();
+    let headers = [("event-type", "drone.location.updated"), ("source", "drone-control-service")];
+    let room: usize = headers.iter().map(|(name, v)| Headers::entry_bytes(name, v.len())).sum();
+    let mut packed =
+        Headers::with_capacity(room + Headers::entry_bytes("", key.len())).with_key(&key);
+    for (name, value) in headers {
+        packed.push(name, value.as_bytes());
+    }
+    Outgoing::new(Arc::clone(topic), vec![b'x'; 200], 0).with_headers(packed)
+}
+
+fn print_memory(what: &str, (live, resident): (u64, u64)) {
+    let live = LIVE_BYTES.load(Ordering::Relaxed) - live;
+    let resident = resident_bytes().saturating_sub(resident);
+    println!(
+        "memory               {BUFFERED} events of 200 bytes with key and headers, {what}: {:.1} MB allocated, {:.1} MB resident",
+        live as f64 / 1e6,
+        resident as f64 / 1e6
+    );
+}
+
+fn memory_of_the_core() {
+    let resident = resident_bytes();
+    let config = TrafficConfig { buffer_size: BUFFERED as usize, ..TrafficConfig::default() };
     let mut manager: TrafficManager<Outgoing> = TrafficManager::new(config).expect("valid");
-    let topic: std::sync::Arc<str> = "drone-events".into();
-    for n in 0..100_000_u64 {
-        let headers = Headers::with_capacity(96)
-            .with("event-type", "drone.location.updated")
-            .with("source", "drone-control-service")
-            .with("priority", "normal");
-        let mut event = Outgoing::new(topic.clone(), vec![b'x'; 200], 0).with_key(n.to_string());
-        event.headers = headers;
+    // Lanes reserve their entries at once, and pages are used when they are written: what the events
+    // of this lane use is counted, what the others reserve is not.
+    let entries = BUFFERED * size_of::<weir_traffic::lane::Entry<Outgoing>>() as u64;
+    let before = (LIVE_BYTES.load(Ordering::Relaxed) - entries, resident);
+    let topic: Arc<str> = "drone-events".into();
+    for n in 0..BUFFERED {
+        let event = buffered_event(n, &topic);
         let meta =
             Meta { priority: Priority::Normal, bytes: event.size_bytes(), key: Some(key(n)) };
         assert!(matches!(manager.admit(meta, event, Nanos(n)), Admission::Queued));
     }
-    let used = resident_bytes().saturating_sub(before);
-    println!(
-        "memory               100,000 events of 200 bytes with key and headers: {:.1} MB resident",
-        used as f64 / 1e6
-    );
+    print_memory("in the core", before);
+    assert!(LIVE_BYTES.load(Ordering::Relaxed) - before.0 < 40_000_000, "the bar of the design");
+}
+
+/// A sink nothing comes back from.
+struct Stuck;
+
+impl Sink for Stuck {
+    async fn send(&self, _: &[&Outgoing]) -> Vec<Result<Accepted, SinkError>> {
+        std::future::pending().await
+    }
+}
+
+/// In requests of 100 events with ids, as the gateway has them, whose callers wait.
+fn memory_of_the_shell() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let config =
+            TrafficConfig { buffer_size: 2 * BUFFERED as usize, ..TrafficConfig::default() };
+        let resident = resident_bytes();
+        let traffic = TrafficHandle::start(config, Stuck).expect("valid");
+        let before = (LIVE_BYTES.load(Ordering::Relaxed), resident);
+        let topic: Arc<str> = "drone-events".into();
+        for request in 0..BUFFERED / 100 {
+            let id = |n: u64| format!("drone-control-service\u{0}{n:032}");
+            let events = (0..100).map(|n| request * 100 + n);
+            let events = events.map(|n| buffered_event(n, &topic).with_id(&id(n))).collect();
+            let caller = traffic.clone();
+            tokio::spawn(async move { caller.publish_many(events).await });
+            tokio::task::yield_now().await;
+        }
+        assert!(traffic.stats().current_queue_size > BUFFERED - 1_000);
+        print_memory("with ids and waiting callers, without the lane", before);
+    });
 }
 
 fn main() {
     // First, while the heap has no freed room that would be used again.
-    memory();
+    memory_of_the_core();
+    memory_of_the_shell();
     admission();
     throughput("one batch at a time", TrafficConfig::default(), 1);
     throughput("five in flight", TrafficConfig::default(), 5);

@@ -23,6 +23,7 @@
 use std::collections::hash_map::{Entry as Slot, HashMap};
 use std::collections::{HashSet, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
+use std::num::{NonZeroU32, NonZeroU64};
 
 use crate::time::{earliest, Nanos};
 
@@ -35,21 +36,40 @@ pub struct BatchId(pub u64);
 pub struct Entry<T> {
     /// Order of admission, over all lanes.
     pub seq: u64,
-    /// Hash of topic and key; `None`: no order to keep.
-    pub key: Option<u64>,
+    /// Hash of topic and key; `None`: no order to keep. Not zero, so that `None` takes no room.
+    pub key: Option<NonZeroU64>,
     /// What it is charged.
     pub bytes: u32,
     /// When it was admitted.
     pub admitted: Nanos,
-    /// When its first send failed, if one did.
-    pub failed: Option<Nanos>,
+    /// When its first send failed, if one did: ms after its admission, plus 1.
+    failed: Option<NonZeroU32>,
     /// The event itself.
     pub payload: T,
 }
 
 impl<T> Entry<T> {
+    /// An event just admitted.
+    pub fn new(seq: u64, key: Option<u64>, bytes: u32, admitted: Nanos, payload: T) -> Self {
+        let key = key.map(|hash| NonZeroU64::new(hash).unwrap_or(NonZeroU64::MAX));
+        Self { seq, key, bytes, admitted, failed: None, payload }
+    }
+
+    /// When its first send failed, if one did; less than a millisecond early.
+    pub fn failed(&self) -> Option<Nanos> {
+        self.failed.map(|ms| self.admitted.plus_ms(u64::from(ms.get()) - 1))
+    }
+
+    /// A send failed now.
+    #[must_use]
+    pub fn failed_at(mut self, now: Nanos) -> Self {
+        let ms = u32::try_from(now.since_ms(self.admitted)).unwrap_or(u32::MAX);
+        self.failed = self.failed.or(NonZeroU32::new(ms.saturating_add(1)));
+        self
+    }
+
     /// Its key and when it was admitted, which events of one key of one request have in common.
-    pub(crate) fn identity(&self) -> Option<(u64, Nanos)> {
+    pub(crate) fn identity(&self) -> Option<(NonZeroU64, Nanos)> {
         self.key.map(|key| (key, self.admitted))
     }
 }
@@ -86,10 +106,10 @@ impl Hasher for Identity {
 }
 
 /// Key and moment of admission of events given back for now: later ones of the same follow them.
-pub type Broken = HashSet<(u64, Nanos)>;
+pub type Broken = HashSet<(NonZeroU64, Nanos)>;
 
 /// Which batch holds events of a key, and how many.
-type Owners = HashMap<u64, (BatchId, u32), BuildHasherDefault<Identity>>;
+type Owners = HashMap<NonZeroU64, (BatchId, u32), BuildHasherDefault<Identity>>;
 
 /// A lane.
 #[derive(Debug)]
@@ -232,7 +252,7 @@ impl<T> Lane<T> {
     }
 
     /// Lets the keys of a batch that came back go on.
-    pub fn release(&mut self, batch: BatchId, keys: impl Iterator<Item = Option<u64>>) {
+    pub fn release(&mut self, batch: BatchId, keys: impl Iterator<Item = Option<NonZeroU64>>) {
         for key in keys.flatten() {
             let Slot::Occupied(mut slot) = self.owners.entry(key) else {
                 debug_assert!(false, "a key in flight has an owner");
@@ -285,7 +305,7 @@ impl<T> Lane<T> {
         let over = |entry: &Entry<T>| {
             let by_absence =
                 away.is_some_and(|since| entry.admitted.max(since).plus_ms(wait_ms_max) <= now);
-            by_absence || entry.failed.is_some_and(|failed| failed.plus_ms(wait_ms_max) <= now)
+            by_absence || entry.failed().is_some_and(|failed| failed.plus_ms(wait_ms_max) <= now)
         };
         // Events of one request are over together by the absence, but not by a failure of one.
         let mut broken = Broken::default();
@@ -307,7 +327,7 @@ impl<T> Lane<T> {
         self.front_deadline = self
             .front
             .iter()
-            .filter_map(|entry| entry.failed.map(|failed| failed.plus_ms(wait_ms_max)))
+            .filter_map(|entry| entry.failed().map(|failed| failed.plus_ms(wait_ms_max)))
             .min();
     }
 
@@ -375,7 +395,7 @@ impl Room {
 }
 
 /// Makes `batch` the owner of `key`, unless another is.
-fn claim(owners: &mut Owners, key: Option<u64>, batch: BatchId) -> bool {
+fn claim(owners: &mut Owners, key: Option<NonZeroU64>, batch: BatchId) -> bool {
     let Some(key) = key else { return true };
     let (owner, count) = owners.entry(key).or_insert((batch, 0));
     let free = *owner == batch;

@@ -261,14 +261,8 @@ impl<T> TrafficManager<T> {
             debug_assert!(self.is_consistent());
             return Admission::Rejected { event: payload, refused };
         }
-        let entry = Entry {
-            seq: self.seq_next,
-            key: meta.key,
-            bytes: u32::try_from(meta.bytes).unwrap_or(u32::MAX),
-            admitted: now,
-            failed: None,
-            payload,
-        };
+        let bytes = u32::try_from(meta.bytes).unwrap_or(u32::MAX);
+        let entry = Entry::new(self.seq_next, meta.key, bytes, now, payload);
         self.seq_next += 1;
         self.ledger.queue(meta.priority);
         self.lanes[meta.priority.index()].lane.push(entry);
@@ -450,7 +444,7 @@ impl<T> TrafficManager<T> {
                 }
                 Outcome::NotSent => {
                     self.ledger.give_back_to_lane(batch.priority);
-                    back.push(Entry { failed: entry.failed.or(Some(now)), ..entry });
+                    back.push(entry.failed_at(now));
                     continue;
                 }
                 Outcome::Refused(reason) => {
@@ -554,7 +548,7 @@ impl<T> TrafficManager<T> {
     }
 
     fn put_back(&mut self, lane: usize, back: Vec<Entry<T>>, now: Nanos) {
-        let Some(first_failed) = back.iter().filter_map(|entry| entry.failed).min() else { return };
+        let Some(first_failed) = back.iter().filter_map(Entry::failed).min() else { return };
         self.events_retried += u64::try_from(back.len()).unwrap_or(u64::MAX);
         let state = &mut self.lanes[lane];
         state.hold_until = now.plus_ms(self.config.retry_backoff_ms);

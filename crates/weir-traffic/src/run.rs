@@ -333,7 +333,7 @@ impl Shared {
     }
 
     fn meta(&self, event: &Outgoing) -> Meta {
-        let key = event.key.as_ref().map(|key| {
+        let key = event.key().map(|key| {
             let mut hasher = self.key_hash.build_hasher();
             hasher.write(event.topic.as_bytes());
             // No topic contains this byte, so topic and key cannot be split in another way.

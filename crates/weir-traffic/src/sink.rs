@@ -9,6 +9,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use weir_client::event::HEADER_PRIORITY;
 use weir_client::{Appender, Attempts, Client, Delivery, Header, ProduceError, Producer, Record};
 
 use crate::event::Outgoing;
@@ -317,12 +318,16 @@ fn append(
             progress.push(Progress::Waits);
             continue;
         }
-        let headers: Vec<Header<'_>> =
-            event.headers.iter().map(|(key, value)| Header { key, value: Some(value) }).collect();
+        let class = (HEADER_PRIORITY, event.priority.name().as_bytes());
+        let headers: Vec<Header<'_>> = event
+            .headers()
+            .chain([class])
+            .map(|(key, value)| Header { key, value: Some(value) })
+            .collect();
         let record = Record {
             topic: &event.topic,
             partition: None,
-            key: event.key.as_deref(),
+            key: event.key(),
             value: Some(&event.value),
             headers: &headers,
             timestamp: Some(event.timestamp_ms.into()),

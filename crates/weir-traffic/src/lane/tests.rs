@@ -5,14 +5,7 @@ use super::*;
 const LIMIT: BatchLimit = BatchLimit { events: 4, bytes: 1_000, aside_max: 8 };
 
 fn entry(seq: u64, key: u64) -> Entry<()> {
-    Entry {
-        seq,
-        key: Some(key),
-        bytes: 10,
-        admitted: Nanos::from_ms(seq),
-        failed: None,
-        payload: (),
-    }
+    Entry::new(seq, Some(key), 10, Nanos::from_ms(seq), ())
 }
 
 fn lane(keys: &[u64]) -> Lane<()> {
@@ -91,8 +84,7 @@ fn expiry_counts_from_the_absence_or_from_the_own_failure() {
     let mut lane = lane(&[1, 2, 3, 4, 5]);
     let first = fill(&mut lane, 1);
     release(&mut lane, 1, &first);
-    let failed =
-        first.into_iter().map(|e| Entry { failed: Some(Nanos::from_ms(20)), ..e }).collect();
+    let failed = first.into_iter().map(|e| e.failed_at(Nanos::from_ms(20))).collect();
     lane.give_back(failed, Nanos::from_ms(120));
     let mut out = Vec::new();
     lane.expire(Nanos::from_ms(119), None, 100, &mut out);
@@ -137,10 +129,10 @@ proptest! {
         for step in steps {
             match step {
                 Step::Push { key, bytes: size } => {
-                    lane.push(Entry { key, bytes: size, ..entry(seq, 0) });
+                    lane.push(Entry::new(seq, key, size, Nanos::from_ms(seq), ()));
                     bytes += size as usize;
                     if let Some(key) = key {
-                        model.entry(key).or_default().push_back(seq);
+                        model.entry(if key == 0 { u64::MAX } else { key }).or_default().push_back(seq);
                     }
                     seq += 1;
                 }
@@ -166,7 +158,7 @@ proptest! {
                             bytes += entry.bytes as usize;
                             back.push(entry);
                         } else if let Some(key) = entry.key {
-                            prop_assert_eq!(model.get_mut(&key).and_then(VecDeque::pop_front), Some(entry.seq));
+                            prop_assert_eq!(model.get_mut(&key.get()).and_then(VecDeque::pop_front), Some(entry.seq));
                         }
                     }
                     lane.give_back(back, Nanos(u64::MAX));

@@ -78,7 +78,7 @@ impl Fake {
     fn write(&self, event: &Outgoing) -> Accepted {
         let mut written = self.written.lock().unwrap();
         let value = String::from_utf8(event.value.to_vec()).unwrap();
-        if let Some(key) = &event.key {
+        if let Some(key) = event.key() {
             let key = (event.topic.to_string(), key.to_vec(), event.priority.name());
             written.by_key.entry(key).or_default().push(value.clone());
         }

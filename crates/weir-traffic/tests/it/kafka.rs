@@ -170,8 +170,8 @@ async fn sink() -> (ProducerSink, Log) {
 }
 
 fn event(topic: &str, value: impl ToString) -> Outgoing {
-    let mut event = Outgoing::new(topic, value.to_string(), 1_000).with_key("d");
-    event.headers = Headers::default().with("source", "test");
+    let headers = Headers::default().with_key("d").with("source", "test");
+    let event = Outgoing::new(topic, value.to_string(), 1_000).with_headers(headers);
     event
 }
 

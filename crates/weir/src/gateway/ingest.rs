@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::http::StatusCode;
 use bytes::Bytes;
 use weir_client::event::{
-    HEADER_EVENT_ID, HEADER_EVENT_TYPE, HEADER_PRIORITY, HEADER_SEQ, HEADER_SOURCE, HEADER_TRACE_ID,
+    HEADER_EVENT_ID, HEADER_EVENT_TYPE, HEADER_SEQ, HEADER_SOURCE, HEADER_TRACE_ID,
 };
 use weir_protocol::clock::Clock;
 use weir_traffic::{Accepted, Headers, Outgoing, Reason, Refused, TrafficHandle};
@@ -120,20 +120,25 @@ impl Ingest {
 }
 
 fn outgoing(event: &Prepared, trace: &TraceId, seq: i64) -> Outgoing {
-    let mut headers =
-        Headers::with_capacity(192 + event.id.len() + event.event_type.len() + event.source.len());
-    headers.push(HEADER_EVENT_ID, event.id.as_bytes());
-    headers.push(HEADER_EVENT_TYPE, event.event_type.as_bytes());
-    headers.push(HEADER_SOURCE, event.source.as_bytes());
-    headers.push(HEADER_TRACE_ID, trace.as_bytes());
-    headers.push(HEADER_SEQ, seq.to_string().as_bytes());
-    headers.push(HEADER_PRIORITY, event.priority.name().as_bytes());
-    let mut outgoing = Outgoing::new(event.topic.as_str(), event.value.clone(), event.taken.get())
-        .with_key(Bytes::copy_from_slice(event.key.as_bytes()))
+    let seq = seq.to_string();
+    let entries = [
+        (HEADER_EVENT_ID, event.id.as_bytes()),
+        (HEADER_EVENT_TYPE, event.event_type.as_bytes()),
+        (HEADER_SOURCE, event.source.as_bytes()),
+        (HEADER_TRACE_ID, trace.as_bytes()),
+        (HEADER_SEQ, seq.as_bytes()),
+    ];
+    let bytes = |(name, value): &(&str, &[u8])| Headers::entry_bytes(name, value.len());
+    let room: usize = entries.iter().map(bytes).sum();
+    let mut headers = Headers::with_capacity(room + Headers::entry_bytes("", event.key.len()))
+        .with_key(event.key.as_bytes());
+    for (name, value) in entries {
+        headers.push(name, value);
+    }
+    Outgoing::new(event.topic.as_str(), event.value.clone(), event.taken.get())
+        .with_headers(headers)
         .with_priority(event.priority)
-        .with_id(&dedup_id(event));
-    outgoing.headers = headers;
-    outgoing
+        .with_id(&dedup_id(event))
 }
 
 /// An id is unique for its source only, as in CloudEvents: two senders may both count from 1.
