@@ -43,7 +43,7 @@ fn length_at(records: &[u8], at: usize) -> Option<(usize, usize)> {
         if *byte < 0x80 {
             let is_length = raw <= u64::from(u32::MAX) && raw & 1 == 0;
             return is_length
-                .then(|| (usize::try_from(raw >> 1).ok().map(|len| (len, index + 1))))?;
+                .then(|| usize::try_from(raw >> 1).ok().map(|len| (len, index + 1)))?;
         }
     }
     None

@@ -1,5 +1,7 @@
 //! Administrative calls. Each repeats what fails for a passing reason, up to `api_timeout_ms`.
 
+mod storage;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -31,6 +33,8 @@ use crate::config::IsolationLevel;
 use crate::consumer::{PartitionOffset, TopicPartition};
 use crate::error::ClientError;
 use crate::metadata::{topic_view, ClusterView, TopicView};
+
+pub use storage::{ApiVersionRange, DeletedRecords, LogDirDescription, ReplicaSize};
 
 /// Kafka's resource type of topics in configs.
 const RESOURCE_TOPIC: i8 = 2;

@@ -33,7 +33,7 @@ use crate::error::LogError;
 use crate::files;
 use crate::inspect;
 
-pub use repair::{repair, RepairReport};
+pub use repair::{repair, RepairAction, RepairReport};
 
 /// What is wrong, or worth saying, sorted by what a person worries about first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,8 +1,12 @@
 //! The command line, declared.
 
+mod care;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+
+pub(crate) use care::*;
 
 /// The event backbone for device fleets on Apache Kafka.
 #[derive(Debug, Parser)]
@@ -33,6 +37,12 @@ pub(crate) enum Command {
     Topics(TopicsArgs),
     /// List consumer groups with their lag
     Groups(GroupsArgs),
+    /// Look at the files of a log directory: dump, verify, repair
+    Log(LogArgs),
+    /// Operations: check-groups, reset-offset, monitor-size, cleanup
+    Ops(OpsArgs),
+    /// Check this machine and this weir for what goes wrong
+    Doctor(DoctorArgs),
     /// Show or check the configuration
     Config(ConfigArgs),
     /// Explain an error code

@@ -57,6 +57,9 @@ fn run(command: Command) -> Outcome {
         Command::Tail(args) => command::tail::run(&args),
         Command::Topics(args) => command::topics::run(&args),
         Command::Groups(args) => command::groups::run(&args),
+        Command::Log(args) => command::log::run(&args),
+        Command::Ops(args) => command::ops::run(&args),
+        Command::Doctor(args) => command::doctor::run(&args),
         Command::Config(args) => command::config::run(args),
         Command::Explain { code } => explain::run(code.as_deref()),
     }

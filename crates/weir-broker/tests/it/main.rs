@@ -1,9 +1,8 @@
 //! Tests of the public behaviour, one binary for the crate.
 //!
-//! `core` and `groups` drive the pure core by hand: frames in, effects out, commits and time turned by the test, on a disk in memory.
+//! `core`, `compaction` and `groups` drive the pure core by hand: frames in, effects out, commits and time turned by the
+//! test, on a disk in memory.
 //! `stored` looks at the files of the broker itself, `slow_disk` at who waits for a disk. `server` goes through the shell, over pipes and sockets.
-//! `core`, `compaction` and `groups` drive the pure core by hand: frames in, effects out, commits and time turned by the test, on a disk in memory.
-//! `server` goes through the shell, over pipes and sockets.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // Helpers of tests are tests.
 

@@ -239,7 +239,7 @@ fn the_last_batch_of_a_producer_stays_without_its_records() {
         (Offset(3), 0, Sequence(3))
     );
     // Its time is that of no record any more.
-    let found = rig.log().max_timestamp().unwrap().unwrap();
+    let found = rig.log().max_timestamp().unwrap().find().unwrap()[1].clone().unwrap();
     assert_eq!(found.base_offset, Offset(4));
     // Without its snapshot, the producer is known from what is left of the log.
     let disk = rig.disk.clone();

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Outcome, UserError};
 
-const LOCK_FILE: &str = "weir.lock";
+pub(crate) const LOCK_FILE: &str = "weir.lock";
 const ID_FILE: &str = "instance.id";
 
 /// A name of this data directory that no other has and that restarts keep. As `group.instance.id`

@@ -3,11 +3,11 @@
 mod banner;
 mod demo;
 mod feed;
-mod instance;
+pub(crate) mod instance;
 mod kafka;
 mod node;
 mod own_events;
-mod port_holder;
+pub(crate) mod port_holder;
 mod views;
 mod worker;
 
