@@ -10,7 +10,7 @@ use weir_protocol::{ApiKey, ErrorCode, Str};
 
 /// The keys that are served.
 ///
-/// Transactions (24 to 28) and KIP-848 groups (68, 69) are not, so no feature that stands for them is advertised either.
+/// KIP-848 groups (68, 69) are not, so no feature that stands for them is advertised either.
 pub const SERVED: &[ApiKey] = &[
     ApiKey::Produce,
     ApiKey::Fetch,
@@ -31,18 +31,29 @@ pub const SERVED: &[ApiKey] = &[
     ApiKey::DeleteRecords,
     ApiKey::InitProducerId,
     ApiKey::OffsetForLeaderEpoch,
+    ApiKey::AddPartitionsToTxn,
+    ApiKey::AddOffsetsToTxn,
+    ApiKey::EndTxn,
+    ApiKey::WriteTxnMarkers,
+    ApiKey::TxnOffsetCommit,
     ApiKey::DescribeConfigs,
     ApiKey::DescribeLogDirs,
     ApiKey::CreatePartitions,
     ApiKey::DeleteGroups,
     ApiKey::IncrementalAlterConfigs,
     ApiKey::DescribeCluster,
+    ApiKey::DescribeProducers,
+    ApiKey::DescribeTransactions,
+    ApiKey::ListTransactions,
 ];
 
-/// Finalized features: name and level, as on a fresh Kafka 4.1.0 node where they are served here.
+/// Features: name, lowest version and finalized level, as on a fresh Kafka 4.1.0 node where they are served here.
 ///
-/// `metadata.version` 27 is 4.1-IV1. `transaction.version`, `group.version` and `share.version` come with their APIs.
-const FEATURES: &[(&str, i16, i16)] = &[("metadata.version", 7, 27)];
+/// `metadata.version` 27 is 4.1-IV1. `transaction.version` 2 is KIP-890. `group.version` and `share.version` come with their
+/// APIs.
+const FEATURES: &[(&str, i16, i16)] = &[("metadata.version", 7, 27), ("transaction.version", 0, 2)];
+/// Older clients take a supported feature that begins at 0 for an error (KAFKA-17011).
+const FEATURES_FROM_0_VERSION_MIN: i16 = 4;
 
 /// Produce 0 to 2 are advertised, else librdkafka up to 2.8 sends uncompressed (KAFKA-18659), but refused.
 pub const PRODUCE_VERSION_MIN: i16 = 3;
@@ -66,11 +77,13 @@ pub fn api_versions(version: i16) -> ApiVersionsResponse {
             ..ApiVersionsResponse::default()
         };
     }
-    // A supported feature whose minimum is 0 must be hidden below v4 (KAFKA-17011); ours begin above.
     ApiVersionsResponse {
         api_keys: SERVED.iter().map(|key| api_version(*key)).collect(),
         supported_features: FEATURES
             .iter()
+            .filter(|(_, min_version, _)| {
+                *min_version > 0 || version >= FEATURES_FROM_0_VERSION_MIN
+            })
             .map(|(name, min_version, max_version)| SupportedFeatureKey {
                 name: Str::from_static(name),
                 min_version: *min_version,
@@ -108,13 +121,32 @@ mod tests {
     }
 
     #[test]
-    fn nothing_of_transactions_is_advertised() {
+    fn transactions_are_advertised_as_by_kafka() {
         let answer = api_versions(4);
-        assert!(answer.api_keys.iter().all(|api| !(24..=28).contains(&api.api_key)));
-        assert!(answer
-            .finalized_features
-            .iter()
-            .all(|feature| feature.name != "transaction.version"));
+        let ranges = [
+            (24, 0, 5),
+            (25, 0, 4),
+            (26, 0, 5),
+            (27, 1, 1),
+            (28, 0, 5),
+            (61, 0, 0),
+            (65, 0, 0),
+            (66, 0, 2),
+        ];
+        for (api_key, min_version, max_version) in ranges {
+            let wanted = ApiVersion { api_key, min_version, max_version };
+            assert!(answer.api_keys.contains(&wanted), "{wanted:?}");
+        }
+        let is_txn = |name: &Str| *name == "transaction.version";
+        let supported = |answer: &ApiVersionsResponse| {
+            answer.supported_features.iter().any(|feature| is_txn(&feature.name))
+        };
+        assert!(supported(&answer));
+        assert!(!supported(&api_versions(3)), "KAFKA-17011");
+        for answer in [answer, api_versions(3)] {
+            let level = answer.finalized_features.iter().find(|feature| is_txn(&feature.name));
+            assert_eq!(level.unwrap().max_version_level, 2);
+        }
     }
 
     /// librdkafka up to 2.8 takes a feature only if these exact versions are in range (its rdkafka_feature.c).

@@ -38,6 +38,7 @@ use crate::staged::Staged;
 use crate::stats::{BrokerStats, GroupStats, TopicStats};
 use crate::topic_requests::log_config;
 use crate::topics::{self, Topic, Topics};
+use crate::transaction_coordinator::{fail_transactional, Transactions};
 
 /// This node. It is always alone, and always the controller.
 pub(crate) const NODE_ID: i32 = 0;
@@ -73,6 +74,7 @@ pub struct Broker {
     pub(crate) logs: Logs,
     pub(crate) topics: Topics,
     pub(crate) coordinator: Coordinator,
+    pub(crate) transactions: Transactions,
     pub(crate) purgatory: Purgatory,
     pub(crate) commit_queue: CommitQueue,
     pub(crate) producer_ids: ProducerIds,
@@ -164,6 +166,7 @@ impl Broker {
             logs,
             topics: topics.unwrap_or_default(),
             coordinator: Coordinator::default(),
+            transactions: Transactions::default(),
             purgatory: Purgatory::default(),
             commit_queue: CommitQueue::default(),
             producer_ids,
@@ -181,7 +184,9 @@ impl Broker {
         } else {
             broker.adopt_logs()?;
         }
+        broker.replay_transactions()?;
         broker.replay_offsets(now)?;
+        broker.reconcile_transactions(now);
         if broker.logs.has_dirty() {
             broker.commit_queue.appended(false);
         }
@@ -324,7 +329,19 @@ impl Broker {
             }
             Request::DeleteRecords(delete) => self.delete_records(ticket, delete, now),
             Request::DescribeLogDirs(describe) => self.describe_log_dirs(describe),
-            Request::InitProducerId(init) => self.init_producer_id(init),
+            Request::InitProducerId(init) => self.init_producer_id(ticket, init, version, now),
+            Request::AddPartitionsToTxn(add) => {
+                self.add_partitions_to_txn(ticket, add, version, now)
+            }
+            Request::AddOffsetsToTxn(add) => self.add_offsets_to_txn(ticket, add, version, now),
+            Request::EndTxn(end) => self.end_txn(ticket, end, version, now),
+            Request::TxnOffsetCommit(commit) => {
+                self.txn_offset_commit(ticket, commit, version, now)
+            }
+            Request::WriteTxnMarkers(write) => self.write_txn_markers(ticket, write, now),
+            Request::ListTransactions(list) => self.list_transactions(list, now),
+            Request::DescribeTransactions(describe) => self.describe_transactions(describe),
+            Request::DescribeProducers(describe) => self.describe_producers(describe),
             Request::DescribeConfigs(describe) => self.describe_configs(connection, describe),
             Request::DescribeCluster(describe) => self.describe_cluster(connection, describe),
         }
@@ -342,6 +359,7 @@ impl Broker {
         let mut woken = Vec::new();
         self.expire_fetches(now, &mut woken);
         self.tick_groups(now, &mut woken);
+        self.tick_transactions(now);
         if now >= self.next_housekeeping {
             self.next_housekeeping = now.plus_ms(HOUSEKEEPING_INTERVAL_MS);
             if self.logs.failure().is_none() {
@@ -396,6 +414,7 @@ impl Broker {
     pub fn clock_set(&mut self, by_ms: i64) {
         self.purgatory.shift(by_ms);
         self.coordinator.shift(by_ms);
+        self.transactions.shift(by_ms);
         self.next_housekeeping = self.next_housekeeping.plus_ms(by_ms);
         self.next_offsets_check = self.next_offsets_check.plus_ms(by_ms);
     }
@@ -410,7 +429,8 @@ impl Broker {
     /// When [`Broker::tick`] is needed next.
     #[must_use]
     pub fn next_deadline(&self) -> TimestampMs {
-        [self.purgatory.next_deadline(), self.coordinator.next_deadline()]
+        let transactions = self.transactions.next_deadline();
+        [self.purgatory.next_deadline(), self.coordinator.next_deadline(), transactions]
             .into_iter()
             .flatten()
             .fold(self.next_housekeeping, TimestampMs::min)
@@ -505,6 +525,7 @@ impl Broker {
                 let result = if synced { Ok(()) } else { Err(failed) };
                 self.assignment_stored(&group, generation, result, now, woken);
             }
+            Due::Transaction(due) => self.transaction_due(due, synced, now, woken),
         }
     }
 
@@ -552,6 +573,7 @@ impl Broker {
             cluster_id: self.cluster_id.to_string(),
             topics: topics.collect(),
             groups: groups.collect(),
+            transactions: self.transactions.stats(),
             clean_start: self.recovery.clean,
             partitions_recovered: self.recovery.logs_recovered,
             records_cut: self.recovery.records_cut,
@@ -646,7 +668,7 @@ fn fail(response: Response) -> Response {
             });
             Response::IncrementalAlterConfigs(response)
         }
-        other => other,
+        other => fail_transactional(other),
     }
 }
 

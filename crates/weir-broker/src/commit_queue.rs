@@ -12,6 +12,7 @@ use crate::broker::Step;
 use crate::effects::{CommitNeed, Connection, Ticket};
 use crate::offset_records::CommittedOffset;
 use crate::request::{Request, Response};
+use crate::transaction_coordinator::TxnDue;
 
 /// One offset on its way to being committed.
 #[derive(Debug)]
@@ -66,7 +67,13 @@ pub enum Due {
         /// Of the assignment.
         generation: i32,
     },
+    /// Go on with a transaction.
+    Transaction(TxnDue),
 }
+
+/// A commit: what was appended before is on disk once it has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark(u64);
 
 /// What waits for a commit.
 #[derive(Debug)]
@@ -130,6 +137,18 @@ impl CommitQueue {
             return Some(self.filling);
         }
         self.in_flight.then(|| self.filling - 1)
+    }
+
+    /// The commit that covers all that was appended so far.
+    #[must_use]
+    pub fn mark(&self) -> Mark {
+        Mark(self.covering().unwrap_or(0))
+    }
+
+    /// Whether that commit has ended.
+    #[must_use]
+    pub fn is_synced(&self, mark: Mark) -> bool {
+        mark.0 < self.filling - u64::from(self.in_flight)
     }
 
     /// A commit begins, of all that was appended so far. Returns its number.
@@ -214,6 +233,21 @@ mod tests {
         assert_eq!(queue.need(), CommitNeed::None);
         assert_eq!(tickets(queue.finish()), [1]);
         assert!(matches!(queue.answer_when_synced(Ticket(2), response()), Step::Answer(_)));
+    }
+
+    #[test]
+    fn a_mark_is_reached_by_the_commit_that_covers_it() {
+        let mut queue = CommitQueue::default();
+        assert!(queue.is_synced(queue.mark()), "nothing is unsynced");
+        queue.appended(false);
+        let first = queue.mark();
+        queue.begin();
+        assert_eq!(queue.mark(), first);
+        queue.appended(false);
+        let second = queue.mark();
+        assert!(!queue.is_synced(first));
+        queue.finish();
+        assert!(queue.is_synced(first) && !queue.is_synced(second));
     }
 
     #[test]

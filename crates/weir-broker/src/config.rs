@@ -7,6 +7,9 @@ use std::path::PathBuf;
 /// `abs(hash(group)) % 50`, so it cannot change once there is data.
 pub const OFFSETS_PARTITIONS: i32 = 50;
 
+/// Partitions of `__transaction_state` (`transaction.state.log.num.partitions`). Part of the format, as above.
+pub const TRANSACTIONS_PARTITIONS: i32 = 50;
+
 /// Producer ids taken from disk at once, as Kafka's `ProducerIdsBlock`.
 pub const PRODUCER_ID_BLOCK: i64 = 1_000;
 
@@ -90,6 +93,12 @@ pub struct BrokerConfig {
     pub offset_metadata_bytes_max: usize,
     /// `offsets.retention.minutes`
     pub offsets_retention_minutes: i64,
+    /// `transaction.max.timeout.ms`
+    pub transaction_timeout_ms_max: i32,
+    /// `transactional.id.expiration.ms`
+    pub transactional_id_expiration_ms: i64,
+    /// Transactional ids at once.
+    pub transactional_ids_max: usize,
     /// `log.retention.check.interval.ms`
     pub retention_check_interval_ms: i64,
     /// How large the commit journal may grow; at least 1 MiB.
@@ -139,6 +148,9 @@ impl Default for BrokerConfig {
             groups_max: 100_000,
             offset_metadata_bytes_max: 4_096,
             offsets_retention_minutes: 10_080,
+            transaction_timeout_ms_max: 900_000,
+            transactional_id_expiration_ms: 604_800_000,
+            transactional_ids_max: 100_000,
             retention_check_interval_ms: 300_000,
             journal_bytes_max: 64 << 20,
             inflate_bytes_max: 64 << 20,

@@ -31,6 +31,7 @@ use crate::group::{
 use crate::offset_records::{CommittedOffset, OffsetKey};
 use crate::offsets::tombstones;
 use crate::request::{distinct, Response};
+use crate::transaction_coordinator::TxnOffsets;
 
 /// Operations on a group, as bits: without an authorizer everybody may do all of them.
 const GROUP_OPERATIONS: i32 = 0b1101_0100_1000;
@@ -45,6 +46,8 @@ pub struct GroupEntry {
     /// Offsets that are in the log, whose commit is still under way, by the requests that wait for it. What is
     /// forgotten meanwhile leaves here too: its tombstone comes after it in the log.
     pub pending_offsets: BTreeMap<(Str, i32), Vec<Ticket>>,
+    /// Offsets that are in the log, whose transaction is not decided.
+    pub(crate) txn_offsets: TxnOffsets,
     /// No deadline of the group is before this; `None` if it is not among the deadlines.
     wake_at: Option<TimestampMs>,
 }
@@ -55,7 +58,8 @@ impl GroupEntry {
         let seen = self.offsets.iter().flat_map(|(topic, partitions)| {
             partitions.keys().map(move |partition| (topic.clone(), *partition))
         });
-        seen.chain(self.pending_offsets.keys().cloned()).collect()
+        let in_transactions = self.txn_offsets.values().flat_map(|offsets| offsets.keys().cloned());
+        seen.chain(self.pending_offsets.keys().cloned()).chain(in_transactions).collect()
     }
 
     /// Forgets the offsets of a topic, and says of which partitions the log has some.
@@ -69,6 +73,7 @@ impl GroupEntry {
             }
             !goes
         });
+        partitions.append(&mut self.forget_txn_offsets(topic));
         partitions
     }
 
@@ -117,6 +122,7 @@ impl Coordinator {
             group: Group::new(limits, now),
             offsets: BTreeMap::new(),
             pending_offsets: BTreeMap::new(),
+            txn_offsets: TxnOffsets::new(),
             wake_at: None,
         })
     }
@@ -152,6 +158,7 @@ impl Coordinator {
         for entry in self.groups.values_mut() {
             entry.offsets.clear();
             entry.pending_offsets.clear();
+            entry.txn_offsets.clear();
         }
     }
 

@@ -396,7 +396,7 @@ impl Broker {
             return Err(ErrorCode::OffsetOutOfRange);
         }
         let bound = if plan.read_committed { bounds.last_stable } else { bounds.high_watermark };
-        let data = PartitionData {
+        let mut data = PartitionData {
             partition_index: wanted.index,
             high_watermark: bounds.high_watermark.get(),
             last_stable_offset: bounds.last_stable.get(),
@@ -410,12 +410,15 @@ impl Broker {
         let Some(log) = log.filter(|_| wanted.offset < bound && (first || room_bytes > 0)) else {
             return Ok((data, Vec::new()));
         };
-        let slices = self.logs.read(log, wanted.offset, room_bytes, bound)?;
+        let (slices, next_offset) = self.logs.read(log, wanted.offset, room_bytes, bound)?;
         // A log gives its first batch whatever its size, or a reader would never get past it. That holds for the first
         // partition with data only; the others wait for their turn.
         let bytes: usize = slices.iter().map(|slice| slice.len_bytes()).sum();
         if !first && bytes > room_bytes {
             return Ok((data, Vec::new()));
+        }
+        if plan.read_committed && !slices.is_empty() {
+            data.aborted_transactions = Some(self.logs.aborted(log, wanted.offset, next_offset)?);
         }
         Ok((data, slices))
     }

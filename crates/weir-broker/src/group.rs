@@ -887,6 +887,29 @@ impl Group {
         Ok(())
     }
 
+    /// As [`Group::check_commit`], for offsets that go with a transaction. They are taken while members are assigned too, and
+    /// from a client that names no member: before KIP-447 none did.
+    ///
+    /// # Errors
+    /// The code to answer with.
+    pub fn check_txn_commit(
+        &self,
+        id: &Str,
+        instance: Option<&Str>,
+        generation: i32,
+    ) -> Result<(), ErrorCode> {
+        if generation < 0
+            && (self.state == GroupState::Empty || id.is_empty() && instance.is_none())
+        {
+            return Ok(());
+        }
+        self.check_member(id, instance)?;
+        match generation == self.generation {
+            true => Ok(()),
+            false => Err(ErrorCode::IllegalGeneration),
+        }
+    }
+
     /// Lets time pass: sessions, pending ids and phases end.
     pub fn tick(&mut self, now: TimestampMs, out: &mut Vec<GroupEffect>) {
         let pending_before = self.pending.len();

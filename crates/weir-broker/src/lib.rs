@@ -16,7 +16,7 @@
 //! | [`coordinator`], [`offsets`], [`offset_records`] | groups and committed offsets, and their log |
 //! | [`commit_queue`], [`purgatory`] | what waits for a commit, and for data |
 //! | [`transaction`] | the transactions of one transactional id as a pure state machine |
-//! | [`transaction_records`] | their log |
+//! | [`transaction_coordinator`], [`transaction_records`] | transactions of all producers, and their log |
 //! | [`producer_ids`] | ids for idempotent producers, durable in `weir-producer-ids` |
 //!
 //! # Non-obvious
@@ -25,7 +25,8 @@
 //! - A batch is written in place: it gets its offset in the very bytes that came from the socket, which is why a Produce
 //!   frame must have one owner.
 //! - After a failed sync nothing is retried: whatever waited fails, and the directory is offline until the next start.
-//! - Transactions and KIP-848 groups are not built yet, and so not advertised: neither their APIs nor their features.
+//! - A transaction's markers are written once its decision is on disk, and EndTxn is answered once they are.
+//! - KIP-848 groups are not built yet, and so not advertised: neither their APIs nor their features.
 
 pub mod api_table;
 pub mod broker;
@@ -56,6 +57,7 @@ mod time_search;
 pub mod topic_requests;
 pub mod topics;
 pub mod transaction;
+pub mod transaction_coordinator;
 pub mod transaction_records;
 
 pub use broker::{Broker, CommitDone, PendingCommit};
@@ -64,4 +66,4 @@ pub use effects::{CommitNeed, ConnId, Connection, Effects, Reply, Ticket};
 pub use error::BrokerError;
 pub use listener::BrokerServer;
 pub use request::{Request, Response};
-pub use stats::{BrokerStats, CleanerStats, GroupStats, TopicStats, Uncleanable};
+pub use stats::{BrokerStats, CleanerStats, GroupStats, TopicStats, TransactionStats, Uncleanable};

@@ -11,7 +11,8 @@ use weir_log::{
     Disk, FileSlice, Log, LogConfig, LogDir, LogDirOptions, LogError, LogId, RecoveryReport,
     Uncleanable, Upkeep, UpkeepDone,
 };
-use weir_protocol::batch;
+use weir_protocol::api::fetch::AbortedTransaction;
+use weir_protocol::batch::{self, BatchView, Record};
 use weir_protocol::{ErrorCode, LeaderEpoch, Offset, PartitionId, Str, TimestampMs, Uuid};
 
 use crate::produce::Refusal;
@@ -189,9 +190,26 @@ impl Logs {
         offset: Offset,
         bytes_max: usize,
         up_to: Offset,
-    ) -> Result<Vec<FileSlice>, ErrorCode> {
+    ) -> Result<(Vec<FileSlice>, Offset), ErrorCode> {
         let log = self.dir.get(log).ok_or(ErrorCode::UnknownTopicOrPartition)?;
-        log.read(offset, bytes_max, up_to).map(|read| read.slices).map_err(|error| error_of(&error))
+        let read = log.read(offset, bytes_max, up_to).map_err(|error| error_of(&error))?;
+        Ok((read.slices, read.next_offset))
+    }
+
+    /// The aborted transactions that a reader of `[from, up_to)` must leave out.
+    pub(crate) fn aborted(
+        &self,
+        log: LogId,
+        from: Offset,
+        up_to: Offset,
+    ) -> Result<Vec<AbortedTransaction>, ErrorCode> {
+        let log = self.dir.get(log).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+        let aborted = log.aborted_txns(from, up_to).map_err(|error| error_of(&error))?;
+        let listed = aborted.into_iter().map(|txn| AbortedTransaction {
+            producer_id: txn.producer_id.get(),
+            first_offset: txn.first_offset.get(),
+        });
+        Ok(listed.collect())
     }
 
     /// The epoch `offset` was written under; the current one if it has not been written yet.
@@ -244,12 +262,26 @@ impl Logs {
         TimeSearch { wanted, range, inflate_bytes_max: self.inflate_bytes_max }
     }
 
-    /// Reads a log from its start to its end.
+    /// Reads the records of a log from its start to its end, but for control records.
     pub(crate) fn for_each_record(
         &self,
         log: LogId,
         bytes_max: usize,
         mut then: impl FnMut(Option<Bytes>, Option<Bytes>),
+    ) -> Result<(), LogError> {
+        self.for_each_batch(log, bytes_max, |batch, records| {
+            if !batch.is_control() {
+                records.for_each(|record| then(record.key, record.value));
+            }
+        })
+    }
+
+    /// Reads the batches of a log from its start to its end.
+    pub(crate) fn for_each_batch(
+        &self,
+        log: LogId,
+        bytes_max: usize,
+        mut then: impl FnMut(&BatchView<'_>, &mut dyn Iterator<Item = Record>),
     ) -> Result<(), LogError> {
         let Some(log) = self.dir.get(log) else { return Err(LogError::NoSuchLog) };
         let mut offset = log.log_start_offset();
@@ -264,7 +296,7 @@ impl Logs {
                 })?;
                 for view in batch::batches(&bytes).map_while(Result::ok) {
                     let Ok(records) = view.records(self.inflate_bytes_max) else { continue };
-                    records.map_while(Result::ok).for_each(|record| then(record.key, record.value));
+                    then(&view, &mut records.map_while(Result::ok));
                 }
             }
             if read.next_offset <= offset {

@@ -16,7 +16,7 @@ use weir_protocol::{ErrorCode, Str};
 use crate::broker::{Broker, Step, NODE_ID};
 use crate::effects::Connection;
 use crate::request::{distinct, Response};
-use crate::topics::{is_internal, Topic};
+use crate::topics::{is_internal, Topic, TRANSACTIONS_TOPIC};
 
 /// Operations on a topic, as bits: without an authorizer everybody may do all of them.
 const TOPIC_OPERATIONS: i32 = 0b1101_1111_1000;
@@ -24,7 +24,7 @@ const TOPIC_OPERATIONS: i32 = 0b1101_1111_1000;
 const CLUSTER_OPERATIONS: i32 = 0b1_1111_1010_0000;
 
 pub(crate) const KEY_TYPE_GROUP: i8 = 0;
-const KEY_TYPE_TRANSACTION: i8 = 1;
+pub(crate) const KEY_TYPE_TRANSACTION: i8 = 1;
 
 impl Broker {
     pub(crate) fn metadata(
@@ -215,10 +215,16 @@ impl Broker {
                     "the topic of committed offsets could not be made",
                 )
             }),
-            // Not retriable, so that a transactional client says so instead of asking again and again.
-            KEY_TYPE_TRANSACTION => {
-                Err((ErrorCode::InvalidRequest, "this broker has no transactions yet"))
+            KEY_TYPE_TRANSACTION if key.is_empty() => {
+                Err((ErrorCode::InvalidRequest, "the transactional id is empty"))
             }
+            KEY_TYPE_TRANSACTION => match self.topics.get(TRANSACTIONS_TOPIC) {
+                Some(_) => Ok(()),
+                None => {
+                    let words = "the topic of transactions could not be made";
+                    Err((ErrorCode::CoordinatorNotAvailable, words))
+                }
+            },
             _ => Err((ErrorCode::InvalidRequest, "this type of coordinator is not known")),
         }
     }

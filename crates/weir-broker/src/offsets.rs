@@ -17,9 +17,9 @@ use weir_protocol::api::offset_fetch::{
     OffsetFetchResponsePartition, OffsetFetchResponsePartitions, OffsetFetchResponseTopic,
     OffsetFetchResponseTopics,
 };
-use weir_protocol::batch::BatchBuilder;
+use weir_protocol::batch::{BatchBuilder, ControlMarker};
 use weir_protocol::compression::Codec;
-use weir_protocol::{ErrorCode, PartitionId, Str, TimestampMs};
+use weir_protocol::{ErrorCode, Offset, PartitionId, ProducerId, Sequence, Str, TimestampMs};
 
 use crate::broker::{Broker, Step};
 use crate::commit_queue::{Due, PendingOffset};
@@ -29,7 +29,9 @@ use crate::error::BrokerError;
 use crate::group::{Group, GroupState};
 use crate::offset_records::{partition_of, CommittedOffset, GroupMetadataValue, OffsetKey};
 use crate::request::{distinct, Response};
-use crate::topics::OFFSETS_TOPIC;
+use crate::topics::{Topic, OFFSETS_TOPIC};
+use crate::transaction::Producer;
+use crate::transaction_coordinator::{supersede, TxnOffset};
 
 /// From this version on an unknown group is an error of OffsetCommit by name.
 const GROUP_ID_NOT_FOUND_VERSION_MIN: i16 = 9;
@@ -78,6 +80,7 @@ impl Broker {
         if let Some(entry) = self.coordinator.get_mut(&group) {
             for offset in &offsets {
                 let key = (offset.topic.clone(), offset.partition);
+                supersede(&mut entry.txn_offsets, &key, Offset(i64::MAX));
                 entry.pending_offsets.entry(key).or_default().push(ticket);
             }
         }
@@ -118,7 +121,7 @@ impl Broker {
         )
     }
 
-    fn pending_offset(
+    pub(crate) fn pending_offset(
         &self,
         topic: &str,
         partition: &OffsetCommitRequestPartition,
@@ -170,6 +173,7 @@ impl Broker {
 
     pub(crate) fn offset_fetch(&self, request: &OffsetFetchRequest, version: i16) -> Step {
         let mut response = OffsetFetchResponse::default();
+        let stable = request.require_stable;
         if version >= 8 {
             let mut left = self.config.request_partitions_max;
             response.groups = distinct(&request.groups, |group| &group.group_id)
@@ -182,7 +186,7 @@ impl Broker {
                             .collect()
                     });
                     let (topics, error) =
-                        split(self.fetch_offsets(&group.group_id, wanted, &mut left));
+                        split(self.fetch_offsets(&group.group_id, wanted, stable, &mut left));
                     let group_id = group.group_id.clone();
                     OffsetFetchResponseGroup { group_id, topics, error_code: error.code() }
                 })
@@ -193,22 +197,36 @@ impl Broker {
             topics.iter().map(|topic| (&topic.name, topic.partition_indexes.as_slice())).collect()
         });
         let mut left = self.config.request_partitions_max;
-        let (topics, error) = split(self.fetch_offsets(&request.group_id, wanted, &mut left));
+        let (topics, error) =
+            split(self.fetch_offsets(&request.group_id, wanted, stable, &mut left));
         response.topics = topics.into_iter().map(as_old_topic).collect();
         response.error_code = error.code();
         Step::Answer(Response::OffsetFetch(response))
     }
 
     /// The offsets of a group, of `left` partitions at most, which are taken off it. What was never committed, also by a
-    /// group never seen, is −1 without an error.
+    /// group never seen, is −1 without an error. With `stable`, so is one that a transaction may still change, with an error
+    /// (KIP-447).
     fn fetch_offsets(
         &self,
         group: &str,
         wanted: Option<Vec<(&Str, &[i32])>>,
+        stable: bool,
         left: &mut usize,
     ) -> Result<Vec<OffsetFetchResponseTopics>, ErrorCode> {
         let none = BTreeMap::new();
-        let offsets = self.coordinator.get(group).map_or(&none, |entry| &entry.offsets);
+        let entry = self.coordinator.get(group);
+        let offsets = entry.map_or(&none, |entry| &entry.offsets);
+        let waiting = entry.filter(|entry| stable && !entry.txn_offsets.is_empty());
+        let fetched = |name: &Str, index: i32, offset: Option<&CommittedOffset>| match waiting
+            .is_some_and(|entry| entry.is_unstable(name, index))
+        {
+            true => OffsetFetchResponsePartitions {
+                error_code: ErrorCode::UnstableOffsetCommit.code(),
+                ..fetched(index, None)
+            },
+            false => fetched(index, offset),
+        };
         let count: usize = match &wanted {
             None => offsets.values().map(BTreeMap::len).sum(),
             Some(wanted) => wanted.iter().map(|(_, indexes)| indexes.len()).sum(),
@@ -219,7 +237,7 @@ impl Broker {
                 name: name.clone(),
                 partitions: partitions
                     .iter()
-                    .map(|(index, offset)| fetched(*index, Some(offset)))
+                    .map(|(index, offset)| fetched(name, *index, Some(offset)))
                     .collect(),
             });
             return Ok(all.collect());
@@ -228,7 +246,8 @@ impl Broker {
             .into_iter()
             .map(|(name, indexes)| {
                 let partitions = offsets.get(&**name);
-                let offset = |index: &i32| fetched(*index, partitions.and_then(|of| of.get(index)));
+                let offset =
+                    |index: &i32| fetched(name, *index, partitions.and_then(|of| of.get(index)));
                 OffsetFetchResponseTopics {
                     name: name.clone(),
                     partitions: indexes.iter().map(offset).collect(),
@@ -245,13 +264,33 @@ impl Broker {
         records: &[(OffsetKey, Option<Vec<u8>>)],
         now: TimestampMs,
     ) -> Result<(), ErrorCode> {
+        self.append_offset_records(group, records, None, now).map(|_| ())
+    }
+
+    /// Appends records about `group` to its partition, as one batch, which belongs to the transaction of a producer if one
+    /// is given. Returns the place of the first.
+    pub(crate) fn append_offset_records(
+        &mut self,
+        group: &str,
+        records: &[(OffsetKey, Option<Vec<u8>>)],
+        producer: Option<Producer>,
+        now: TimestampMs,
+    ) -> Result<Offset, ErrorCode> {
         let log = self.offsets_log(group, now)?;
         let mut builder = BatchBuilder::new(Codec::None);
         for (key, value) in records {
             builder.append(now, Some(&key.encode()), value.as_deref(), &[]);
         }
+        if let Some(producer) = producer {
+            builder.set_producer(producer.id, producer.epoch, Sequence::NONE);
+            builder.set_transactional(true);
+        }
         let mut batch = Vec::from(builder.build());
-        self.logs.append(log, &mut batch, AppendOrigin::Coordinator, now).map(|_| ()).map_err(|refusal| {
+        let appended = self.logs.append(log, &mut batch, AppendOrigin::Coordinator, now);
+        appended.map(|taken| taken.base_offset).map_err(|refusal| {
+            if refusal.error == ErrorCode::InvalidProducerEpoch {
+                return refusal.error;
+            }
             // Whoever asked for the group is to look for its coordinator again.
             tracing::warn!(group, error = %refusal.error, "append to the log of committed offsets failed");
             ErrorCode::CoordinatorNotAvailable
@@ -273,7 +312,8 @@ impl Broker {
             .coordinator
             .iter()
             .filter(|(_, entry)| {
-                let mut pending = entry.pending_offsets.keys();
+                let in_transactions = entry.txn_offsets.values().flat_map(BTreeMap::keys);
+                let mut pending = entry.pending_offsets.keys().chain(in_transactions);
                 entry.offsets.contains_key(topic) || pending.any(|(of, _)| *of == *topic)
             })
             .map(|(name, _)| name.clone())
@@ -299,7 +339,7 @@ impl Broker {
             .iter()
             .filter(|(_, entry)| entry.group.state() == GroupState::Empty)
             // The tombstone of an offset would come behind the newer one that is on its way.
-            .filter(|(_, entry)| entry.pending_offsets.is_empty())
+            .filter(|(_, entry)| entry.pending_offsets.is_empty() && entry.txn_offsets.is_empty())
             .map(|(name, _)| name.clone())
             .collect();
         for name in names {
@@ -347,9 +387,16 @@ impl Broker {
         let logs: Vec<(PartitionId, LogId)> = topic.logs().collect();
         for (partition, log) in logs {
             let mut replay = Replay::default();
-            self.logs.for_each_record(log, REPLAY_BYTES, |key, value| {
-                if let Err(error) = replay.record(key, value) {
-                    tracing::warn!(%partition, %error, "a record of __consumer_offsets is not understood");
+            self.logs.for_each_batch(log, REPLAY_BYTES, |batch, records| {
+                let producer = batch.is_transactional().then(|| batch.producer_id());
+                for record in records {
+                    let replayed = match batch.is_control() {
+                        true => replay.marker(batch.producer_id(), record.key.as_deref()),
+                        false => replay.record(record.key, record.value, record.offset, producer),
+                    };
+                    if let Err(error) = replayed {
+                        tracing::warn!(%partition, %error, "a record of __consumer_offsets is not understood");
+                    }
                 }
             })?;
             self.take_over(replay, now);
@@ -373,6 +420,17 @@ impl Broker {
                 dropped.entry(group).or_default().push((topic, partition));
             }
         }
+        for ((group, producer), offsets) in replay.waiting {
+            self.coordinator.get_or_make(&group, limits, now);
+            for ((topic, partition), (position, committed)) in offsets {
+                let Some(topic_id) = self.topics.get(&topic).map(Topic::id) else {
+                    dropped.entry(group.clone()).or_default().push((topic, partition));
+                    continue;
+                };
+                let offset = TxnOffset { position, topic_id, committed };
+                self.replay_txn_offset(&group, producer, (topic, partition), offset);
+            }
+        }
         // The tombstones of a deleted topic have missed the last commit before a crash. Without them its offsets would be
         // those of the next topic of its name.
         for (group, keys) in dropped {
@@ -388,11 +446,16 @@ impl Broker {
     }
 }
 
+/// Offsets of one transaction, with their places, by topic and partition.
+type Waiting = BTreeMap<(Str, i32), (Offset, CommittedOffset)>;
+
 /// The last record of each key.
 #[derive(Debug, Default)]
 struct Replay {
     groups: BTreeMap<Str, GroupMetadataValue>,
     offsets: BTreeMap<(Str, Str, i32), CommittedOffset>,
+    /// Offsets whose transaction has no marker so far, with their places, by group and producer.
+    waiting: BTreeMap<(Str, ProducerId), Waiting>,
 }
 
 impl Replay {
@@ -400,27 +463,75 @@ impl Replay {
         &mut self,
         key: Option<Bytes>,
         value: Option<Bytes>,
+        position: Offset,
+        producer: Option<ProducerId>,
     ) -> Result<(), weir_protocol::DecodeError> {
         let Some(key) = key else { return Ok(()) };
-        match (OffsetKey::decode(key)?, value) {
-            (OffsetKey::Commit { group, topic, partition }, Some(value)) => {
-                self.offsets.insert((group, topic, partition), CommittedOffset::decode(value)?);
+        match (OffsetKey::decode(key)?, value, producer) {
+            (OffsetKey::Commit { group, topic, partition }, Some(value), Some(producer)) => {
+                let offset = (position, CommittedOffset::decode(value)?);
+                let waiting = self.waiting.entry((group, producer)).or_default();
+                waiting.insert((topic, partition), offset);
+                return Ok(());
             }
-            (OffsetKey::Commit { group, topic, partition }, None) => {
-                self.offsets.remove(&(group, topic, partition));
+            (OffsetKey::Commit { group, topic, partition }, value, _) => {
+                let key = (topic, partition);
+                self.supersede(&group, &key, position);
+                let key = (group, key.0, partition);
+                match value {
+                    Some(value) => self.offsets.insert(key, CommittedOffset::decode(value)?),
+                    None => self.offsets.remove(&key),
+                };
+                return Ok(());
             }
-            (OffsetKey::Group { group }, Some(value)) => {
-                self.groups.insert(group, GroupMetadataValue::decode(value)?);
+            (OffsetKey::Group { group }, value, _) => match value {
+                Some(value) => drop(self.groups.insert(group, GroupMetadataValue::decode(value)?)),
+                None => drop(self.groups.remove(&group)),
+            },
+            (OffsetKey::Other(_), ..) => {}
+        }
+        Ok(())
+    }
+
+    /// Forgets what waits for a marker, where the same partition got a later offset.
+    fn supersede(&mut self, group: &Str, key: &(Str, i32), position: Offset) {
+        let from = (group.clone(), ProducerId(i64::MIN));
+        for ((of, _), offsets) in self.waiting.range_mut(from..) {
+            if of != group {
+                break;
             }
-            (OffsetKey::Group { group }, None) => {
-                self.groups.remove(&group);
+            if offsets.get(key).is_some_and(|(waiting, _)| *waiting < position) {
+                offsets.remove(key);
             }
-            (OffsetKey::Other(_), _) => {}
+        }
+    }
+
+    /// A transaction ends.
+    fn marker(
+        &mut self,
+        producer: ProducerId,
+        key: Option<&[u8]>,
+    ) -> Result<(), weir_protocol::DecodeError> {
+        let Some(marker) = key.and_then(ControlMarker::from_key) else { return Ok(()) };
+        let groups: Vec<Str> = self
+            .waiting
+            .keys()
+            .filter(|(_, of)| *of == producer)
+            .map(|(group, _)| group.clone())
+            .collect();
+        for group in groups {
+            let offsets = self.waiting.remove(&(group.clone(), producer)).unwrap_or_default();
+            if marker == ControlMarker::Abort {
+                continue;
+            }
+            for (key, (position, offset)) in offsets {
+                self.supersede(&group, &key, position);
+                self.offsets.insert((group.clone(), key.0, key.1), offset);
+            }
         }
         Ok(())
     }
 }
-
 fn commit_key(group: &Str, offset: &PendingOffset) -> OffsetKey {
     OffsetKey::Commit {
         group: group.clone(),

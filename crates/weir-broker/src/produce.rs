@@ -26,12 +26,15 @@ use crate::effects::Ticket;
 use crate::logs::Taken;
 use crate::request::Response;
 use crate::topics::Topic;
+use crate::transaction::Producer;
+use crate::transaction_coordinator::{TransactionalBatch, TransactionalWrite};
 
 /// A Produce request whose batches are checked. They lie in its frame, of which it is the only owner.
 #[derive(Debug)]
 pub struct Produce {
     acks: i16,
-    transactional: bool,
+    version: i16,
+    transactional_id: Option<Str>,
     topics: Vec<ProduceTopic>,
     frame: BytesMut,
 }
@@ -84,7 +87,8 @@ impl Produce {
         let start = frame.as_ptr() as usize;
         let prepared = Self {
             acks: body.acks,
-            transactional: body.transactional_id.is_some(),
+            version,
+            transactional_id: body.transactional_id.as_deref().map(Str::copy_from),
             topics: body
                 .topic_data
                 .into_iter()
@@ -144,7 +148,13 @@ impl Broker {
         now: TimestampMs,
     ) -> Step {
         let too_many = produce.partition_count() > self.config.request_partitions_max;
-        let Produce { acks, transactional, topics, frame } = produce;
+        let batches = match too_many {
+            true => Vec::new(),
+            false => self.transactional_batches(produce),
+        };
+        let id = produce.transactional_id.as_ref();
+        let write = self.begin_transactional_write(id, produce.version, &batches, now);
+        let Produce { acks, topics, frame, .. } = produce;
         let mut failed = false;
         let mut responses = Vec::with_capacity(topics.len());
         for topic in topics {
@@ -152,9 +162,7 @@ impl Broker {
             for partition in &topic.partitions {
                 let taken = match too_many {
                     true => Err(Refusal::bare(ErrorCode::InvalidRequest)),
-                    false => {
-                        self.produce_partition(topic, partition, *acks, *transactional, frame, now)
-                    }
+                    false => self.produce_partition(topic, partition, *acks, &write, frame, now),
                 };
                 failed |= taken.is_err();
                 partition_responses.push(partition_response(partition.index, taken));
@@ -186,7 +194,7 @@ impl Broker {
         request: &ProduceTopic,
         partition: &ProducePartition,
         acks: i16,
-        transactional: bool,
+        write: &TransactionalWrite,
         frame: &mut BytesMut,
         now: TimestampMs,
     ) -> Result<Taken, Refusal> {
@@ -203,7 +211,17 @@ impl Broker {
             let words = "min.insync.replicas of the topic is more than this one node";
             return Err(Refusal::new(ErrorCode::NotEnoughReplicas, words));
         }
-        check_limits(bytes, limits, transactional, now)?;
+        let view = check_limits(bytes, limits, now)?;
+        if view.is_transactional() {
+            let batch = TransactionalBatch {
+                producer: producer_of(&view),
+                base_sequence: view.base_sequence(),
+                topic: topic.name(),
+                partition,
+                log: existing,
+            };
+            self.check_transactional_write(write, batch).map_err(Refusal::bare)?;
+        }
         if limits.compacted {
             self.refuse_records_without_key(bytes)?;
         }
@@ -219,6 +237,27 @@ impl Broker {
             self.commit_queue.appended(self.waits_for_sync(acks));
         }
         Ok(taken)
+    }
+
+    /// The transactional batches of a request, to partitions that there are.
+    fn transactional_batches(&self, produce: &Produce) -> Vec<(Producer, Str, i32)> {
+        if produce.transactional_id.is_none() {
+            return Vec::new();
+        }
+        let mut batches = Vec::new();
+        for request in &produce.topics {
+            let Ok(topic) = self.produced_topic(request) else { continue };
+            for partition in &request.partitions {
+                let exists = topic.existing_log(PartitionId(partition.index)).is_ok();
+                let Ok(range) = partition.batch.clone() else { continue };
+                let Some(bytes) = produce.frame.get(range).filter(|_| exists) else { continue };
+                let Ok(view) = BatchView::parse(bytes) else { continue };
+                if view.is_transactional() {
+                    batches.push((producer_of(&view), topic.name().clone(), partition.index));
+                }
+            }
+        }
+        batches
     }
 
     fn produced_topic(&self, request: &ProduceTopic) -> Result<&Topic, Refusal> {
@@ -257,19 +296,16 @@ impl Broker {
     }
 }
 
+fn producer_of(view: &BatchView<'_>) -> Producer {
+    Producer { id: view.producer_id(), epoch: view.producer_epoch() }
+}
+
 fn check_limits(
     bytes: &[u8],
     limits: crate::topics::TopicLimits,
-    transactional: bool,
     now: TimestampMs,
-) -> Result<(), Refusal> {
+) -> Result<BatchView<'_>, Refusal> {
     let view = BatchView::parse(bytes).map_err(|_| Refusal::bare(ErrorCode::CorruptMessage))?;
-    if transactional || view.is_transactional() {
-        return Err(Refusal::new(
-            ErrorCode::InvalidTxnState,
-            "this broker has no transactions yet",
-        ));
-    }
     if !limits.log_append_time {
         let ahead_ms = view.max_timestamp().since(now);
         let behind_ms = now.since(view.max_timestamp());
@@ -280,7 +316,7 @@ fn check_limits(
             ));
         }
     }
-    Ok(())
+    Ok(view)
 }
 
 fn partition_response(index: i32, taken: Result<Taken, Refusal>) -> PartitionProduceResponse {

@@ -11,10 +11,11 @@ use std::path::Path;
 
 use weir_log::Disk;
 use weir_protocol::api::init_producer_id::{InitProducerIdRequest, InitProducerIdResponse};
-use weir_protocol::{ErrorCode, ProducerEpoch, ProducerId};
+use weir_protocol::{ErrorCode, ProducerEpoch, ProducerId, TimestampMs};
 
 use crate::broker::{Broker, Step};
 use crate::config::PRODUCER_ID_BLOCK;
+use crate::effects::Ticket;
 use crate::error::BrokerError;
 use crate::files;
 use crate::request::Response;
@@ -49,7 +50,7 @@ impl ProducerIds {
     }
 
     /// An id that nobody had before; `None` if the block is used up.
-    fn take(&mut self) -> Option<ProducerId> {
+    pub(crate) fn take(&mut self) -> Option<ProducerId> {
         let id = self.next;
         (id < self.block_end).then(|| {
             self.next += 1;
@@ -74,7 +75,16 @@ impl ProducerIds {
 }
 
 impl Broker {
-    pub(crate) fn init_producer_id(&mut self, request: &InitProducerIdRequest) -> Step {
+    pub(crate) fn init_producer_id(
+        &mut self,
+        ticket: Ticket,
+        request: &InitProducerIdRequest,
+        version: i16,
+        now: TimestampMs,
+    ) -> Step {
+        if let Some(id) = &request.transactional_id {
+            return self.init_transactional(ticket, id, request, version, now);
+        }
         let answer = |error: ErrorCode, id: ProducerId, epoch: ProducerEpoch| {
             Step::Answer(Response::InitProducerId(InitProducerIdResponse {
                 throttle_time_ms: 0,
@@ -83,10 +93,6 @@ impl Broker {
                 producer_epoch: epoch.get(),
             }))
         };
-        if request.transactional_id.is_some() {
-            // FindCoordinator has already said that there are no transactions; this is for who did not ask.
-            return answer(ErrorCode::InvalidRequest, ProducerId::NONE, ProducerEpoch::NONE);
-        }
         if request.producer_id >= 0 && (0..i16::MAX).contains(&request.producer_epoch) {
             // KIP-360: a producer that lost its sequence goes on under the next epoch.
             let epoch = ProducerEpoch(request.producer_epoch + 1);
@@ -102,9 +108,12 @@ impl Broker {
 
     /// Stages the next block if it is time. Whether this request must wait for it.
     pub(crate) fn stage_producer_ids(&mut self, request: &InitProducerIdRequest) -> bool {
-        if request.transactional_id.is_some() || request.producer_id >= 0 {
-            return false;
-        }
+        let is_recovery = request.transactional_id.is_none() && request.producer_id >= 0;
+        !is_recovery && self.stage_next_producer_ids()
+    }
+
+    /// Stages the next block if it is time. Whether there is no id until it is on disk.
+    pub(crate) fn stage_next_producer_ids(&mut self) -> bool {
         let wanted = self.producer_ids.wanted_end().filter(|_| !self.staged.has_producer_ids());
         if let Some(block_end) = wanted {
             if let Err((_, words)) = self.stage(Change::ProducerIds { block_end }) {

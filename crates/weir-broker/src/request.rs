@@ -7,11 +7,13 @@ use std::collections::HashSet;
 
 use bytes::{Bytes, BytesMut};
 use weir_protocol::api::{
-    api_versions, create_partitions, create_topics, delete_groups, delete_records, delete_topics,
-    describe_cluster, describe_configs, describe_groups, describe_log_dirs, fetch,
+    add_offsets_to_txn, add_partitions_to_txn, api_versions, create_partitions, create_topics,
+    delete_groups, delete_records, delete_topics, describe_cluster, describe_configs,
+    describe_groups, describe_log_dirs, describe_producers, describe_transactions, end_txn, fetch,
     find_coordinator, heartbeat, incremental_alter_configs, init_producer_id, join_group,
-    leave_group, list_groups, list_offsets, metadata, offset_commit, offset_fetch,
-    offset_for_leader_epoch, produce, sync_group,
+    leave_group, list_groups, list_offsets, list_transactions, metadata, offset_commit,
+    offset_fetch, offset_for_leader_epoch, produce, sync_group, txn_offset_commit,
+    write_txn_markers,
 };
 use weir_protocol::frame::{self, RequestHeader};
 use weir_protocol::{ApiKey, DecodeError, Decoder, EncodeError};
@@ -118,6 +120,14 @@ messages! {
     DescribeLogDirs: describe_log_dirs::DescribeLogDirsRequest => DescribeLogDirsResponse;
     IncrementalAlterConfigs: incremental_alter_configs::IncrementalAlterConfigsRequest => IncrementalAlterConfigsResponse;
     DescribeCluster: describe_cluster::DescribeClusterRequest => DescribeClusterResponse;
+    AddPartitionsToTxn: add_partitions_to_txn::AddPartitionsToTxnRequest => AddPartitionsToTxnResponse;
+    AddOffsetsToTxn: add_offsets_to_txn::AddOffsetsToTxnRequest => AddOffsetsToTxnResponse;
+    EndTxn: end_txn::EndTxnRequest => EndTxnResponse;
+    WriteTxnMarkers: write_txn_markers::WriteTxnMarkersRequest => WriteTxnMarkersResponse;
+    TxnOffsetCommit: txn_offset_commit::TxnOffsetCommitRequest => TxnOffsetCommitResponse;
+    DescribeProducers: describe_producers::DescribeProducersRequest => DescribeProducersResponse;
+    DescribeTransactions: describe_transactions::DescribeTransactionsRequest => DescribeTransactionsResponse;
+    ListTransactions: list_transactions::ListTransactionsRequest => ListTransactionsResponse;
 }
 
 /// A request with what its answer needs.

@@ -20,11 +20,13 @@ use crate::broker::{Broker, Step};
 use crate::commit_queue::Due;
 use crate::effects::Ticket;
 use crate::files::FileWrite;
-use crate::metadata::KEY_TYPE_GROUP;
+use crate::metadata::{KEY_TYPE_GROUP, KEY_TYPE_TRANSACTION};
 use crate::producer_ids;
 use crate::request::{distinct, Request, Response};
 use crate::topic_requests::{log_config, Refused};
-use crate::topics::{self, Deleting, Topic, Topics, OFFSETS_TOPIC};
+use crate::topics::{
+    self, is_internal, Deleting, Topic, Topics, OFFSETS_TOPIC, TRANSACTIONS_TOPIC,
+};
 
 /// One change.
 #[derive(Debug)]
@@ -174,16 +176,24 @@ impl Broker {
         }
         match request {
             Request::Metadata(metadata) => self.stage_wanted_topics(metadata),
-            Request::FindCoordinator(find) => {
-                find.key_type == KEY_TYPE_GROUP && self.stage_offsets_topic()
-            }
+            Request::FindCoordinator(find) => match find.key_type {
+                KEY_TYPE_GROUP => self.stage_offsets_topic(),
+                KEY_TYPE_TRANSACTION => self.stage_transactions_topic(),
+                _ => false,
+            },
             Request::JoinGroup(join) => {
                 !join.group_id.is_empty() && join.member_id.is_empty() && self.stage_offsets_topic()
             }
             Request::OffsetCommit(commit) => {
                 !commit.topics.is_empty() && self.stage_offsets_topic()
             }
-            Request::InitProducerId(init) => self.stage_producer_ids(init),
+            Request::InitProducerId(init) => {
+                let has_transactions = init.transactional_id.is_some();
+                let waits = has_transactions && self.stage_transactions_topic();
+                self.stage_producer_ids(init) || waits
+            }
+            Request::AddOffsetsToTxn(_) | Request::TxnOffsetCommit(_) => self.stage_offsets_topic(),
+            Request::EndTxn(end) => self.end_must_wait(end),
             Request::CreateTopics(create) => {
                 create.topics.iter().any(|topic| self.staged.touches(&topic.name))
             }
@@ -220,9 +230,10 @@ impl Broker {
             if self.topics.get(name).is_some() || check_topic_name(name).is_err() {
                 continue;
             }
-            waits |= match name == OFFSETS_TOPIC {
-                true => self.stage_offsets_topic(),
-                false => self.stage_topic_with_defaults(name),
+            waits |= match &**name {
+                OFFSETS_TOPIC => self.stage_offsets_topic(),
+                TRANSACTIONS_TOPIC => self.stage_transactions_topic(),
+                _ => self.stage_topic_with_defaults(name),
             };
         }
         waits
@@ -250,8 +261,8 @@ impl Broker {
             Change::Create(topic) => {
                 let (name, partitions) = (topic.name().clone(), topic.partition_count());
                 self.topics.insert(topic);
-                // The partitions of the offsets topic get their logs when they are written to.
-                if name != OFFSETS_TOPIC {
+                // The partitions of internal topics get their logs when they are written to.
+                if !is_internal(&name) {
                     self.make_logs(&name, 0..partitions, now);
                 }
             }

@@ -13,6 +13,8 @@ pub struct BrokerStats {
     pub topics: Vec<TopicStats>,
     /// The groups, in no order.
     pub groups: Vec<GroupStats>,
+    /// The transactions.
+    pub transactions: TransactionStats,
     /// The last stop was clean.
     pub clean_start: bool,
     /// Partitions that were scanned at the start.
@@ -29,6 +31,23 @@ pub struct BrokerStats {
     pub connections: usize,
     /// What compaction has done.
     pub cleaner: CleanerStats,
+}
+
+/// The transactions. What is counted, is counted since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TransactionStats {
+    /// Transactional ids that are known.
+    pub transactional_ids: usize,
+    /// Transactions that are open.
+    pub ongoing: usize,
+    /// Transactions that are decided, whose markers are being written.
+    pub ending: usize,
+    /// Transactions that were committed.
+    pub committed: u64,
+    /// Transactions that were aborted, by their producer, another one or a timeout.
+    pub aborted: u64,
+    /// Of those, the ones that took longer than they may.
+    pub timed_out: u64,
 }
 
 /// One topic.

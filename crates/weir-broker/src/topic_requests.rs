@@ -13,7 +13,7 @@ use weir_protocol::api::delete_topics::{
 use weir_protocol::{ErrorCode, PartitionId, Str, TimestampMs, Uuid};
 
 use crate::broker::{Broker, Step};
-use crate::config::OFFSETS_PARTITIONS;
+use crate::config::{OFFSETS_PARTITIONS, TRANSACTIONS_PARTITIONS};
 use crate::configs::{check_topic_value, created_configs};
 use crate::effects::Ticket;
 use crate::error::BrokerError;
@@ -21,7 +21,7 @@ use crate::files::{FileWrite, PendingFiles};
 use crate::logs::error_of;
 use crate::request::Response;
 use crate::staged::Change;
-use crate::topics::{self, Topic, OFFSETS_TOPIC};
+use crate::topics::{self, Topic, OFFSETS_TOPIC, TRANSACTIONS_TOPIC};
 
 /// Why a topic is not made or deleted: the code, and words for a person.
 pub(crate) type Refused = (ErrorCode, String);
@@ -204,20 +204,30 @@ impl Broker {
 
     /// Stages `__consumer_offsets` if there is none. Whether it is on its way.
     pub(crate) fn stage_offsets_topic(&mut self) -> bool {
-        if self.topics.get(OFFSETS_TOPIC).is_some() {
+        self.stage_internal_topic(OFFSETS_TOPIC, OFFSETS_PARTITIONS, "producer")
+    }
+
+    /// Stages `__transaction_state` if there is none. Whether it is on its way.
+    pub(crate) fn stage_transactions_topic(&mut self) -> bool {
+        self.stage_internal_topic(TRANSACTIONS_TOPIC, TRANSACTIONS_PARTITIONS, "uncompressed")
+    }
+
+    fn stage_internal_topic(&mut self, name: &str, partitions: i32, compression: &str) -> bool {
+        if self.topics.get(name).is_some() {
             return false;
         }
-        if self.staged.touches(OFFSETS_TOPIC) {
+        if self.staged.touches(name) {
             return true;
         }
         let configs = [
             ("cleanup.policy", "compact"),
-            ("compression.type", "producer"),
+            ("compression.type", compression),
             ("segment.bytes", "104857600"),
         ];
         let configs = configs.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
-        let partitions = usize::try_from(OFFSETS_PARTITIONS).unwrap_or(1);
-        let topic = Topic::new(OFFSETS_TOPIC.into(), self.ids.uuid(), partitions, configs);
+        let partitions = usize::try_from(partitions).unwrap_or(1);
+        debug_assert!(log_config(&configs).is_ok(), "{name} has a configuration of its own");
+        let topic = Topic::new(Str::copy_from(name), self.ids.uuid(), partitions, configs);
         self.stage(Change::Create(topic)).is_ok()
     }
 
@@ -323,6 +333,10 @@ impl Broker {
                 .ok_or_else(|| unknown(ErrorCode::UnknownTopicId))?,
         };
         let (name, id) = (topic.name().clone(), topic.id());
+        if name == TRANSACTIONS_TOPIC {
+            let words = "Open transactions could never end without this topic.".to_owned();
+            return Err((ErrorCode::InvalidTopicException, words));
+        }
         if self.staged.touches(&name) {
             // This request has named it before.
             return Err(unknown(ErrorCode::UnknownTopicOrPartition));

@@ -29,7 +29,7 @@ pub use catalog::{parse, print, Deleting, FILE};
 
 /// The topic of committed offsets and groups.
 pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
-/// The topic of transactions. Not made until they are built, but the name is taken.
+/// The topic of transactions.
 pub const TRANSACTIONS_TOPIC: &str = "__transaction_state";
 
 /// What a topic's configuration means for a produce.

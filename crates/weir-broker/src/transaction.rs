@@ -96,7 +96,9 @@ impl Producer {
     /// None.
     pub const NONE: Self = Self { id: ProducerId::NONE, epoch: ProducerEpoch::NONE };
 
-    fn is_exhausted(self) -> bool {
+    /// Whether its next end gives it another id.
+    #[must_use]
+    pub fn is_exhausted(self) -> bool {
         self.epoch.get() >= EPOCH_EXHAUSTED
     }
 
@@ -266,7 +268,7 @@ impl Transaction {
         let is_open = self.state == TxnState::Ongoing;
         let mut changed = false;
         for (topic, partition) in partitions {
-            if self.has(topic, partition) {
+            if self.includes(topic, partition) {
                 continue;
             }
             self.partitions.entry(Str::copy_from(topic)).or_default().insert(partition);
@@ -293,7 +295,7 @@ impl Transaction {
         if self.state.is_ending() {
             return Err(ErrorCode::ConcurrentTransactions);
         }
-        match self.state == TxnState::Ongoing && self.has(topic, partition) {
+        match self.state == TxnState::Ongoing && self.includes(topic, partition) {
             true => Ok(()),
             false => Err(ErrorCode::InvalidTxnState),
         }
@@ -383,7 +385,7 @@ impl Transaction {
         self.updated = now;
         if self.next_id != ProducerId::NONE {
             self.previous_id = self.producer.id;
-            self.producer = Producer { id: self.next_id, epoch: ProducerEpoch(0) };
+            self.producer = self.successor();
             self.next_id = ProducerId::NONE;
         }
     }
@@ -441,6 +443,12 @@ impl Transaction {
         &self.partitions
     }
 
+    /// Whether the transaction writes to the partition.
+    #[must_use]
+    pub fn includes(&self, topic: &str, partition: i32) -> bool {
+        self.partitions.get(topic).is_some_and(|of_topic| of_topic.contains(&partition))
+    }
+
     /// How many partitions that is.
     #[must_use]
     pub fn partition_count(&self) -> usize {
@@ -451,6 +459,21 @@ impl Transaction {
     #[must_use]
     pub fn timeout_ms(&self) -> i32 {
         self.timeout_ms
+    }
+
+    /// By which protocol the open transaction, or the last one, was.
+    #[must_use]
+    pub fn version(&self) -> TxnVersion {
+        self.client
+    }
+
+    /// Who goes on once the transaction that is ending has ended.
+    #[must_use]
+    pub fn successor(&self) -> Producer {
+        match self.next_id {
+            ProducerId::NONE => self.producer,
+            id => Producer { id, epoch: ProducerEpoch(0) },
+        }
     }
 
     /// When the open transaction began.
@@ -519,10 +542,6 @@ impl Transaction {
             && producer.epoch.get() == EPOCH_EXHAUSTED
             && self.producer.epoch == ProducerEpoch(0);
         raised || rotated
-    }
-
-    fn has(&self, topic: &str, partition: i32) -> bool {
-        self.partitions.get(topic).is_some_and(|of_topic| of_topic.contains(&partition))
     }
 }
 

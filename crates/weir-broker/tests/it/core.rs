@@ -441,7 +441,7 @@ fn requests_that_are_not_served_are_errors() {
     };
     assert!(frame(0, 2).is_err(), "Produce v2 is advertised, but refused");
     assert!(frame(3, 99).is_err());
-    assert!(frame(26, 0).is_err(), "EndTxn is not served");
+    assert!(frame(68, 0).is_err(), "ConsumerGroupHeartbeat is not served");
     assert!(frame(999, 0).is_err());
     assert!(weir_broker::request::decode(BytesMut::from(&b"GET / HTTP/1.1"[..]), 1 << 20).is_err());
 }

@@ -13,3 +13,4 @@ mod harness;
 mod server;
 mod slow_disk;
 mod stored;
+mod transactions;
