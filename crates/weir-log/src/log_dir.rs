@@ -30,7 +30,7 @@ use crate::disk::{replace_files, Disk, DiskFile, DiskLock, OpenMode};
 use crate::error::{CommitError, LogError};
 use crate::files;
 use crate::index::Place;
-use crate::journal::Journal;
+use crate::journal::{Journal, GROUP_BYTES_MAX};
 use crate::log::{Log, LogPosition};
 use crate::recovery::RecoveryReport;
 use crate::segment::Segment;
@@ -83,6 +83,8 @@ pub struct LogDirOptions {
     pub journal_bytes_max: Option<u64>,
     /// How logs are compacted.
     pub cleaner: CleanerOptions,
+    /// A commit of more bytes goes to the segments, unless they are many: see [`crate::journal`].
+    pub journal_group_bytes_max: u64,
 }
 
 impl Default for LogDirOptions {
@@ -100,6 +102,7 @@ impl Default for LogDirOptions {
             retention_check_interval_ms: 300_000,
             journal_bytes_max: Some(64 << 20),
             cleaner: CleanerOptions::default(),
+            journal_group_bytes_max: GROUP_BYTES_MAX,
         }
     }
 }

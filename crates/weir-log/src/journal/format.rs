@@ -43,8 +43,8 @@ const RECORD_MAGIC: &[u8; 4] = b"WJR1";
 pub const RECORD_HEAD_BYTES: usize = 24;
 const APPEND_HEAD_BYTES: usize = 38;
 
-/// A record is never longer: the largest group that goes into the journal, the heads of as many logs as
-/// a commit can have, and room for later versions that write more.
+/// A record is never longer. So much memory a start takes on the word of a file, and a commit for its
+/// record.
 pub const RECORD_BYTES_MAX: usize = 16 << 20;
 
 /// No directory lives to see it; a file that says so lies.

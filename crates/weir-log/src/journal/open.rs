@@ -26,6 +26,7 @@ pub(crate) struct OpenJournal<'a> {
     pub(crate) directory_id: Uuid,
     /// `None`: commits go the straight way.
     pub(crate) bytes_max: Option<u64>,
+    pub(crate) group_bytes_max: u64,
     /// The last stop was clean.
     pub(crate) clean: bool,
     /// `meta.properties` says that there is one; `None` if there is no `meta.properties` yet.
@@ -144,8 +145,10 @@ pub(crate) fn open(
         path: path.clone(),
         directory_id: request.directory_id,
         bytes_max,
+        group_bytes_max: request.group_bytes_max,
         state: Mutex::new(State {
             ring: Ring::new(end, next.sequence),
+            short_for: None,
             segments: std::collections::HashMap::new(),
         }),
         settling: Mutex::new(Settling { header_number: next.header_number, failed: false }),

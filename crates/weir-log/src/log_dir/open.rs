@@ -48,13 +48,18 @@ pub(super) fn open(
         dir,
         directory_id: meta.directory_id,
         bytes_max: options.journal_bytes_max,
+        group_bytes_max: options.journal_group_bytes_max,
         clean: is_clean,
         expected: (!is_new).then_some(meta.has_journal),
     };
     let journal = journal::open(&request, &mut report)?;
     if is_new || meta.has_journal != journal.is_some() {
         meta.has_journal = journal.is_some();
-        write_meta(&*disk, dir, &meta)?;
+        match write_meta(&*disk, dir, &meta) {
+            // Only whether a journal that is missing is told of depends on it.
+            Err(LogError::DiskFull { .. }) if !is_new => {}
+            outcome => outcome?,
+        }
     }
     let anchor_path = dir.join(files::META_PROPERTIES);
     let anchor = disk

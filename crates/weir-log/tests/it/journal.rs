@@ -405,3 +405,339 @@ proptest! {
         run_to(&ops, Some(after), u64::from(seed));
     }
 }
+
+/// A rig whose journal holds the commits of `count` batches of 5 records.
+fn with_commits(count: usize) -> Rig {
+    let mut rig = Rig::with(&[("segment.bytes", "100000")]);
+    for _ in 0..count {
+        rig.append(batch_of(5)).unwrap();
+        rig.commit();
+    }
+    rig
+}
+
+fn all_offsets(batches: i64) -> Vec<i64> {
+    (0..batches * 5).collect()
+}
+
+#[test]
+fn what_the_page_cache_loses_is_replayed_and_only_once() {
+    let rig = with_commits(3);
+    // Nothing has synced the segment since it was made.
+    rig.disk.damage(&rig.path(0, "log"), Vec::clear).unwrap();
+    let (rig, report) = rig.kill_and_reopen();
+    assert_eq!((report.journal_records, report.warnings.len()), (3, 0), "{report:?}");
+    assert_eq!(report.journal_bytes, 3 * batch_of(5).len() as u64);
+    assert_eq!(rig.offsets_from(0), all_offsets(3));
+    let (rig, report) = rig.kill_and_reopen();
+    assert_eq!((report.journal_records, report.bytes_scanned), (0, 0));
+    assert_eq!(rig.offsets_from(0), all_offsets(3));
+}
+
+#[test]
+fn after_a_clean_stop_the_journal_is_empty_and_says_so() {
+    let (rig, report) = with_commits(3).close_and_reopen();
+    assert!(report.clean && report.journal_records == 0, "{report:?}");
+    let disk = rig.disk.clone();
+    rig.dir.close().unwrap();
+    let bytes = disk.files().remove(&journal_path()).unwrap();
+    let header = weir_log::journal::format::Header::decode(&bytes).unwrap();
+    assert!(header.closed);
+}
+
+#[test]
+fn a_replay_heals_a_segment_whose_sync_failed() {
+    let mut rig = with_commits(3);
+    // A commit of another kind syncs the segment, and that fails: its pages are clean afterwards, and
+    // read as if they were on disk.
+    let (config, id) = (rig.config.clone(), Uuid([8; 16]));
+    rig.dir.create_log("other", id, PartitionId(0), config, T0).unwrap();
+    // The two files of the new log come first.
+    rig.disk.inject(Fault { after: 2, kind: FaultKind::SyncError });
+    rig.dir.begin_commit().unwrap().run().unwrap_err();
+    let (rig, report) = rig.kill_and_reopen();
+    assert_eq!(report.journal_records, 3);
+    for seed in 0..10 {
+        let image = rig.disk.crash(seed);
+        let (dir, _) = crate::rig::open(&image, &rig.config).unwrap();
+        let log = dir.get(dir.find(crate::rig::TOPIC, PartitionId(0)).unwrap()).unwrap();
+        assert_eq!(log.log_end_offset(), Offset(15), "seed {seed}");
+    }
+}
+
+#[test]
+fn the_journal_of_another_directory_is_refused_and_nothing_is_changed() {
+    let rig = with_commits(3);
+    let foreign = rig.disk.files().remove(&journal_path()).unwrap();
+    let disk = MemDisk::new();
+    let config = rig.config.clone();
+    let other = LogDirOptions { new_directory_id: Uuid([9; 16]), ..options(&config) };
+    let open_other = || {
+        LogDir::open(Arc::new(disk.clone()), Path::new(DIR), other.clone(), T0).map(|(dir, _)| dir)
+    };
+    open_other().unwrap().close().unwrap();
+    disk.damage(&journal_path(), |bytes| *bytes = foreign).unwrap();
+    let before = disk.files();
+    let error = open_other().unwrap_err();
+    assert_eq!(error.code(), "WEIR-0217", "{error}");
+    let mut after = disk.files();
+    after.retain(|path, _| before.contains_key(path));
+    assert!(after == before);
+}
+
+#[test]
+fn a_journal_that_is_gone_is_told_of_after_an_unclean_stop_only() {
+    for clean in [true, false] {
+        let rig = with_commits(3);
+        let (disk, config) = (rig.disk.clone(), rig.config.clone());
+        if clean {
+            rig.dir.close().unwrap();
+        } else {
+            drop(rig.dir);
+            disk.kill();
+        }
+        weir_log::Disk::remove(&disk, &journal_path()).unwrap();
+        let (_, report) = crate::rig::open(&disk, &config).unwrap();
+        assert_eq!(report.warnings.is_empty(), clean, "{report:?}");
+        assert!(exists(&disk, &journal_path()), "there is a new one");
+    }
+}
+
+#[test]
+fn a_header_that_has_rotted_is_kept_and_told_of() {
+    let rig = with_commits(3);
+    rig.disk.damage(&journal_path(), |bytes| bytes[..8192].fill(0x55)).unwrap();
+    let (rig, report) = rig.kill_and_reopen();
+    assert_eq!(report.bad_files.len(), 1, "{report:?}");
+    assert!(exists(&rig.disk, &journal_path().with_extension("damaged-0")));
+    assert_eq!(rig.offsets_from(0), all_offsets(3), "a killed process leaves its page cache");
+}
+
+#[test]
+fn a_record_that_has_rotted_is_told_of_and_those_behind_it_are_replayed() {
+    let mut rig = with_commits(1);
+    let config = rig.config.clone();
+    let other = rig.dir.create_log("other", Uuid([8; 16]), PartitionId(0), config, T0).unwrap();
+    rig.commit();
+    rig.append(batch_of(5)).unwrap();
+    rig.commit();
+    let log = rig.dir.get_mut(other).unwrap();
+    log.append(&mut batch_of(3), AppendOrigin::Client, T0).unwrap();
+    rig.commit();
+    rig.disk.damage(&journal_path(), |bytes| bytes[8192 + 100] ^= 1).unwrap();
+    let other_log = Path::new(DIR).join("other-0/00000000000000000000.log");
+    rig.disk.damage(&other_log, Vec::clear).unwrap();
+    let (rig, report) = rig.kill_and_reopen();
+    assert_eq!((report.journal_records, report.bad_files.len()), (1, 1), "{report:?}");
+    let log = rig.dir.get(rig.dir.find("other", PartitionId(0)).unwrap()).unwrap();
+    assert_eq!(log.log_end_offset(), Offset(3));
+}
+
+#[test]
+fn what_another_program_wrote_since_is_not_overwritten() {
+    // Killed, then stopped cleanly by somebody who knows no journal.
+    let rig = with_commits(3);
+    let (disk, config) = (rig.disk.clone(), rig.config.clone());
+    drop(rig.dir);
+    let with_mark = |disk: &MemDisk| {
+        let mark = Path::new(DIR).join(".kafka_cleanshutdown");
+        weir_log::Disk::open(disk, &mark, weir_log::disk::OpenMode::Create).unwrap();
+    };
+    disk.kill();
+    with_mark(&disk);
+    disk.damage(&crate::rig::path(0, "log"), Vec::clear).unwrap();
+    let (dir, report) = crate::rig::open(&disk, &config).unwrap();
+    assert_eq!((report.journal_records, report.warnings.len()), (0, 1), "{report:?}");
+    drop(dir);
+    // The same, but that one was killed too: its batches are others.
+    let rig = with_commits(3);
+    let disk = rig.disk.clone();
+    let mut other = batch_of(7);
+    batch_assign(&mut other);
+    disk.damage(&rig.path(0, "log"), |bytes| *bytes = other.clone()).unwrap();
+    let (rig, report) = rig.kill_and_reopen();
+    assert_eq!(report.bad_files.len(), 1, "{report:?}");
+    assert_eq!(rig.file(0, "log"), other);
+    assert_eq!(rig.offsets_from(0), (0..7).collect::<Vec<_>>());
+}
+
+fn batch_assign(batch: &mut [u8]) {
+    weir_protocol::batch::assign(batch, Offset(0), weir_protocol::LeaderEpoch(0)).unwrap();
+}
+
+#[test]
+fn without_room_for_a_journal_commits_go_to_the_segments() {
+    let disk = MemDisk::new();
+    let config = LogConfig::default();
+    let (dir, _) = open(&disk, &config).unwrap();
+    dir.close().unwrap();
+    weir_log::Disk::remove(&disk, &journal_path()).unwrap();
+    // The lock, the mark, and then the journal.
+    disk.inject(Fault { after: 3, kind: FaultKind::Full });
+    let opened = open(&disk, &config);
+    disk.clear_fault();
+    if let Ok((mut dir, report)) = opened {
+        assert_eq!(report.warnings.len(), 1, "{report:?}");
+        assert!(!exists(&disk, &journal_path()));
+        dir.create_log("a", Uuid([3; 16]), PartitionId(0), config, T0).unwrap();
+        while let Some(group) = dir.begin_commit() {
+            let committed = group.run().unwrap();
+            dir.finish_commit(committed);
+        }
+    } else {
+        panic!("a full disk is no reason not to start: {opened:?}");
+    }
+}
+
+#[test]
+fn a_journal_that_is_turned_off_is_replayed_and_removed() {
+    let rig = with_commits(3);
+    let (disk, config) = (rig.disk.clone(), rig.config.clone());
+    drop(rig.dir);
+    disk.kill();
+    disk.damage(&crate::rig::path(0, "log"), Vec::clear).unwrap();
+    let off = LogDirOptions { journal_bytes_max: None, ..crate::rig::options(&config) };
+    let (dir, report) = LogDir::open(Arc::new(disk.clone()), Path::new(DIR), off, T0).unwrap();
+    assert_eq!(report.journal_records, 3);
+    assert!(!exists(&disk, &journal_path()));
+    let log = dir.get(dir.find(crate::rig::TOPIC, PartitionId(0)).unwrap()).unwrap();
+    assert_eq!(log.synced_offset(), Offset(15));
+}
+
+#[test]
+fn it_grows_while_commits_fill_it_and_no_further_than_it_may() {
+    let disk = MemDisk::new();
+    let config = LogConfig::default();
+    let options = LogDirOptions { journal_bytes_max: Some(3 << 20), ..options(&config) };
+    let open = || LogDir::open(Arc::new(disk.clone()), Path::new(DIR), options.clone(), T0);
+    let (mut dir, _) = open().unwrap();
+    let id = dir.create_log("a", Uuid([3; 16]), PartitionId(0), config.clone(), T0).unwrap();
+    let len = || disk.files()[&journal_path()].len();
+    let mut lens = vec![len()];
+    for _ in 0..1500 {
+        dir.get_mut(id).unwrap().append(&mut batch_of(1), AppendOrigin::Client, T0).unwrap();
+        let mut committed = dir.begin_commit().unwrap().run().unwrap();
+        let flush = committed.take_flush();
+        dir.finish_commit(committed);
+        flush.map_or(Ok(()), Flush::run).unwrap();
+        if lens.last() != Some(&len()) {
+            lens.push(len());
+        }
+    }
+    assert_eq!(lens, [1 << 20, 2 << 20, 3 << 20]);
+    drop(dir);
+    disk.kill();
+    let (dir, report) = open().unwrap();
+    assert!(report.journal_records > 100 && report.bad_files.is_empty(), "{report:?}");
+    assert_eq!(
+        dir.get(dir.find("a", PartitionId(0)).unwrap()).unwrap().synced_offset().get(),
+        1500
+    );
+}
+
+/// On a real file system, which may have direct I/O or not.
+#[test]
+fn it_works_on_files_of_the_system() {
+    let root = tempfile::tempdir().unwrap();
+    let config = LogConfig::default();
+    let open = || {
+        let disk = Arc::new(weir_log::FileDisk);
+        LogDir::open(disk, root.path(), options(&config), T0).unwrap()
+    };
+    let (mut dir, _) = open();
+    let id = dir.create_log("a", Uuid([3; 16]), PartitionId(0), config.clone(), T0).unwrap();
+    for _ in 0..30 {
+        dir.get_mut(id).unwrap().append(&mut batch_of(9), AppendOrigin::Client, T0).unwrap();
+        let committed = dir.begin_commit().unwrap().run().unwrap();
+        dir.finish_commit(committed);
+    }
+    drop(dir);
+    // As if the page cache of the segment had been lost.
+    let segment = root.path().join("a-0/00000000000000000000.log");
+    let file = std::fs::File::options().write(true).open(segment).unwrap();
+    let kept = file.metadata().unwrap().len() / 30 * 28;
+    file.set_len(kept).unwrap();
+    let (dir, report) = open();
+    assert!(report.journal_records > 1 && report.bad_files.is_empty(), "{report:?}");
+    let log = dir.get(dir.find("a", PartitionId(0)).unwrap()).unwrap();
+    assert_eq!(log.synced_offset(), Offset(270));
+}
+
+/// What happens to the journal's file.
+#[derive(Debug, Clone)]
+enum Rot {
+    Flip { at: usize, mask: u8 },
+    Cut { at: usize },
+    Zero { at: usize, len: usize },
+    Swap { one: usize, other: usize },
+}
+
+fn rot() -> impl Strategy<Value = Rot> {
+    prop_oneof![
+        4 => (any::<usize>(), 1..=255_u8).prop_map(|(at, mask)| Rot::Flip { at, mask }),
+        2 => any::<usize>().prop_map(|at| Rot::Cut { at }),
+        2 => (any::<usize>(), 1..5000_usize).prop_map(|(at, len)| Rot::Zero { at, len }),
+        1 => (any::<usize>(), any::<usize>()).prop_map(|(one, other)| Rot::Swap { one, other }),
+    ]
+}
+
+impl Rot {
+    fn apply(&self, bytes: &mut Vec<u8>) {
+        let len = bytes.len().max(1);
+        match self {
+            Self::Flip { at, mask } if !bytes.is_empty() => bytes[at % len] ^= mask,
+            Self::Cut { at } => bytes.truncate(at % len),
+            Self::Zero { at, len: count } => {
+                let from = at % len;
+                let to = (from + count).min(bytes.len());
+                bytes[from.min(to)..to].fill(0);
+            }
+            Self::Swap { one, other } if len > 8192 => {
+                let block = |at: &usize| at % (len / 4096) * 4096;
+                let (one, other) = (block(one), block(other));
+                for n in 0..4096 {
+                    bytes.swap(one + n, other + n);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(500))]
+
+    /// With the page cache as a power cut leaves it. What is served is a prefix of what was appended.
+    #[test]
+    fn a_journal_that_has_rotted_never_makes_a_log_serve_other_bytes(
+        ops in vec(op(), 5..30),
+        rot in vec(rot(), 1..4),
+        seed in any::<u64>(),
+    ) {
+        let mut run = Run::new();
+        for op in &ops {
+            run.apply(op).unwrap();
+        }
+        run.stop();
+        let image = run.disk.crash(seed);
+        image.damage(&journal_path(), |bytes| rot.iter().for_each(|rot| rot.apply(bytes))).unwrap();
+        let (dir, _) = open(&image, &run.config).unwrap();
+        for (_, log) in dir.logs() {
+            let known = run.logs.iter().map(|(_, known)| known).chain(
+                run.in_doubt.iter().map(|(_, known)| known));
+            let Some(known) = known.into_iter().find(|known| known.topic_id == log.topic_id()) else {
+                continue;
+            };
+            let (mut at, mut bytes) = (log.log_start_offset(), Vec::new());
+            let start = usize::try_from(at.get()).unwrap();
+            while at < log.synced_offset() {
+                let read = log.read(at, 100_000, log.synced_offset()).unwrap();
+                bytes.extend_from_slice(&read_all(&read.slices));
+                at = read.next_offset;
+            }
+            let end = usize::try_from(at.get()).unwrap();
+            prop_assert!(end <= known.batches.len() || start == end);
+            prop_assert!(start == end || bytes == known.batches[start..end].concat());
+        }
+    }
+}
