@@ -288,7 +288,7 @@ impl MaxTimestamp {
         let mut walk = HeaderWalk::new(&*unread.file, &unread.path, unread.position, unread.end);
         while let Some((position, header)) = walk.next()? {
             let is_later = |best: &Located| header.max_timestamp > best.header.max_timestamp;
-            if best.as_ref().is_none_or(is_later) {
+            if header.record_count > 0 && best.as_ref().is_none_or(is_later) {
                 best = Some(Located { position, header });
             }
         }

@@ -225,7 +225,7 @@ fn the_last_batch_of_a_producer_stays_without_its_records() {
     for sequence in 0..4 {
         let mut builder = BatchBuilder::new(Codec::None);
         builder.set_producer(ProducerId(7), ProducerEpoch(3), Sequence(sequence));
-        builder.append(T0, Some(b"a"), Some(b"v"), &[]);
+        builder.append(T0.plus_ms(100), Some(b"a"), Some(b"v"), &[]);
         rig.append(builder.build().to_vec()).unwrap();
     }
     put(&mut rig, "a", Some("later"));
@@ -239,8 +239,13 @@ fn the_last_batch_of_a_producer_stays_without_its_records() {
         (Offset(3), 0, Sequence(3))
     );
     // Its time is that of no record any more.
-    let found = rig.log().max_timestamp().unwrap().find().unwrap()[1].clone().unwrap();
-    assert_eq!(found.base_offset, Offset(4));
+    let [first, latest] = rig.log().max_timestamp().unwrap().find().unwrap();
+    assert!(first.is_none());
+    assert_eq!(latest.map(|found| found.base_offset), Some(Offset(4)));
+    assert_eq!(
+        rig.log().offset_for_timestamp(T0.plus_ms(1)).unwrap().map(|found| found.base_offset),
+        None
+    );
     // Without its snapshot, the producer is known from what is left of the log.
     let disk = rig.disk.clone();
     for path in
