@@ -131,6 +131,9 @@ pub enum ClientError {
         partition: PartitionId,
         /// The position asked for.
         offset: Offset,
+        /// Where its own header says that the next batch begins, if the header can be read. The header
+        /// may be what is damaged.
+        next: Option<Offset>,
         /// What was wrong.
         reason: String,
     },

@@ -790,9 +790,10 @@ impl<'a> Decoding<'a> {
                 Ok(view) => view,
                 // Brokers may cut the last batch of an answer; what is whole comes first.
                 Err(error) if error.is_torn() && self.next > self.from => return Ok(()),
-                Err(error) => return Err(self.corrupt(&error)),
+                Err(error) => return Err(self.corrupt(&error, None)),
             };
-            self.batch(&view, sink).map_err(|error| self.corrupt(&error))?;
+            let next = view.last_offset().next();
+            self.batch(&view, sink).map_err(|error| self.corrupt(&error, Some(next)))?;
             self.next = self.next.max(view.last_offset().next());
         }
         Ok(())
@@ -836,12 +837,13 @@ impl<'a> Decoding<'a> {
             && self.aborting.contains(&view.producer_id()))
     }
 
-    fn corrupt(&self, error: &batch::BatchError) -> ClientError {
+    fn corrupt(&self, error: &batch::BatchError, next: Option<Offset>) -> ClientError {
         let TopicPartition { topic, partition } = self.partition;
         ClientError::CorruptBatch {
             topic: topic.to_string(),
             partition: *partition,
             offset: self.next,
+            next,
             reason: error.to_string(),
         }
     }

@@ -53,6 +53,7 @@ pub(crate) struct Metrics {
     queue_size: Gauge,
     throughput: FloatGauge,
     breaker_open: Gauge,
+    damaged: Counter,
 }
 
 /// What is read from the traffic manager when a scrape comes.
@@ -110,8 +111,15 @@ impl Metrics {
             "1 while the circuit breaker is not closed",
             breaker_open.clone(),
         );
+        let damaged = Counter::default();
+        registry.register(
+            "weir_worker_batches_skipped",
+            "Damaged batches the fleet worker could not read and went past",
+            damaged.clone(),
+        );
         Self {
             registry,
+            damaged,
             published,
             processing,
             rejected,
@@ -136,6 +144,11 @@ impl Metrics {
     /// An event was refused with this code.
     pub(crate) fn count_rejected(&self, code: &str) {
         self.rejected.get_or_create(&CodeLabel { code: code.to_owned() }).inc();
+    }
+
+    /// A batch that cannot be read was skipped.
+    pub(crate) fn count_damaged(&self) {
+        self.damaged.inc();
     }
 
     /// The text of a scrape.

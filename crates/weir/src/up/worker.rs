@@ -14,16 +14,17 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use weir_client::admin::OffsetSpec;
 use weir_client::event::HEADER_TRACE_ID;
+use weir_client::timestamp::format_rfc3339;
 use weir_client::{
-    Admin, AutoOffsetReset, Client, ConsumedRecord, Consumer, ConsumerConfig, Event, GroupConfig,
-    PartitionOffset, TopicPartition,
+    Admin, AutoOffsetReset, Client, ClientError, ConsumedRecord, Consumer, ConsumerConfig, Event,
+    GroupConfig, PartitionOffset, TopicPartition,
 };
 use weir_fleet::{
     validate, AlertChange, Commit, ConsumedOffset, Effect, LocationHandler, RecordRef, TrackPoint,
     TrajectoryStore, ZoneSet,
 };
 use weir_protocol::clock::Clock;
-use weir_protocol::types::{Offset, PartitionId};
+use weir_protocol::types::{Offset, PartitionId, TimestampMs};
 
 use super::instance::instance_id;
 use crate::config::Settings;
@@ -40,6 +41,10 @@ const POLL: Duration = Duration::from_millis(100);
 const CLEAN_INTERVAL: Duration = Duration::from_secs(3_600);
 /// A stored point dated further ahead than this is no device's last one: its clock was wrong.
 const AHEAD_MS_MAX: i64 = weir_fleet::location::FUTURE_MS_MAX;
+/// A batch that was found damaged so often stays damaged.
+const DAMAGE_SURE: u32 = 3;
+/// `weir explain` of a damaged batch.
+const DAMAGED: &str = "WEIR-0422";
 /// How often a failed call to Kafka is tried again.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -117,6 +122,17 @@ struct Shift {
     committed_at: Instant,
     cleaned_at: Option<Instant>,
     skipped: u64,
+    /// How often a damaged batch was met, by partition and position.
+    damage_met: BTreeMap<(PartitionId, Offset), u32>,
+}
+
+/// A batch that cannot be read.
+struct Damage {
+    place: TopicPartition,
+    offset: Offset,
+    /// Where its header says that the next one begins.
+    next: Option<Offset>,
+    reason: String,
 }
 
 impl Shift {
@@ -139,6 +155,7 @@ impl Shift {
             committed_at: now(),
             cleaned_at: None,
             skipped: 0,
+            damage_met: BTreeMap::new(),
         })
     }
 
@@ -237,7 +254,22 @@ impl Shift {
         let failed = |error: weir_client::ClientError| {
             UserError::new(error.code(), "cannot read drone-events").why(error)
         };
-        let mut records = runtime.block_on(consumer.poll(POLL)).map_err(failed)?;
+        let mut records = match runtime.block_on(consumer.poll(POLL)) {
+            Ok(records) => records,
+            Err(ClientError::CorruptBatch { topic, partition, offset, next, reason }) => {
+                let place = TopicPartition::new(&topic, partition);
+                if !self.placed.contains(&place) {
+                    // Met at Kafka's copy of the position; the store's decides.
+                    return self.place(consumer).map(drop);
+                }
+                return self.meet_damage(
+                    runtime,
+                    consumer,
+                    &Damage { place, offset, next, reason },
+                );
+            }
+            Err(error) => return Err(failed(error)),
+        };
         let moved = self.place(consumer)?;
         records.retain(|record| moved.iter().all(|new| new.partition != record.partition));
         if !records.is_empty() {
@@ -250,6 +282,57 @@ impl Shift {
             consumer.commit_async(self.take_uncommitted());
         }
         self.clean()
+    }
+
+    /// Reads a damaged batch again, and goes past it once it is sure that it stays damaged: one batch
+    /// must not end the work on all that follow. What is lost is said in the log, in a metric and on
+    /// system-events.
+    fn meet_damage(&mut self, runtime: &Handle, consumer: &Consumer, damage: &Damage) -> Outcome {
+        let Damage { place, offset, next, reason } = damage;
+        let failed = |error: ClientError| {
+            UserError::new(error.code(), "cannot go past a damaged batch").why(error)
+        };
+        let met = self.damage_met.entry((place.partition, *offset)).or_default();
+        *met += 1;
+        let attempt = *met;
+        tracing::error!(
+            code = DAMAGED, topic = %place.topic, partition = %place.partition, %offset, attempt,
+            %reason, "fleet worker: the batch is damaged"
+        );
+        if attempt < DAMAGE_SURE {
+            return consumer.seek(place, *offset).map_err(failed);
+        }
+        self.damage_met.clear();
+        // The end its header gives may be damaged too: not back, and not past the end of the log.
+        let admin = Admin::new(Arc::clone(&self.parts.client));
+        let asked = [(place.clone(), OffsetSpec::Latest)];
+        let ends = runtime.block_on(admin.list_offsets(&asked)).map_err(failed)?;
+        let end = ends.into_iter().find_map(|(_, end)| end).unwrap_or(offset.next());
+        let resume = next.unwrap_or(offset.next()).min(end).max(offset.next());
+        tracing::error!(
+            code = DAMAGED, topic = %place.topic, partition = %place.partition,
+            from = %offset, until = %resume, "fleet worker: records are skipped, they cannot be read"
+        );
+        self.parts.ingest.metrics().count_damaged();
+        let offsets = [ConsumedOffset { partition: place.partition, next: resume }];
+        let commit = Commit {
+            group: &self.group,
+            topic: TOPIC,
+            offsets: &offsets,
+            points: &[],
+            alerts: &[],
+        };
+        self.store.commit(&commit).map_err(storage)?;
+        self.uncommitted.insert(place.partition, resume);
+        consumer.seek(place, resume).map_err(failed)?;
+        let event = damage_event(damage, resume, self.parts.clock.now());
+        if let EventOutcome::Rejected(rejection) =
+            runtime.block_on(self.parts.ingest.accept_one(event))
+        {
+            let (code, message) = (rejection.code, rejection.message);
+            tracing::error!(code, %message, "the damage could not be told on system-events");
+        }
+        Ok(())
     }
 
     /// Deletes points that are older than the retention, once in a while.
@@ -405,6 +488,24 @@ fn restored(
         show(&parts.hub, live, None);
     }
     Ok(handler)
+}
+
+fn damage_event(damage: &Damage, resume: Offset, now: TimestampMs) -> String {
+    let Damage { place, offset, reason, .. } = damage;
+    let data = serde_json::json!({
+        "service": "weir",
+        "status": "degraded",
+        "code": DAMAGED,
+        "reason": format!(
+            "records {offset} to {resume} (exclusive) of {}-{} cannot be read and were skipped: {reason}",
+            place.topic, place.partition
+        ),
+    });
+    serde_json::json!({
+        "id": format!("damaged-{}-{}-{offset}", place.topic, place.partition),
+        "type": "system.health", "source": "weir", "timestamp": format_rfc3339(now), "data": data,
+    })
+    .to_string()
 }
 
 fn next_of(stored: &[ConsumedOffset], partition: PartitionId) -> Option<Offset> {
