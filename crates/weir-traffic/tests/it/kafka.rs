@@ -171,8 +171,7 @@ async fn sink() -> (ProducerSink, Log) {
 
 fn event(topic: &str, value: impl ToString) -> Outgoing {
     let headers = Headers::default().with_key("d").with("source", "test");
-    let event = Outgoing::new(topic, value.to_string(), 1_000).with_headers(headers);
-    event
+    Outgoing::new(topic, value.to_string(), 1_000).with_headers(headers)
 }
 
 #[tokio::test(start_paused = true)]
