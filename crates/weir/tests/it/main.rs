@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 
 mod architecture;
+mod care;
 mod damage;
 mod error_pages;
 mod main_job;

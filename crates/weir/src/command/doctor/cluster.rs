@@ -141,15 +141,16 @@ fn topics(settings: &Settings, found: &[TopicDescription]) -> Vec<Check> {
                 format!("{} is missing", wanted.name),
                 "the next start of weir makes it",
             )),
-            Some(topic) if topic.partitions.len() < count => checks.push(Check::warning(
-                name,
-                format!(
-                    "{} has {} partitions, {count} are configured",
-                    wanted.name,
-                    topic.partitions.len()
-                ),
-                "add partitions (keys move to others then), or correct topics.* in weir.yaml",
-            )),
+            Some(topic) if topic.partitions.len() != count => {
+                let found = topic.partitions.len();
+                let what =
+                    format!("{} has {found} partitions, {count} are configured", wanted.name);
+                let help = match found < count {
+                    true => "add partitions (keys move to others then), or correct topics.* in weir.yaml",
+                    false => "partitions cannot be taken away: correct topics.* in weir.yaml",
+                };
+                checks.push(Check::warning(name, what, help));
+            }
             Some(_) => {}
         }
     }
