@@ -52,6 +52,8 @@ SLOW_SECONDS = 1.0
 # A member that is gone is waited for until its session ends, and that begins anew with each start of the broker: so
 # after so many faults there is none until both groups get on.
 LULL_AFTER = 25
+# Topics that are there at once beside the one under load.
+TOPICS_MAX = 20
 # Under load the next fault comes within this after both families were answered again.
 LOAD_SECONDS_MAX = 0.6
 START_SECONDS_MAX = 0.05
@@ -118,11 +120,11 @@ class Broker:
     """A `weir broker` that is started again and again on one port and directory."""
 
     def __init__(self, binary: str, directory: pathlib.Path, data: pathlib.Path, config: str):
-        self.port, self.log = free_server_port(), directory / "broker.log"
+        self.port, self.log, self.data = free_server_port(), directory / "broker.log", data
         self.address = f"127.0.0.1:{self.port}"
-        config_file = directory / "weir.yaml"
-        config_file.write_text(config)
-        self.command = [binary, "broker", "--config", str(config_file), "--data-dir", str(data),
+        self.config = directory / "weir.yaml"
+        self.config.write_text(config)
+        self.command = [binary, "broker", "--config", str(self.config), "--data-dir", str(data),
                         "--kafka-port", str(self.port)]
         self.process, self.started, self.was_ready = None, 0.0, False
 
@@ -231,6 +233,49 @@ class Client:
             self.process.wait()
 
 
+class TopicChurn:
+    """Creates topics and deletes some of them again, for as long as the broker lives and dies."""
+
+    def __init__(self, address: str, seed: int):
+        self.admin = AdminClient({"bootstrap.servers": address, "log_level": 2, "reconnect.backoff.ms": 5,
+                                  "reconnect.backoff.max.ms": 50})
+        self.random, self.stopping = random.Random(seed), threading.Event()
+        # What is neither in `there` nor in `gone` was asked for and not answered: it may be either.
+        self.there: set[str] = set()
+        self.gone: set[str] = set()
+        self.thread = threading.Thread(target=self._churn, daemon=True)
+        self.thread.start()
+
+    def _churn(self) -> None:
+        number = 0
+        while not self.stopping.is_set():
+            number += 1
+            name = f"churn-{number}"
+            if self._ask(self.admin.create_topics([NewTopic(name, 2, 1)], request_timeout=5)[name]):
+                self.there.add(name)
+            if len(self.there) > TOPICS_MAX:
+                victim = self.random.choice(sorted(self.there))
+                self.there.discard(victim)
+                if self._ask(self.admin.delete_topics([victim], request_timeout=5)[victim]):
+                    self.gone.add(victim)
+            self.stopping.wait(0.02)
+
+    def _ask(self, future) -> bool:
+        try:
+            future.result(10)
+            return True
+        except Exception:  # noqa: BLE001 - refused, or unanswered: then it may be either.
+            return False
+
+    def wrong(self) -> dict[str, int]:
+        """Topics that are not as was answered, by how."""
+        self.stopping.set()
+        self.thread.join(30)
+        known = {name for name, topic in self.admin.list_topics(timeout=10).topics.items() if len(topic.partitions) > 0}
+        found = {"lost-topic": len(self.there - known), "undead-topic": len(self.gone & known)}
+        return {name: count for name, count in found.items() if count}
+
+
 def tail(log: pathlib.Path) -> str:
     return "\n" + "\n".join(log.read_text(errors="replace").splitlines()[-15:])
 
@@ -243,8 +288,7 @@ class Rig:
         self.random = random.Random(args.seed)
         self.image = Image(directory, args.image_mb) if args.power_cuts else None
         data = (self.image.mountpoint if self.image else directory) / "data"
-        config = "broker:\n  durability: relaxed\n" if args.fsync == "off" else "{}\n"
-        self.broker = Broker(args.weir, directory, data, config)
+        self.broker = Broker(args.weir, directory, data, "{}\n")
         self.clients: list[Client] = []
         self.ready_ms: list[float] = []
         self.moments = {"load": 0, "start": 0, "recovery": 0}
@@ -264,6 +308,7 @@ class Rig:
                 "--name", "rust", "--history", self.history("rust"), "--rate", rate]
         python = [sys.executable, str(ROOT / "scripts" / "reliability_client.py"), address, TOPIC, str(PARTITIONS),
                   "python", self.history("python"), rate]
+        self.topics = TopicChurn(address, self.args.seed)
         for name, command in [("rust", rust), ("python", python)]:
             self.clients.append(Client(name, command, self.directory / f"{name}.log"))
 
@@ -301,7 +346,9 @@ class Rig:
 
     def wait_for_moment(self) -> None:
         """Until the moment of the next fault."""
-        moment = self.random.choices(["load", "start", "recovery"], [70, 15, 15])[0]
+        # The control is about what load loses.
+        weights = [70, 15, 15] if self.args.fsync == "on" else [100, 0, 0]
+        moment = self.random.choices(["load", "start", "recovery"], weights)[0]
         self.moments[moment] += 1
         if moment == "load":
             self.wait_until_ready()
@@ -311,6 +358,13 @@ class Rig:
         usual = percentile(self.ready_ms, 50) / 1000 if self.ready_ms else START_SECONDS_MAX
         after = self.random.uniform(0, START_SECONDS_MAX if moment == "start" else usual)
         time.sleep(max(0.0, self.broker.started + after - time.monotonic()))
+
+    def start(self) -> None:
+        """With a commit journal that goes round within a second, or one that does not in the life of a broker here."""
+        durability = "strict" if self.args.fsync == "on" else "relaxed"
+        journal = self.random.choice(["1MiB", "64MiB"])
+        self.broker.config.write_text(f"broker:\n  durability: {durability}\n  journal_bytes_max: {journal}\n")
+        self.broker.start()
 
     def fault(self, kind: str) -> None:
         self.wait_for_moment()
@@ -325,14 +379,14 @@ class Rig:
         if kind == "cut":
             self.image.power_up()
         self.restarts.write(json.dumps({"op": "restart", "kind": kind}) + "\n")
-        self.broker.start()
+        self.start()
 
     def run(self) -> dict:
         faults = ["kill"] * self.args.kills + ["cut"] * self.args.power_cuts
         # What a clean stop leaves must not be believed after the next cut.
         faults += ["stop"] * self.stops
         self.random.shuffle(faults)
-        self.broker.start()
+        self.start()
         self.broker.wait_until_ready()
         self.start_clients()
         self.wait_for_acks()
@@ -351,6 +405,7 @@ class Rig:
         self.restarts.close()
         drained = self.settle()
         verdict = self.check()
+        verdict["anomalies"] |= self.topics.wrong()
         return self.result(seconds, drained, verdict)
 
     def settle(self) -> dict[str, bool]:
@@ -379,7 +434,8 @@ class Rig:
             "seed": self.args.seed, "commit": commit(), "fsync": self.args.fsync,
             "kills": self.args.kills, "power_cuts": self.args.power_cuts, "stops": self.stops, "moments": self.moments,
             "seconds": round(seconds, 1), "file_system": "ext4" if self.image else file_system(self.directory),
-            **verdict["figures"],
+            **verdict["figures"], "topics_created": len(self.topics.there | self.topics.gone),
+            "topics_deleted": len(self.topics.gone),
             "lost": count("lost-write", 0) + count("unseen", 0), "anomalies": verdict["anomalies"],
             "incomplete": verdict["incomplete"], "drained": drained,
             "ready_ms_p50": round(percentile(self.ready_ms, 50), 1), "ready_ms_max": round(max(self.ready_ms), 1),
@@ -424,10 +480,8 @@ def faults_of(result: dict) -> list[str]:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    target = os.environ.get("CARGO_TARGET_DIR", str(ROOT / "target"))
-    parser.add_argument("--weir", default=f"{target}/release/weir")
-    parser.add_argument("--rig", default=f"{target}/reliability/release/reliability",
-                        help="what `cargo build --release` makes in reliability/")
+    parser.add_argument("--weir", default=str(ROOT / "target/release/weir"))
+    parser.add_argument("--rig", help="the program of reliability/; it is built if this is not given")
     parser.add_argument("--kills", type=int, default=0)
     parser.add_argument("--power-cuts", type=int, default=0)
     parser.add_argument("--fsync", choices=["on", "off"], default="on")
@@ -439,7 +493,15 @@ def arguments() -> argparse.Namespace:
     args = parser.parse_args()
     if args.kills + args.power_cuts == 0:
         parser.error("no faults: give --kills N or --power-cuts N")
+    args.rig = args.rig or build_rig()
     return args
+
+
+def build_rig() -> str:
+    target = ROOT / "target" / "reliability"
+    subprocess.run(["cargo", "build", "--release", "--quiet", "--manifest-path", str(ROOT / "reliability/Cargo.toml"),
+                    "--target-dir", str(target)], check=True)
+    return str(target / "release" / "reliability")
 
 
 def main() -> None:
