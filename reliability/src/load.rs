@@ -155,7 +155,6 @@ async fn report(recorder: Arc<Recorder>) {
     }
 }
 
-#[allow(clippy::print_stdout)]
 fn say(line: &str) {
     let mut out = std::io::stdout().lock();
     // A rig that is gone hears nothing; stdin tells us next.

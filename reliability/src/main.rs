@@ -1,7 +1,5 @@
 //! What the rig of `scripts/reliability.py` runs beside the broker; see `reliability help`.
 
-#![allow(clippy::print_stdout)]
-
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::BufReader;

@@ -123,18 +123,20 @@ fn all_of<T>(
 
 fn set_end(events: &mut [Event], of: i32, end: i64) {
     for event in events {
-        match event {
-            Event::End { partition, offset } if *partition == of => *offset = end,
-            _ => {}
+        if let Event::End { partition, offset } = event {
+            if *partition == of {
+                *offset = end;
+            }
         }
     }
 }
 
 fn sent<'a>(events: &'a mut [Event], who: &str, number: u64) -> &'a mut Send {
     for event in events {
-        match event {
-            Event::Send(send) if send.client == who && send.seq == number => return send,
-            _ => {}
+        if let Event::Send(send) = event {
+            if send.client == who && send.seq == number {
+                return send;
+            }
         }
     }
     panic!("{who}:{number} was not sent");
@@ -346,12 +348,9 @@ fn a_commit_past_what_no_member_read_is_a_group_skip() {
     check(Class::GroupSkip, |events| {
         // c0 stops before 3, and c1 begins at 4.
         for event in events {
-            match event {
-                Event::Poll { consumer, partition: 0, records, .. } => {
-                    let last_of_c0 = |offset: i64| consumer == "c0" && offset >= 3;
-                    records.retain(|(offset, _)| *offset != 3 && !last_of_c0(*offset));
-                }
-                _ => {}
+            if let Event::Poll { consumer, partition: 0, records, .. } = event {
+                let last_of_c0 = |offset: i64| consumer == "c0" && offset >= 3;
+                records.retain(|(offset, _)| *offset != 3 && !last_of_c0(*offset));
             }
         }
     });
@@ -361,9 +360,8 @@ fn a_commit_past_what_no_member_read_is_a_group_skip() {
 fn a_commit_behind_the_end_is_found() {
     check(Class::CommitBeyondEnd, |events| {
         for event in events {
-            match event {
-                Event::Committed { partition: 1, offset, .. } => *offset = 7,
-                _ => {}
+            if let Event::Committed { partition: 1, offset, .. } = event {
+                *offset = 7;
             }
         }
     });
@@ -373,9 +371,8 @@ fn a_commit_behind_the_end_is_found() {
 fn a_commit_that_went_back_is_lost() {
     check(Class::LostCommit, |events| {
         for event in events {
-            match event {
-                Event::Committed { partition: 0, offset, .. } => *offset = 4,
-                _ => {}
+            if let Event::Committed { partition: 0, offset, .. } = event {
+                *offset = 4;
             }
         }
     });
