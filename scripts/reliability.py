@@ -431,7 +431,7 @@ class Rig:
     def result(self, seconds: float, drained: dict, verdict: dict) -> dict:
         count = verdict["anomalies"].get
         return {
-            "seed": self.args.seed, "commit": commit(), "fsync": self.args.fsync,
+            "seed": self.args.seed, "commit": self.args.commit, "fsync": self.args.fsync,
             "kills": self.args.kills, "power_cuts": self.args.power_cuts, "stops": self.stops, "moments": self.moments,
             "seconds": round(seconds, 1), "file_system": "ext4" if self.image else file_system(self.directory),
             **verdict["figures"], "topics_created": len(self.topics.there | self.topics.gone),
@@ -488,6 +488,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=time.time_ns() % 1_000_000)
     parser.add_argument("--rate", type=int, default=1_000, help="records per second of each of the four producers")
     parser.add_argument("--image-mb", type=int, default=4_096)
+    parser.add_argument("--commit", default=commit(), help="what the broker was built from, for the result")
     parser.add_argument("--json", type=pathlib.Path, help="also append the result to this file")
     parser.add_argument("--keep", action="store_true", help="keep histories and logs of a good run too")
     args = parser.parse_args()
