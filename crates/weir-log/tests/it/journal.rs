@@ -271,7 +271,7 @@ impl Run {
         self.stop();
         let image = self.disk.crash(seed);
         // Every third time it is cut again while it recovers.
-        let image = if seed % 3 == 0 {
+        let image = if seed.is_multiple_of(3) {
             image.inject(Fault { after: seed / 3 % 40, kind: FaultKind::PowerOff });
             drop(open(&image, &self.config));
             image.crash(seed ^ 1)
