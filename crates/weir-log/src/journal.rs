@@ -54,7 +54,7 @@ use buffer::BlockBuffer;
 use format::{record_bytes, round_up, Header, RecordWriter, RECORD_BYTES_MAX};
 use ring::{Mark, Ring, RING_START};
 
-pub(crate) use open::{open, refuse_foreign, OpenJournal};
+pub(crate) use open::{is_needed, open, refuse_foreign, OpenJournal};
 
 /// A larger commit goes to its segments, unless they are many.
 pub const GROUP_BYTES_MAX: u64 = 1 << 20;

@@ -32,6 +32,7 @@ use crate::disk::Disk;
 use crate::error::LogError;
 use crate::files;
 use crate::inspect;
+use crate::journal;
 
 pub use repair::{repair, RepairAction, RepairReport};
 
@@ -334,7 +335,7 @@ fn read_context<'a>(
     };
     let clean = inspect::has_clean_mark(disk, dir)?;
     Ok(Context {
-        is_replayed: !clean && has_journal(disk, dir)?,
+        is_replayed: !clean && journal::is_needed(disk, dir)?,
         recovery_points: read(files::RECOVERY_POINTS)?,
         log_starts: read(files::LOG_STARTS)?,
         high_watermarks: read(files::HIGH_WATERMARKS)?,
@@ -347,11 +348,3 @@ fn read_context<'a>(
 
 /// Kafka's and weir's checkpoint of how far the cleaner has come.
 const CLEANED: &str = "cleaner-offset-checkpoint";
-
-/// The commit journal of a directory: what was committed, before it is synced in its segments.
-const JOURNAL: &str = "weir-commit-journal";
-
-fn has_journal(disk: &dyn Disk, dir: &Path) -> Result<bool, LogError> {
-    let entries = disk.list(dir).map_err(|error| LogError::io("list", dir, error))?;
-    Ok(entries.iter().any(|entry| entry.name == JOURNAL))
-}

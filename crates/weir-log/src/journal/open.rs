@@ -75,6 +75,18 @@ pub(crate) fn refuse_foreign(
     }
 }
 
+/// Whether a start after an unclean stop has something to write from the journal. One whose header
+/// cannot be read may have.
+pub(crate) fn is_needed(disk: &dyn Disk, dir: &Path) -> Result<bool, LogError> {
+    let path = dir.join(files::JOURNAL);
+    let failed = |error| LogError::io("read", &path, error);
+    let Some(source) = open_source(disk, &path)? else { return Ok(false) };
+    match find_header(&source).map_err(failed)? {
+        Ok(found) => Ok(!find_records(&source, &found).map_err(failed)?.records.is_empty()),
+        Err(_) => Ok(true),
+    }
+}
+
 fn open_source(disk: &dyn Disk, path: &Path) -> Result<Option<FileSource>, LogError> {
     let open = || -> io::Result<FileSource> {
         let file = disk.open(path, OpenMode::Existing)?;

@@ -11,13 +11,14 @@ use weir_protocol::batch::HEADER_BYTES;
 use weir_protocol::{LeaderEpoch, Offset};
 
 use super::plan::{Action, Change, PartitionPlan, SegmentPlan};
-use super::{has_journal, judge_all, Finding, Progress, VerifyOptions, VerifyReport};
+use super::{judge_all, Finding, Progress, VerifyOptions, VerifyReport};
 use crate::checkpoint;
 use crate::disk::{read_exact_at, replace_files, Disk, LockFailure, OpenMode};
 use crate::error::LogError;
 use crate::files;
 use crate::index::Place;
 use crate::inspect;
+use crate::journal;
 use crate::recovery::scan::{keep_aside, unused_name, Region};
 use crate::segment::Segment;
 use crate::txn_index;
@@ -81,7 +82,7 @@ pub fn repair(
         },
         LockFailure::Io(error) => LogError::io("lock", dir, error),
     })?;
-    if !inspect::has_clean_mark(&**disk, dir)? && has_journal(&**disk, dir)? {
+    if !inspect::has_clean_mark(&**disk, dir)? && journal::is_needed(&**disk, dir)? {
         // Its entries name positions in the segments as they are.
         return Err(LogError::Unrecovered { path: dir.to_owned() });
     }
