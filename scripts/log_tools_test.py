@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """weir log dump says of a directory what Kafka's own DumpLogSegments says, line by line; weir log verify finds it sound.
 
-    scripts/log_tools_test.py BIN --dir DIR     compare over every file of a log directory that nobody has open
-    scripts/log_tools_test.py BIN --kafka       let an Apache Kafka node write one (transactions, every codec, a compacted
+    scripts/log_tools_test.py --dir DIR BIN     compare over every file of a log directory that nobody has open
+    scripts/log_tools_test.py --kafka BIN       let an Apache Kafka node write one (transactions, every codec, a compacted
                                                 topic), stop it, and compare over that
 """
 import json
@@ -171,9 +171,9 @@ def with_kafka(weir: str) -> None:
 
 def main() -> None:
     match sys.argv[1:]:
-        case [weir, "--dir", directory]:
+        case ["--dir", directory, weir]:
             compare(weir, pathlib.Path(directory))
-        case [weir, "--kafka"]:
+        case ["--kafka", weir]:
             with_kafka(weir)
         case _:
             sys.exit(__doc__)

@@ -339,12 +339,10 @@ fn read_context<'a>(
         recovery_points: read(files::RECOVERY_POINTS)?,
         log_starts: read(files::LOG_STARTS)?,
         high_watermarks: read(files::HIGH_WATERMARKS)?,
-        cleaned: read(CLEANED)?,
+        cleaned: read(files::CLEANED_OFFSETS)?,
         clean,
         disk,
         options,
     })
 }
 
-/// Kafka's and weir's checkpoint of how far the cleaner has come.
-const CLEANED: &str = "cleaner-offset-checkpoint";

@@ -11,7 +11,7 @@ use super::{Brokers, ConfigFile};
 pub(crate) struct DataDir {
     #[command(flatten)]
     pub(crate) file: ConfigFile,
-    /// weir's data directory, or a log directory of Apache Kafka; default: data_dir of the configuration
+    /// weir's data directory, or Kafka's log directory
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
 }
@@ -26,7 +26,7 @@ pub(crate) struct LogArgs {
 pub(crate) enum LogCommand {
     /// Print what stands in segments, indexes, snapshots and checkpoints
     Dump(DumpArgs),
-    /// Check every batch, index, snapshot and checkpoint; repair them if asked
+    /// Check every batch, index and checkpoint; repair them if asked
     Verify(VerifyArgs),
 }
 
@@ -60,8 +60,8 @@ pub(crate) struct DumpArgs {
     /// Only this file
     #[arg(long, value_name = "FILE", conflicts_with_all = ["data_dir", "topic", "partition"])]
     pub(crate) file: Option<PathBuf>,
-    /// Only files of these kinds
-    #[arg(long, value_name = "KIND", value_delimiter = ',')]
+    /// Only these: log, index, timeindex, ...
+    #[arg(long, value_name = "KIND", value_delimiter = ',', hide_possible_values = true)]
     pub(crate) only: Vec<FileFilter>,
     /// Records too: keys, values, headers
     #[arg(long)]
@@ -84,7 +84,7 @@ pub(crate) struct VerifyArgs {
     /// Decode every record too
     #[arg(long)]
     pub(crate) deep: bool,
-    /// Mend what can be mended, on a directory that nobody uses; the old bytes are kept beside
+    /// Mend what can be mended (on a stopped broker)
     #[arg(long)]
     pub(crate) repair: bool,
     /// Print the report as JSON
@@ -102,11 +102,11 @@ pub(crate) struct OpsArgs {
 pub(crate) enum OpsCommand {
     /// Every consumer group with its partitions and lag
     CheckGroups(CheckGroupsArgs),
-    /// Set the committed offsets of a group (prints what it would do; --yes does it)
+    /// Set the committed offsets of a group (dry run first)
     ResetOffset(ResetOffsetArgs),
     /// Sizes of topics and partitions
     MonitorSize(MonitorSizeArgs),
-    /// Delete old records through the broker (prints what it would do; --yes does it)
+    /// Delete old records through the broker (dry run first)
     Cleanup(CleanupArgs),
 }
 
@@ -117,7 +117,7 @@ pub(crate) struct CheckGroupsArgs {
     /// Only this group
     #[arg(long)]
     pub(crate) group: Option<String>,
-    /// Warn of a group that is more than this many records behind
+    /// Warn of a group further behind
     #[arg(long, value_name = "RECORDS", default_value_t = 10_000)]
     pub(crate) threshold: u64,
     /// Print JSON
@@ -156,10 +156,10 @@ pub(crate) struct MonitorSizeArgs {
     /// Only this topic
     #[arg(long)]
     pub(crate) topic: Option<String>,
-    /// Warn of a topic above this size (for example 10GB)
+    /// Warn of a topic above this size (10GB)
     #[arg(long, value_name = "BYTES")]
     pub(crate) threshold: Option<String>,
-    /// Measure again every so many seconds, and show the growth per hour
+    /// Measure again so often; shows growth per hour
     #[arg(long, value_name = "SECONDS")]
     pub(crate) watch: Option<u64>,
     /// Stop after so many measurements
@@ -177,13 +177,13 @@ pub(crate) struct CleanupArgs {
     pub(crate) days: Option<u32>,
     #[command(flatten)]
     pub(crate) brokers: Brokers,
-    /// Only this topic; default: every topic that is not Kafka's own or compacted
+    /// Only this topic; default: all that may be cleaned
     #[arg(long)]
     pub(crate) topic: Option<String>,
     /// Delete what is older than this time (RFC 3339)
     #[arg(long, value_name = "TIME", conflicts_with = "keep_bytes")]
     pub(crate) before: Option<String>,
-    /// Keep about this much of each partition (for example 500MB)
+    /// Keep about this much of each partition (500MB)
     #[arg(long, value_name = "BYTES")]
     pub(crate) keep_bytes: Option<String>,
     /// Really delete
@@ -198,8 +198,8 @@ pub(crate) struct CleanupArgs {
 pub(crate) struct DoctorArgs {
     #[command(flatten)]
     pub(crate) dir: DataDir,
-    /// Kafka to look at; default: kafka.brokers of the configuration, else the embedded broker's address
-    #[arg(long, env = "KAFKA_BROKERS")]
+    /// Kafka to look at, not what runs
+    #[arg(long, value_name = "LIST", env = "KAFKA_BROKERS")]
     pub(crate) brokers: Option<String>,
     /// Print JSON
     #[arg(long)]
