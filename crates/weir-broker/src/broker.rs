@@ -717,6 +717,7 @@ fn log_dir_options(
         checkpoint_bytes: CHECKPOINT_BYTES,
         retention_check_interval_ms: config.retention_check_interval_ms,
         journal_bytes_max: Some(config.journal_bytes_max),
+        journal_group_bytes_max: weir_log::journal::GROUP_BYTES_MAX,
         cleaner: CleanerOptions {
             enabled: config.cleaner_enabled,
             backoff_ms: config.cleaner_backoff_ms,

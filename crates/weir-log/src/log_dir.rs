@@ -79,8 +79,11 @@ pub struct LogDirOptions {
     pub checkpoint_bytes: u64,
     /// `log.retention.check.interval.ms`.
     pub retention_check_interval_ms: i64,
-    /// How large the commit journal may grow. It begins at 1 MiB, and doubles while commits fill it. `None`: there is none, and each commit syncs the segments.
+    /// How large the commit journal may grow. It begins at 1 MiB, and doubles while commits fill it.
+    /// `None`: there is none, and each commit syncs the segments.
     pub journal_bytes_max: Option<u64>,
+    /// A commit of more bytes goes to the segments, unless they are many: see [`crate::journal`].
+    pub journal_group_bytes_max: u64,
     /// How logs are compacted.
     pub cleaner: CleanerOptions,
     /// A commit of more bytes goes to the segments, unless they are many: see [`crate::journal`].
@@ -101,6 +104,7 @@ impl Default for LogDirOptions {
             checkpoint_bytes: 1 << 30,
             retention_check_interval_ms: 300_000,
             journal_bytes_max: Some(64 << 20),
+            journal_group_bytes_max: GROUP_BYTES_MAX,
             cleaner: CleanerOptions::default(),
             journal_group_bytes_max: GROUP_BYTES_MAX,
         }
