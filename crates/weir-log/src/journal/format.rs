@@ -194,17 +194,23 @@ impl<'a> RecordWriter<'a> {
     /// are to be written.
     pub(crate) fn finish(self, sequence: u64, directory_id: Uuid) -> usize {
         let Self { buf, len, count } = self;
-        buf[..4].copy_from_slice(RECORD_MAGIC);
-        buf[8..16].copy_from_slice(&sequence.to_be_bytes());
-        let len_u32 = u32::try_from(len).unwrap_or(u32::MAX);
-        buf[16..20].copy_from_slice(&len_u32.to_be_bytes());
-        buf[20..24].copy_from_slice(&count.to_be_bytes());
-        let crc = record_crc(&buf[8..len], directory_id);
-        buf[4..8].copy_from_slice(&crc.to_be_bytes());
+        seal(&mut buf[..len], sequence, count, directory_id);
         let padded = round_up(len);
         buf[len..padded].fill(0);
         padded
     }
+}
+
+/// Writes the head of a record, of at least [`RECORD_HEAD_BYTES`], before `append_count` appends that
+/// stand in it, and its CRC.
+pub fn seal(record: &mut [u8], sequence: u64, append_count: u32, directory_id: Uuid) {
+    let len = u32::try_from(record.len()).unwrap_or(u32::MAX);
+    record[..4].copy_from_slice(RECORD_MAGIC);
+    record[8..16].copy_from_slice(&sequence.to_be_bytes());
+    record[16..20].copy_from_slice(&len.to_be_bytes());
+    record[20..24].copy_from_slice(&append_count.to_be_bytes());
+    let crc = record_crc(&record[8..], directory_id);
+    record[4..8].copy_from_slice(&crc.to_be_bytes());
 }
 
 fn record_crc(bytes: &[u8], directory_id: Uuid) -> u32 {
