@@ -724,7 +724,6 @@ fn log_dir_options(
             dedupe_buffer_bytes_max: config.cleaner_dedupe_buffer_bytes_max,
             inflate_bytes_max: config.inflate_bytes_max,
         },
-        journal_group_bytes_max: weir_log::journal::GROUP_BYTES_MAX,
     }
 }
 

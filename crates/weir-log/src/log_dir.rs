@@ -86,8 +86,6 @@ pub struct LogDirOptions {
     pub journal_group_bytes_max: u64,
     /// How logs are compacted.
     pub cleaner: CleanerOptions,
-    /// A commit of more bytes goes to the segments, unless they are many: see [`crate::journal`].
-    pub journal_group_bytes_max: u64,
 }
 
 impl Default for LogDirOptions {
@@ -106,7 +104,6 @@ impl Default for LogDirOptions {
             journal_bytes_max: Some(64 << 20),
             journal_group_bytes_max: GROUP_BYTES_MAX,
             cleaner: CleanerOptions::default(),
-            journal_group_bytes_max: GROUP_BYTES_MAX,
         }
     }
 }

@@ -345,4 +345,3 @@ fn read_context<'a>(
         options,
     })
 }
-
