@@ -3,6 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use crate::error::BrokerError;
+
 /// Partitions of `__consumer_offsets`. Part of the format: a group's records lie in partition
 /// `abs(hash(group)) % 50`, so it cannot change once there is data.
 pub const OFFSETS_PARTITIONS: i32 = 50;
@@ -158,6 +160,114 @@ impl Default for BrokerConfig {
             cleaner_backoff_ms: 15_000,
             cleaner_dedupe_buffer_bytes_max: 128 << 20,
             cleaner_io_bytes_per_second_max: None,
+        }
+    }
+}
+
+impl BrokerConfig {
+    /// Sets one of Kafka's `log.cleaner.*` keys that are the broker's. Returns whether `key` is one;
+    /// those that are a topic's default (`log.cleaner.min.cleanable.ratio` and the like) are not.
+    ///
+    /// There is one cleaner, so `log.cleaner.threads` may say any number, and its buffers have the size
+    /// they need.
+    ///
+    /// # Errors
+    /// [`BrokerError::Config`]; nothing is changed then.
+    pub fn set_cleaner_key(&mut self, key: &str, value: &str) -> Result<bool, BrokerError> {
+        let value = value.trim();
+        let number = |key: &'static str, min: i64| match value.parse::<i64>() {
+            Ok(number) if number >= min => Ok(number),
+            _ => Err(bad(key, value, "a whole number that is large enough")),
+        };
+        let ratio = |key: &'static str| match value.parse::<f64>() {
+            Ok(number) if number > 0.0 => Ok(number),
+            _ => Err(bad(key, value, "a number above 0")),
+        };
+        match key {
+            "log.cleaner.enable" => {
+                self.cleaner_enabled = match value {
+                    "true" => true,
+                    "false" => false,
+                    _ => return Err(bad("log.cleaner.enable", value, "true or false")),
+                };
+            }
+            "log.cleaner.backoff.ms" => {
+                self.cleaner_backoff_ms = number("log.cleaner.backoff.ms", 0)?;
+            }
+            "log.cleaner.dedupe.buffer.size" => {
+                let bytes = number("log.cleaner.dedupe.buffer.size", DEDUPE_BUFFER_BYTES_MIN)?;
+                self.cleaner_dedupe_buffer_bytes_max = bytes.unsigned_abs();
+            }
+            "log.cleaner.io.max.bytes.per.second" => {
+                let rate = ratio("log.cleaner.io.max.bytes.per.second")?;
+                // Kafka's default is the largest double: no limit. A cast saturates.
+                self.cleaner_io_bytes_per_second_max =
+                    (rate < u64::MAX as f64).then_some((rate as u64).max(1));
+            }
+            "log.cleaner.threads" => {
+                number("log.cleaner.threads", 1)?;
+            }
+            "log.cleaner.io.buffer.size" => {
+                number("log.cleaner.io.buffer.size", 0)?;
+            }
+            "log.cleaner.io.buffer.load.factor" => {
+                ratio("log.cleaner.io.buffer.load.factor")?;
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+}
+
+/// Room for the keys of one batch, whatever its size: Kafka wants a mebibyte for each thread too.
+const DEDUPE_BUFFER_BYTES_MIN: i64 = 1 << 20;
+
+fn bad(key: &'static str, value: &str, expected: &'static str) -> BrokerError {
+    BrokerError::Config { key, value: value.to_owned(), expected }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cleaners_keys_are_those_of_kafka() {
+        let mut config = BrokerConfig::default();
+        for (key, value) in [
+            ("log.cleaner.enable", "false"),
+            ("log.cleaner.backoff.ms", "5000"),
+            ("log.cleaner.dedupe.buffer.size", "2097152"),
+            ("log.cleaner.io.max.bytes.per.second", "1.5e6"),
+            ("log.cleaner.threads", "4"),
+            ("log.cleaner.io.buffer.size", "524288"),
+            ("log.cleaner.io.buffer.load.factor", "0.9"),
+        ] {
+            assert!(config.set_cleaner_key(key, value).unwrap(), "{key}");
+        }
+        assert!(!config.cleaner_enabled);
+        assert_eq!(config.cleaner_backoff_ms, 5_000);
+        assert_eq!(config.cleaner_dedupe_buffer_bytes_max, 2 << 20);
+        assert_eq!(config.cleaner_io_bytes_per_second_max, Some(1_500_000));
+        let no_limit = "1.7976931348623157E308";
+        config.set_cleaner_key("log.cleaner.io.max.bytes.per.second", no_limit).unwrap();
+        assert_eq!(config.cleaner_io_bytes_per_second_max, None);
+        assert!(!config.set_cleaner_key("log.retention.ms", "1").unwrap());
+    }
+
+    #[test]
+    fn values_the_cleaner_cannot_have_are_refused_and_change_nothing() {
+        for (key, value) in [
+            ("log.cleaner.enable", "yes"),
+            ("log.cleaner.backoff.ms", "-1"),
+            ("log.cleaner.dedupe.buffer.size", "1000"),
+            ("log.cleaner.io.max.bytes.per.second", "0"),
+            ("log.cleaner.io.max.bytes.per.second", "NaN"),
+            ("log.cleaner.threads", "0"),
+        ] {
+            let mut config = BrokerConfig::default();
+            let before = format!("{config:?}");
+            let error = config.set_cleaner_key(key, value).unwrap_err();
+            assert_eq!((error.code(), before), ("WEIR-0305", format!("{config:?}")), "{key}");
         }
     }
 }

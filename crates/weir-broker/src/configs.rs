@@ -225,7 +225,7 @@ pub fn created_configs(own: &BTreeMap<String, String>) -> Vec<CreatableTopicConf
 /// What the configuration of this broker says instead of Kafka's defaults.
 fn static_values(config: &BrokerConfig, connection: &Connection) -> BTreeMap<&'static str, String> {
     let (host, port) = &connection.advertised;
-    BTreeMap::from([
+    let mut values = BTreeMap::from([
         ("advertised.listeners", format!("PLAINTEXT://{host}:{port}")),
         ("auto.create.topics.enable", config.auto_create_topics.to_string()),
         ("broker.id", "0".to_owned()),
@@ -244,7 +244,27 @@ fn static_values(config: &BrokerConfig, connection: &Connection) -> BTreeMap<&'s
         ("socket.request.max.bytes", config.request_bytes_max.to_string()),
         ("transaction.state.log.min.isr", "1".to_owned()),
         ("transaction.state.log.replication.factor", "1".to_owned()),
-    ])
+    ]);
+    values.extend(cleaner_values(config));
+    values
+}
+
+/// What the cleaner is told other than Kafka's defaults.
+fn cleaner_values(config: &BrokerConfig) -> Vec<(&'static str, String)> {
+    let default = BrokerConfig::default();
+    let values = |config: &BrokerConfig| {
+        // As Java prints a double; without a limit its largest.
+        let rate = config.cleaner_io_bytes_per_second_max;
+        let rate = rate.map_or("1.7976931348623157E308".to_owned(), |rate| format!("{rate}.0"));
+        [
+            ("log.cleaner.backoff.ms", config.cleaner_backoff_ms.to_string()),
+            ("log.cleaner.dedupe.buffer.size", config.cleaner_dedupe_buffer_bytes_max.to_string()),
+            ("log.cleaner.enable", config.cleaner_enabled.to_string()),
+            ("log.cleaner.io.max.bytes.per.second", rate),
+        ]
+    };
+    let pairs = values(config).into_iter().zip(values(&default));
+    pairs.filter(|(own, default)| own != default).map(|(own, _)| own).collect()
 }
 
 impl Broker {
