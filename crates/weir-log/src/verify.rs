@@ -12,6 +12,9 @@
 //! of: a *torn tail*. They are damage all the same if the last stop was clean, or if they lie below an
 //! offset that the checkpoints call synced. Bad bytes with valid batches behind them are always damage.
 //!
+//! After an unclean stop with a commit journal, a bad end above the recovery point counts as torn too:
+//! the next start writes what was committed again. A repair is refused until then.
+//!
 //! # What it cannot see
 //! - A leader epoch or base offset that was changed where no witness is left: in the only batch of a log
 //!   without checkpoint, or inside a gap that the cleaner left.

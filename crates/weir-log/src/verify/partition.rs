@@ -26,6 +26,9 @@ const REMEDY_STALE: &str = "nothing: the next start builds it again";
 const REMEDY_TAIL: &str = "nothing: the next start cuts it, nobody was told of these records";
 const REMEDY_JOURNAL: &str =
     "nothing: the next start writes what was committed again, from the commit journal";
+const REMEDY_START: &str =
+    "start and stop the broker once: its commit journal may write it again; \
+                            then verify once more";
 const REMEDY_RECORDS: &str = "the bytes are as the producer sent them: fix the producer, and let \
                               consumers seek past them";
 const REMEDY_SNAPSHOT: &str =
@@ -391,7 +394,10 @@ impl<'a, 'c> Judge<'a, 'c> {
         };
         for bad in std::mem::take(&mut walk.bad) {
             let at_end = bad.to >= end && bad.follows.is_none();
-            let is_replayed = self.context.is_replayed && bad.offset >= self.synced;
+            // The journal holds what was committed last. What has valid batches behind it is reported all
+            // the same: only the next start can tell.
+            let is_journaled = self.context.is_replayed && bad.offset >= self.synced;
+            let is_replayed = is_journaled && at_end && is_last;
             let is_tail = at_end && is_last && !self.context.clean && bad.offset >= log_end;
             let to_offset = bad.follows.or(bad.mend.as_ref().map(|mend| mend.last_offset.next()));
             let to_offset = to_offset.unwrap_or(log_end).max(bad.offset);
@@ -415,12 +421,15 @@ impl<'a, 'c> Judge<'a, 'c> {
                 continue;
             }
             walk.has_damage = true;
+            if is_journaled {
+                finding.remedy = REMEDY_START;
+            }
             finding.to_offset = Some(to_offset);
             finding.records = span(bad.offset, to_offset);
             self.tail_is_reported |= at_end && later.is_empty();
             match bad.mend {
                 Some(mend) => {
-                    finding.remedy = REMEDY_MEND;
+                    finding.remedy = if is_journaled { REMEDY_START } else { REMEDY_MEND };
                     finding.what = format!("{} (wrong in its header: {})", bad.what, mend.fields);
                     let action = Action::Mend {
                         header: mend.header,

@@ -384,16 +384,25 @@ fn what_the_commit_journal_holds_is_left_to_the_next_start() {
         look(disk)
     };
     assert!(!damaged(&filled(false)).is_sound(), "an empty journal mends nothing");
-    let rig = filled_rig();
-    let disk = rig.disk.clone();
-    drop(rig);
-    disk.kill();
+    let journaled = || {
+        let rig = filled_rig();
+        let disk = rig.disk.clone();
+        drop(rig);
+        disk.kill();
+        disk
+    };
+    let disk = journaled();
     let report = damaged(&disk);
-    assert!(report.is_sound() && !report.findings.is_empty(), "{report:#?}");
-    let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+    assert!(!report.is_sound(), "valid batches are behind it, only the next start can tell: {report:#?}");
+    let shared: Arc<dyn Disk> = Arc::new(disk);
     let error =
         repair(&shared, Path::new(DIR), &VerifyOptions::default(), &mut |_| {}).unwrap_err();
     assert_eq!(error.code(), "WEIR-0221");
+    let disk = journaled();
+    let (file, len) = logs(&disk).pop().unwrap();
+    disk.damage(&file, |bytes| bytes[len - 10..].fill(0)).unwrap();
+    let report = look(&disk);
+    assert!(report.is_sound() && !report.findings.is_empty(), "a bad end: {report:#?}");
 }
 
 #[test]
