@@ -393,7 +393,10 @@ fn what_the_commit_journal_holds_is_left_to_the_next_start() {
     };
     let disk = journaled();
     let report = damaged(&disk);
-    assert!(!report.is_sound(), "valid batches are behind it, only the next start can tell: {report:#?}");
+    assert!(
+        !report.is_sound(),
+        "valid batches are behind it, only the next start can tell: {report:#?}"
+    );
     let shared: Arc<dyn Disk> = Arc::new(disk);
     let error =
         repair(&shared, Path::new(DIR), &VerifyOptions::default(), &mut |_| {}).unwrap_err();
