@@ -200,6 +200,7 @@ impl Journal {
             }
             Err(error) => return Err(error),
         }
+        buffer.shrink();
         let mut state = self.state();
         state.ring.advance(position, len as u64);
         for append in appends {

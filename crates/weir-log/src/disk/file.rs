@@ -244,6 +244,16 @@ impl DiskFile for OpenFile {
     }
 }
 
+/// Takes `O_DIRECT` off a file; `O_DSYNC` stays. Returns whether it was on.
+fn leave_direct(file: &File) -> io::Result<bool> {
+    let flags = rustix::fs::fcntl_getfl(file)?;
+    let was_direct = flags.contains(rustix::fs::OFlags::DIRECT);
+    if was_direct {
+        rustix::fs::fcntl_setfl(file, flags - rustix::fs::OFlags::DIRECT)?;
+    }
+    Ok(was_direct)
+}
+
 impl DiskFile for DirectFile {
     fn read_at(&self, buf: &mut [u8], position: u64) -> io::Result<usize> {
         self.0.read_at(buf, position)
@@ -252,7 +262,15 @@ impl DiskFile for DirectFile {
     /// In one write, which is one sync: in parts it would be as many.
     fn write_at(&self, buf: &[u8], position: u64) -> io::Result<()> {
         debug_assert!(buf.len().is_multiple_of(BLOCK_BYTES), "whole blocks");
-        self.0.file.write_all_at(buf, position)
+        match self.0.file.write_all_at(buf, position) {
+            // Some file systems say so only now.
+            Err(error)
+                if error.kind() == io::ErrorKind::InvalidInput && leave_direct(&self.0.file)? =>
+            {
+                self.0.file.write_all_at(buf, position)
+            }
+            outcome => outcome,
+        }
     }
 
     fn set_len(&self, len_bytes: u64) -> io::Result<()> {
