@@ -27,8 +27,8 @@
 //! # Which way a commit goes
 //! Up to `journal_group_bytes_max` ([`GROUP_BYTES_MAX`]) it goes into the journal, and so does a larger
 //! one that is little for each of its segments. Above, the data is what takes the time, and writing it
-//! twice costs more than the metadata. Bytes are read back from the page cache when the record
-//! is made, on the commit's thread: an append costs nothing more, not even under the lock.
+//! twice costs more than the metadata. Bytes are read back from the page cache when the record is made,
+//! on the commit's thread: an append costs nothing more, not even under the lock.
 
 pub(crate) mod apply;
 mod buffer;

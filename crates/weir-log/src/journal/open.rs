@@ -127,28 +127,15 @@ pub(crate) fn open(
         Some(source) => take_in(request, &path, source, report)?,
     };
     let Some(bytes_max) = request.bytes_max else {
-        if source.is_some() {
+        if existing.is_some() {
             remove(&**request.disk, request.dir, &path).map_err(failed("remove"))?;
         }
         return Ok(None);
     };
     let bytes_max = bytes_max.max(RING_START) / BLOCK_BYTES as u64 * BLOCK_BYTES as u64;
-    let prepared = match (&existing, &source) {
-        (Some(_), Some(source)) => resize(source, bytes_max),
-        _ => create(request, &path, bytes_max),
-    };
-    let end = match prepared {
-        Ok(end) => end,
-        Err(error) if is_passing(&error) => {
-            report.warnings.push(format!(
-                "there is no commit journal, as {} cannot be made: {error}; commits go to the \
-                 segments",
-                path.display()
-            ));
-            let _ = request.disk.remove(&path);
-            return Ok(None);
-        }
-        Err(error) => return Err(LogError::io("write", path, error)),
+    let source = source.filter(|_| existing.is_some());
+    let Some(end) = prepare(request, &path, source.as_ref(), bytes_max, report)? else {
+        return Ok(None);
     };
     let next = existing.unwrap_or(Next { header_number: 0, sequence: 1 });
     let journal = Journal {
@@ -175,6 +162,38 @@ pub(crate) fn open(
         request.disk.sync_dir(dir).map_err(|error| LogError::io("sync", dir, error))?;
     }
     Ok(Some(journal))
+}
+
+/// Makes the file, or brings that of an empty journal between the bounds. Returns what may be used of
+/// it; `None` if there is no room for one.
+fn prepare(
+    request: &OpenJournal<'_>,
+    path: &Path,
+    source: Option<&FileSource>,
+    bytes_max: u64,
+    report: &mut RecoveryReport,
+) -> Result<Option<u64>, LogError> {
+    let prepared = match source {
+        Some(source) => resize(source, bytes_max),
+        None => create(request, path, bytes_max),
+    };
+    match prepared {
+        Ok(end) => Ok(Some(end)),
+        Err(error) if is_passing(&error) => {
+            report.warnings.push(format!(
+                "there is no commit journal, as {} cannot be made: {error}; commits go to the \
+                 segments",
+                path.display()
+            ));
+            match remove(&**request.disk, request.dir, path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    Err(LogError::io("remove", path, error))
+                }
+                _ => Ok(None),
+            }
+        }
+        Err(error) => Err(LogError::io("write", path, error)),
+    }
 }
 
 /// Numbers that the file has not seen.
