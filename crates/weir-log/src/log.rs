@@ -536,7 +536,8 @@ impl Log {
         let (next, position) = cut.unwrap_or((offset, size_bytes));
         segment.truncate(next, position)?;
         self.end = LogPosition { offset: next, base, position };
-        txn_index::truncate(&self.place, base, next)?;
+        let cut = txn_index::truncate(&self.place, base, next)?;
+        self.commit.sealed_files.extend(cut);
         self.epochs.truncate_from_end(next);
         self.epochs.assign(self.leader_epoch, next);
         self.epochs_changed = true;

@@ -75,20 +75,42 @@ pub(crate) fn read(place: &Place, base: Offset) -> Result<Vec<AbortedTxn>, LogEr
 }
 
 /// Keeps the records of markers below `end`.
-pub(crate) fn truncate(place: &Place, base: Offset, end: Offset) -> Result<(), LogError> {
+///
+/// Returns the file, if there is one: it must be synced before the recovery point passes `end`. Else a power cut could bring
+/// back what was cut, under offsets that other records have by then.
+pub(crate) fn truncate(
+    place: &Place,
+    base: Offset,
+    end: Offset,
+) -> Result<Option<PathBuf>, LogError> {
     let path = place.path(base, files::TXN_INDEX);
     let kept = match read(place, base) {
-        Ok(records) => records.iter().take_while(|txn| txn.last_offset < end).count(),
+        Ok(records) => count_whole(&records, end),
         // Damage: what follows is written again from the markers.
         Err(LogError::BadFile { .. }) => 0,
         Err(error) => return Err(error),
     };
     let cut = || match place.disk.open(&path, OpenMode::Existing) {
-        Ok(file) => file.set_len((kept * RECORD_BYTES) as u64),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Ok(file) => file.set_len((kept * RECORD_BYTES) as u64).map(|()| true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
     };
-    cut().map_err(|error| LogError::io("truncate", path, error))
+    match cut() {
+        Ok(is_there) => Ok(is_there.then_some(path)),
+        Err(error) => Err(LogError::io("truncate", path, error)),
+    }
+}
+
+/// How many records from the front are of markers below `end`, and whole: what a power cut has left of later ones may be
+/// zeros, which are a record too, by their version.
+fn count_whole(records: &[AbortedTxn], end: Offset) -> usize {
+    let mut before = Offset(-1);
+    let is_kept = |txn: &&AbortedTxn| {
+        let follows = txn.last_offset > before && txn.first_offset < txn.last_offset;
+        before = txn.last_offset;
+        follows && txn.last_offset < end
+    };
+    records.iter().take_while(is_kept).count()
 }
 
 /// The records in the bytes of a file. `Err` says in words what is wrong with them.
@@ -160,10 +182,25 @@ mod tests {
             append(&place, Offset(0), &txn(n)).unwrap();
         }
         assert_eq!(read(&place, Offset(0)).unwrap(), [txn(0), txn(10), txn(20)]);
-        truncate(&place, Offset(0), Offset(25)).unwrap();
+        truncate(&place, Offset(0), Offset(25)).unwrap().unwrap();
         assert_eq!(read(&place, Offset(0)).unwrap(), [txn(0), txn(10)]);
         let bytes = &disk.files()[Path::new("/d/00000000000000000000.txnindex")];
         assert_eq!(bytes.len(), 68);
         assert_eq!(bytes[..10], [0, 0, 0, 0, 0, 0, 0, 0, 0, 7]);
+    }
+
+    #[test]
+    fn zeros_that_a_power_cut_left_are_no_record() {
+        let disk = MemDisk::new();
+        disk.create_dir_all(Path::new("/d")).unwrap();
+        let place = Place::new(Arc::new(disk.clone()), Path::new("/d").into());
+        assert!(truncate(&place, Offset(0), Offset(25)).unwrap().is_none(), "there is no file");
+        append(&place, Offset(0), &txn(0)).unwrap();
+        let path = place.path(Offset(0), files::TXN_INDEX);
+        let file = place.open(&path, OpenMode::Existing).unwrap();
+        file.set_len(3 * RECORD_BYTES as u64).unwrap();
+        assert_eq!(read(&place, Offset(0)).unwrap().len(), 3);
+        truncate(&place, Offset(0), Offset(25)).unwrap();
+        assert_eq!(read(&place, Offset(0)).unwrap(), [txn(0)]);
     }
 }

@@ -14,3 +14,4 @@ mod server;
 mod slow_disk;
 mod stored;
 mod transactions;
+mod transactions_model;

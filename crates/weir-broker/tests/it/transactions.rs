@@ -217,7 +217,7 @@ impl Harness {
         }
     }
 
-    fn offset_of(&mut self, group: &str, topic: &str, stable: bool) -> (ErrorCode, i64) {
+    pub(crate) fn offset_of(&mut self, group: &str, topic: &str, stable: bool) -> (ErrorCode, i64) {
         let request = OffsetFetchRequest {
             groups: vec![OffsetFetchRequestGroup {
                 group_id: Str::copy_from(group),
@@ -671,6 +671,26 @@ fn a_batch_whose_beginning_was_lost_opens_its_transaction() {
         assert_eq!(h.committed("b"), ["b1"], "seed {seed}, kept {is_kept}");
     }
     assert!(kept > 0 && kept < 60, "the cuts differ: {kept}");
+}
+
+/// As above, but its client does not come back.
+#[test]
+fn a_batch_whose_beginning_was_lost_does_not_hang() {
+    let mut kept = 0;
+    for seed in 0..60 {
+        let mut h = with_topics();
+        let who = h.init("tx", None).unwrap();
+        let mut request = produce_request("a", 0, -1, transactional(who, 0, &["x"]));
+        request.transactional_id = Some("tx".into());
+        h.call(12, &request).ticket();
+        let mut h = h.after_power_cut(seed);
+        kept += i32::from(h.latest("a", 0) > 0);
+        h.init("tx", None).unwrap();
+        h.commit_all();
+        assert_eq!(h.latest("a", 1), h.latest("a", 0), "seed {seed}");
+        assert!(h.committed("a").is_empty());
+    }
+    assert!(kept > 0, "some cuts keep the batch");
 }
 
 #[test]

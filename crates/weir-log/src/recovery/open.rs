@@ -569,7 +569,10 @@ fn scan_segment(
     }
     segment.end_at(*next, position)?;
     let (path, file) = (segment.path(), segment.reader()?);
-    txn_index::truncate(&log.place, base, *next)?;
+    let cut = txn_index::truncate(&log.place, base, *next)?;
+    if cut.is_some() {
+        log.note_new_files(cut);
+    }
     let interval_bytes = log.config.index_interval_bytes;
     let gaps_to = log.gaps_to;
     let region = Region { file: &*file, path: &path, from: position, end };
