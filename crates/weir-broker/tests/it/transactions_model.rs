@@ -117,7 +117,7 @@ impl Model {
 
     /// Every client of an odd number follows version 1.
     fn is_v2(who: usize) -> bool {
-        who % 2 == 0
+        who.is_multiple_of(2)
     }
 
     fn init(&mut self, who: usize) {
