@@ -3,13 +3,18 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
-use weir_client::admin::OffsetSpec;
+use weir_client::admin::{OffsetSpec, TopicDescription};
 use weir_client::{Admin, Client, ClientConfig, ClientError, TopicPartition};
 use weir_protocol::types::Offset;
 
 use crate::cli::DEFAULT_BROKERS;
 use crate::error::{Outcome, UserError};
+
+/// How often, and in what distance, a topic is asked for that may be new.
+const NEWS_TRIES: u32 = 20;
+const NEWS_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Runs one asynchronous command to its end.
 pub(super) fn block_on<T>(command: impl Future<Output = Outcome<T>>) -> Outcome<T> {
@@ -44,6 +49,18 @@ pub(super) fn unreachable(brokers: &str, error: &ClientError) -> UserError {
     UserError::new("WEIR-0809", format!("Kafka at {brokers} does not answer"))
         .why(error)
         .help("start one with `weir up`, or name another with --brokers HOST:PORT")
+}
+
+/// A topic, which may have been created a moment ago: the nodes of a cluster learn of it one after the other, and some time
+/// after its creation was answered.
+pub(super) async fn described(admin: &Admin, topic: &str) -> Result<TopicDescription, ClientError> {
+    for _ in 0..NEWS_TRIES {
+        match admin.describe_topic(topic).await {
+            Err(ClientError::UnknownTopic { .. }) => tokio::time::sleep(NEWS_INTERVAL).await,
+            outcome => return outcome,
+        }
+    }
+    admin.describe_topic(topic).await
 }
 
 /// A failure of a call to Kafka, with the client's own code.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use weir_client::{Admin, Producer, ProducerConfig, Record};
 
-use super::kafka::{block_on, connect, failed};
+use super::kafka::{block_on, connect, described, failed};
 use super::lines::{self, Line};
 use crate::cli::ProduceArgs;
 use crate::error::{Outcome, UserError};
@@ -19,9 +19,9 @@ const LINE_BYTES_MAX: usize = 16 << 20;
 pub(crate) fn run(args: &ProduceArgs) -> Outcome {
     block_on(async {
         let client = connect(&args.brokers.brokers).await?;
-        // An unknown topic is told before the first line is read, not waited for.
+        // An unknown topic is told before the first line is read.
         let what = format!("cannot write to topic \"{}\"", args.topic);
-        Admin::new(client.clone()).describe_topic(&args.topic).await.map_err(|error| {
+        described(&Admin::new(client.clone()), &args.topic).await.map_err(|error| {
             failed(&what, &error).help(format!("weir topics --create {}", args.topic))
         })?;
         let producer = Producer::new(client, ProducerConfig::default())

@@ -4,7 +4,7 @@ use serde_json::json;
 use weir_client::admin::{Created, NewTopic, OffsetSpec, TopicDescription};
 use weir_client::{Admin, TopicPartition};
 
-use super::kafka::{block_on, connect, failed, offsets};
+use super::kafka::{block_on, connect, described, failed, offsets};
 use crate::cli::{TopicsArgs, DEFAULT_BROKERS};
 use crate::error::{Outcome, UserError};
 use crate::output::{grouped, Align, Table};
@@ -26,7 +26,11 @@ async fn create(admin: &Admin, name: &str, partitions: i32) -> Outcome {
     let results = admin.create_topics(&[topic]).await.map_err(|error| failed(&what, &error))?;
     for result in results {
         match result.map_err(|error| failed(&what, &error))? {
-            Created::Made => outln!("created {name} with {partitions} partitions"),
+            Created::Made => {
+                // So that the next command finds it.
+                described(admin, name).await.map_err(|error| failed(&what, &error))?;
+                outln!("created {name} with {partitions} partitions");
+            }
             Created::Existed => outln!("{name} exists already"),
         }
     }
