@@ -523,5 +523,6 @@ async fn fly(
         let _ = stop.wait_for(|stop| *stop).await;
     };
     let report = weir_sim::run(fleet, clock, sink, orders, stopped).await;
-    tracing::info!(?report, "the demo fleet has landed");
+    let weir_sim::RunReport { events_sent, events_refused, orders_obeyed } = report;
+    tracing::info!(events_sent, events_refused, orders_obeyed, "the demo fleet has landed");
 }
