@@ -298,16 +298,17 @@ async fn send(
     connection: Arc<Connection>,
     mut batches: Vec<SentBatch>,
 ) {
+    // First: what is not to be written must not get into the request.
+    let withdrawn = take_withdrawn(&mut batches);
+    if batches.is_empty() {
+        return take_same(shared, broker, incarnation, withdrawn, &timed_out());
+    }
     // An answer later than the delivery timeout is of no use to anybody.
     let timeout_ms =
         shared.client.config().request_timeout_ms.min(shared.config.delivery_timeout_ms);
     let ids_known = batches.iter().all(|batch| batch.topic_id != Uuid::ZERO);
     let version_max = if ids_known { i16::MAX } else { PRODUCE_VERSION_BY_NAME_MAX };
     let request = produce_request(shared.config.acks, timeout_ms, &batches);
-    let withdrawn = take_withdrawn(&mut batches);
-    if batches.is_empty() {
-        return take_same(shared, broker, incarnation, withdrawn, &timed_out());
-    }
     let frame = connection.version::<ProduceRequest>(version_max).and_then(|version| {
         let frame = connection.frame(&request, version, timeout_ms)?;
         Ok((frame, version))

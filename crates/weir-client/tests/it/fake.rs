@@ -52,6 +52,10 @@ pub(crate) struct State {
     pub(crate) next_producer_id: i64,
     /// Produce requests by node, as (topic, partition) lists.
     pub(crate) produces: Vec<(i32, Vec<(String, i32)>)>,
+    /// New connections are made, and get no answer.
+    pub(crate) mute_new: bool,
+    /// Nobody is given a producer id.
+    pub(crate) hold_ids: bool,
     /// Nodes that refuse connections.
     pub(crate) down: Vec<i32>,
     pub(crate) connects: usize,
@@ -89,6 +93,8 @@ impl FakeCluster {
             node_count,
             next_producer_id: 1_000,
             produces: Vec::new(),
+            mute_new: false,
+            hold_ids: false,
             down: Vec::new(),
             connects: 0,
             open_connections: 0,

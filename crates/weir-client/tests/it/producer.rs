@@ -296,6 +296,28 @@ async fn a_broker_that_stays_away_is_told_of_at_each_attempt_and_what_was_never_
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_said_not_to_be_sent_is_left_out_of_a_request_with_others() {
+    let cluster = FakeCluster::new(1).with_topic("t", 2);
+    cluster.state().hold_ids = true;
+    let config = ProducerConfig { delivery_timeout_ms: 3_000, ..ProducerConfig::default() };
+    let producer = producer(&cluster, config).await;
+    cluster.state().mute_new = true;
+    let old = producer.send(to(0, "old")).unwrap();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let young = producer.send(to(1, "young")).unwrap();
+    // Both go into one request, which waits for its connection.
+    cluster.state().hold_ids = false;
+    let error = old.await.unwrap_err();
+    assert!(matches!(error, ProduceError::NotSent { .. }), "{error}");
+    cluster.state().mute_new = false;
+    young.await.unwrap();
+    assert_eq!(cluster.values("t", 1), ["young"]);
+    assert_eq!(cluster.values("t", 0), [""; 0], "its sender may have sent it elsewhere by now");
+    producer.send(to(0, "next")).unwrap().await.unwrap();
+    assert_eq!(cluster.values("t", 0), ["next"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_acks_deliveries_complete_without_offset() {
     let cluster = FakeCluster::new(1).with_topic("t", 1);
     // Kafka answers no produce with acks none; nor does the script.

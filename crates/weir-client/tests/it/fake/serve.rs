@@ -74,7 +74,12 @@ async fn handle(
 ) -> Reply {
     let version = header.api_version;
     match ApiKey::try_from(header.api_key).unwrap() {
-        ApiKey::ApiVersions => api_versions(&cluster.state(), header),
+        ApiKey::ApiVersions => {
+            while cluster.state().mute_new {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            api_versions(&cluster.state(), header)
+        }
         ApiKey::Metadata => {
             let request = frame::decode_request(decoder, version).unwrap();
             answer(header, &metadata(&mut cluster.state(), &request))
@@ -83,7 +88,12 @@ async fn handle(
             let _: InitProducerIdRequest = frame::decode_request(decoder, version).unwrap();
             let mut state = cluster.state();
             state.next_producer_id += 1;
+            let error = match state.hold_ids {
+                true => ErrorCode::CoordinatorNotAvailable,
+                false => ErrorCode::None,
+            };
             let response = InitProducerIdResponse {
+                error_code: error.code(),
                 producer_id: state.next_producer_id,
                 ..InitProducerIdResponse::default()
             };
