@@ -241,6 +241,12 @@ impl Transaction {
         } else if is_holder {
             self.producer = current.next();
         } else if expected.is_some_and(|expected| expected.epoch == self.last_epoch) {
+            // After the last epoch there is none to end a transaction under; only a fence takes that one.
+            if current.epoch.get() > EPOCH_EXHAUSTED {
+                let id = fresh().ok_or(ErrorCode::CoordinatorNotAvailable)?;
+                self.previous_id = current.id;
+                self.producer = Producer { id, epoch: ProducerEpoch(0) };
+            }
             return Ok(()); // It asks again: the answer was lost.
         } else {
             return Err(ErrorCode::ProducerFenced);

@@ -288,3 +288,17 @@ proptest! {
         check(ops, i16::MAX - 4)?;
     }
 }
+
+#[test]
+fn who_goes_on_after_an_error_under_the_last_epoch_gets_a_fresh_id() {
+    let mut txn = begin(EPOCH_EXHAUSTED);
+    let me = producer(7, EPOCH_EXHAUSTED);
+    assert_eq!(add(&mut txn, me, TxnVersion::V2), Ok(true));
+    assert_eq!(txn.init(60_000, Some(me), fresh, NOW), Ok(Initialised::Aborting));
+    txn.complete(NOW);
+    assert_eq!(txn.init(60_000, Some(me), fresh, NOW), Ok(Initialised::Ready));
+    let now_me = txn.producer();
+    assert_eq!(add(&mut txn, now_me, TxnVersion::V2), Ok(true));
+    assert_eq!(end(&mut txn, now_me, true, TxnVersion::V2), Ok(Ended::Prepared), "{now_me:?}");
+    assert_eq!(now_me, producer(99, 0));
+}
