@@ -41,7 +41,7 @@ pub(super) fn open(
     if !is_new {
         journal::refuse_foreign(&*disk, dir, meta.directory_id)?;
     }
-    let is_clean = take_clean_mark(&*disk, dir)?;
+    let is_clean = has_clean_mark(&*disk, dir)?;
     let mut report = RecoveryReport { clean: is_clean, ..RecoveryReport::default() };
     let request = OpenJournal {
         disk: &disk,
@@ -52,7 +52,12 @@ pub(super) fn open(
         clean: is_clean,
         expected: (!is_new).then_some(meta.has_journal),
     };
+    // While the mark is there: a journal that another program knew nothing of is not applied, also if
+    // this start is cut off.
     let journal = journal::open(&request, &mut report)?;
+    if is_clean {
+        remove_clean_mark(&*disk, dir)?;
+    }
     if is_new || meta.has_journal != journal.is_some() {
         meta.has_journal = journal.is_some();
         match write_meta(&*disk, dir, &meta) {
@@ -148,19 +153,22 @@ fn write_meta(disk: &dyn Disk, dir: &Path, meta: &MetaProperties) -> Result<(), 
         .map_err(|error| LogError::io("write", path, error))
 }
 
-/// Whether the last stop was clean. The mark is removed for good before anything is appended.
-fn take_clean_mark(disk: &dyn Disk, dir: &Path) -> Result<bool, LogError> {
+/// Whether the last stop was clean.
+fn has_clean_mark(disk: &dyn Disk, dir: &Path) -> Result<bool, LogError> {
     let path = dir.join(files::CLEAN_SHUTDOWN);
     // Kafka before 3.8 wrote an empty file; what it says is of no interest here.
     match read_all(disk, &path) {
-        Ok(_) => {
-            let remove = || disk.remove(&path).and_then(|()| disk.sync_dir(dir));
-            remove().map_err(|error| LogError::io("remove", &path, error))?;
-            Ok(true)
-        }
+        Ok(_) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(LogError::io("read", path, error)),
     }
+}
+
+/// Removes the mark of a clean stop for good, before anything is appended.
+fn remove_clean_mark(disk: &dyn Disk, dir: &Path) -> Result<(), LogError> {
+    let path = dir.join(files::CLEAN_SHUTDOWN);
+    let remove = || disk.remove(&path).and_then(|()| disk.sync_dir(dir));
+    remove().map_err(|error| LogError::io("remove", &path, error))
 }
 
 /// An offset checkpoint. One that is damaged makes the start an unclean one.

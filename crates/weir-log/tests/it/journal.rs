@@ -561,6 +561,39 @@ fn what_another_program_wrote_since_is_not_overwritten() {
     assert_eq!(rig.offsets_from(0), (0..7).collect::<Vec<_>>());
 }
 
+#[test]
+fn what_a_clean_stop_of_another_program_left_is_not_overwritten_though_the_next_start_is_cut_off() {
+    let mut rig = with_commits(1);
+    rig.empty_journal();
+    rig.append(batch_of(5)).unwrap();
+    rig.commit();
+    let (disk, config) = (rig.disk.clone(), rig.config.clone());
+    drop(rig.dir);
+    disk.kill();
+    // It has compacted the log, so that other batches stand where the journal's were.
+    let mut other = batch_of(40);
+    batch_assign(&mut other);
+    assert!(other.len() > 2 * batch_of(5).len());
+    disk.damage(&crate::rig::path(0, "log"), |bytes| *bytes = other.clone()).unwrap();
+    weir_log::Disk::remove(&disk, &crate::rig::path(0, "index")).unwrap();
+    let mark = Path::new(DIR).join(".kafka_cleanshutdown");
+    weir_log::Disk::open(&disk, &mark, weir_log::disk::OpenMode::Create).unwrap();
+    for after in 0..200 {
+        let disk = disk.crash_as_kill();
+        disk.inject(Fault { after, kind: FaultKind::PowerOff });
+        let is_whole = crate::rig::open(&disk, &config).is_ok();
+        let disk = disk.crash(after);
+        let (dir, report) = crate::rig::open(&disk, &config).unwrap();
+        drop(dir);
+        let found = &disk.files()[&crate::rig::path(0, "log")];
+        assert!(*found == other, "cut off after {after} operations: {report:?}");
+        if is_whole {
+            return;
+        }
+    }
+    panic!("the start has no end");
+}
+
 fn batch_assign(batch: &mut [u8]) {
     weir_protocol::batch::assign(batch, Offset(0), weir_protocol::LeaderEpoch(0)).unwrap();
 }
