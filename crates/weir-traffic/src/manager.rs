@@ -800,21 +800,28 @@ impl<T> TrafficManager<T> {
     }
 }
 
-/// Events that were not sent although a later one of their key in the batch was: against the promise of
-/// a sink. Sending them now would change the order, so they are given back instead.
+/// Events that were not sent although a later one of their key in the batch was, or may have been:
+/// against the promise of a sink. Sending them now would change the order, so they are given back
+/// instead.
 fn overtaken<T>(entries: &[Entry<T>], outcomes: &[Outcome]) -> Vec<usize> {
-    let mixed = outcomes.contains(&Outcome::NotSent) && outcomes.contains(&Outcome::Delivered);
+    let is_written = |outcome: &Outcome| {
+        matches!(outcome, Outcome::Delivered | Outcome::Refused(Reason::OutcomeUnknown))
+    };
+    let is_partial = outcomes.len() < entries.len();
+    let mixed =
+        outcomes.contains(&Outcome::NotSent) && (is_partial || outcomes.iter().any(is_written));
     if !mixed {
         return Vec::new();
     }
-    let mut delivered_later = std::collections::HashSet::new();
+    let mut written_later = std::collections::HashSet::new();
     let mut overtaken = Vec::new();
-    for (index, (entry, outcome)) in entries.iter().zip(outcomes).enumerate().rev() {
-        match (entry.key, outcome) {
-            (Some(key), Outcome::Delivered) => {
-                delivered_later.insert(key);
+    for (index, entry) in entries.iter().enumerate().rev() {
+        // What the sink says nothing of has an unknown outcome.
+        match (entry.key, outcomes.get(index)) {
+            (Some(key), outcome) if outcome.is_none_or(is_written) => {
+                written_later.insert(key);
             }
-            (Some(key), Outcome::NotSent) if delivered_later.contains(&key) => {
+            (Some(key), Some(Outcome::NotSent)) if written_later.contains(&key) => {
                 overtaken.push(index)
             }
             _ => {}

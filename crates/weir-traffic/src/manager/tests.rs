@@ -256,6 +256,23 @@ fn an_event_its_successor_has_overtaken_is_given_back_not_sent_late() {
 }
 
 #[test]
+fn an_event_is_not_sent_behind_a_successor_that_may_have_been_written() {
+    let mut manager = manager(config());
+    manager.admit(meta(Priority::Normal, 9), 0, at(0));
+    let first = manager.next_batch(at(0)).unwrap();
+    manager.admit(meta(Priority::Normal, 1), 1, at(1));
+    manager.admit(meta(Priority::Normal, 1), 2, at(2));
+    succeed(&mut manager, first, at(3));
+    let batch = manager.next_batch(at(3)).unwrap();
+    assert_eq!(batch.len(), 2);
+    let outcomes = [Outcome::NotSent, Outcome::Refused(Reason::OutcomeUnknown)];
+    let settled = manager.on_batch_done(batch, &outcomes, at(4));
+    let ids: Vec<_> = settled.iter().map(|event| (event.payload, event.fate.is_ok())).collect();
+    assert_eq!(ids, [(1, false), (2, false)]);
+    assert_eq!(manager.queued(), 0);
+}
+
+#[test]
 fn a_failed_event_that_expires_takes_those_of_its_key_and_request_along() {
     let mut manager = manager(TrafficConfig { batch_size: 2, ..config() });
     for (id, key) in [(1, 1), (2, 2), (3, 1), (4, 3)] {
