@@ -141,6 +141,26 @@ fn the_last_record_of_each_key_stays_at_its_offset() {
 }
 
 #[test]
+fn a_reader_of_one_batch_at_a_time_gets_past_a_gap_at_the_end_of_a_segment() {
+    let mut rig = compacted(&[]);
+    put(&mut rig, "first", Some("stays"));
+    for _ in 0..20 {
+        put(&mut rig, "x", Some("goes"));
+    }
+    clean(&mut rig, T0);
+    let (log, end) = (rig.log(), rig.log().synced_offset());
+    let (mut at, mut found) = (Offset(0), Vec::new());
+    while at < end {
+        let read = log.read(at, 1, end).unwrap();
+        let bytes = read_all(&read.slices);
+        found.extend(batch::batches(&bytes).map(|view| view.unwrap().base_offset().get()));
+        assert!(read.next_offset > at, "the reader is stuck at {at} of {end}");
+        at = read.next_offset;
+    }
+    assert_eq!(found, [0, 20]);
+}
+
+#[test]
 fn a_tombstone_can_be_read_until_its_horizon_and_then_goes() {
     let mut rig = compacted(&[("delete.retention.ms", "60000")]);
     put(&mut rig, "a", Some("1"));
