@@ -1,14 +1,17 @@
-//! Figures for Prometheus. Every name of every metric is a constant of this file.
+//! Figures for Prometheus. Every name of every metric is a constant of this file, or of `broker_metrics.rs`.
 
 use std::sync::atomic::AtomicU64;
 
-use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+use weir_broker::BrokerStats;
+
+use super::broker_metrics;
 
 /// Type label of events that have no schema: their number is not bounded by us.
 const OTHER_TYPE: &str = "other";
@@ -151,8 +154,8 @@ impl Metrics {
         self.damaged.inc();
     }
 
-    /// The text of a scrape.
-    pub(crate) fn render(&self, traffic: &TrafficGauges) -> String {
+    /// The text of a scrape; `broker` is the embedded one, if there is one.
+    pub(crate) fn render(&self, traffic: &TrafficGauges, broker: Option<&BrokerStats>) -> String {
         for (reason, count) in &traffic.ledger {
             let label = ReasonLabel { reason: reason.clone() };
             self.ledger.get_or_create(&label).set(i64::try_from(*count).unwrap_or(i64::MAX));
@@ -168,7 +171,11 @@ impl Metrics {
         self.breaker_open.set(i64::from(traffic.breaker_open));
         let mut text = String::new();
         // Writing to a String cannot fail.
-        let _ = encode(&mut text, &self.registry);
+        let _ = encode_registry(&mut text, &self.registry);
+        if let Some(stats) = broker {
+            let _ = broker_metrics::encode(&mut text, stats);
+        }
+        let _ = encode_eof(&mut text);
         text
     }
 }
@@ -192,11 +199,12 @@ mod tests {
         metrics.count_published("drone-events", "drone.made.up.1");
         metrics.count_published("drone-events", "drone.made.up.2");
         metrics.observe_processing("drone-events", "drone.heartbeat", 0.002);
-        let text = metrics.render(&TrafficGauges {
+        let traffic = TrafficGauges {
             ledger: vec![("delivered".to_owned(), 3)],
             lanes: vec![("urgent", 1), ("low", 2)],
             ..TrafficGauges::default()
-        });
+        };
+        let text = metrics.render(&traffic, None);
         for line in [
             "kafka_events_published_total{topic=\"drone-events\",event_type=\"drone.heartbeat\"} 1",
             "kafka_events_published_total{topic=\"drone-events\",event_type=\"other\"} 2",

@@ -7,9 +7,10 @@
 //! | `GET /v1/schemas`, `/v1/schemas/TYPE` | event types and their JSON schemas |
 //! | `GET /stats` | the six fields of spec 000, lanes, ledger |
 //! | `GET /health`, `/ready` | liveness, readiness |
-//! | `GET /metrics` | Prometheus text |
+//! | `GET /metrics` | Prometheus text, with the embedded broker's figures ([`broker_metrics`]) |
 
 mod body;
+mod broker_metrics;
 mod events;
 pub(crate) mod health;
 pub(crate) mod ingest;
@@ -23,12 +24,13 @@ mod stream;
 pub(crate) mod trace;
 
 use std::sync::atomic::AtomicBool;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use axum::middleware;
 use axum::routing::{get, post};
 use axum::Router;
 use tokio::sync::{watch, Semaphore, SemaphorePermit};
+use weir_broker::BrokerServer;
 
 use self::ingest::Ingest;
 
@@ -58,6 +60,8 @@ pub(crate) struct Gateway {
     ready: Arc<AtomicBool>,
     kafka: watch::Receiver<health::Problem>,
     durability: &'static str,
+    /// Of the embedded broker, for `/metrics`. It is stopped by its last holder, which is not the gateway.
+    broker: Option<Weak<BrokerServer>>,
 }
 
 impl Gateway {
@@ -83,7 +87,13 @@ impl Gateway {
             ready,
             kafka,
             durability,
+            broker: None,
         }
+    }
+
+    /// `/metrics` tells of this broker too.
+    pub(crate) fn with_broker(self, broker: Option<&Arc<BrokerServer>>) -> Self {
+        Self { broker: broker.map(Arc::downgrade), ..self }
     }
 
     /// Reserves memory for a body of so many bytes, until the permit is dropped.

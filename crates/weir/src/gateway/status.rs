@@ -1,6 +1,7 @@
 //! What the gateway says of itself.
 
 use std::sync::atomic::Ordering;
+use std::sync::Weak;
 
 use axum::extract::{Path, State};
 use axum::http::{header, Method, StatusCode, Uri};
@@ -59,9 +60,10 @@ pub(super) async fn metrics(State(gateway): State<Gateway>) -> Response {
         throughput_per_sec: stats.throughput_per_sec,
         breaker_open: stats.breaker.state != BreakerState::Closed,
     };
+    let broker = gateway.broker.as_ref().and_then(Weak::upgrade).map(|broker| broker.stats());
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, content_type)], gateway.ingest.metrics().render(&gauges))
-        .into_response()
+    let text = gateway.ingest.metrics().render(&gauges, broker.as_ref());
+    ([(header::CONTENT_TYPE, content_type)], text).into_response()
 }
 
 /// The ledger's entries by name; drops by their reason.

@@ -167,8 +167,8 @@ impl Node {
         let worker = start_worker(settings, &shared)?;
         let ready = Arc::new(AtomicBool::new(false));
         let kafka_health = watch::Sender::new(None);
-        let gateway =
-            serve_gateway(settings, &shared, (&ready, kafka_health.subscribe()), ports.gateway);
+        let health = (&ready, kafka_health.subscribe());
+        let gateway = serve_gateway(settings, &shared, health, broker.as_ref(), ports.gateway);
         tell_hub(settings, &shared.hub, &brokers, broker.is_some(), gateway.address);
         let (sources, mut readers) = start_tasks(settings, &shared, broker.clone());
         watch_kafka(&mut readers, &shared, broker.as_ref(), kafka_health);
@@ -315,6 +315,7 @@ fn serve_gateway(
     settings: &Settings,
     shared: &Shared,
     (ready, kafka): (&Arc<AtomicBool>, watch::Receiver<health::Problem>),
+    broker: Option<&Arc<BrokerServer>>,
     port: Port,
 ) -> Served {
     let limits = Limits {
@@ -330,7 +331,7 @@ fn serve_gateway(
         (true, Durability::Relaxed) => "relaxed",
     };
     let gateway = Gateway::new(shared.ingest.clone(), limits, Arc::clone(ready), kafka, durability);
-    serve(port, gateway.router())
+    serve(port, gateway.with_broker(broker).router())
 }
 
 fn traffic(
