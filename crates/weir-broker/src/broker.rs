@@ -13,8 +13,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use weir_log::{
-    CleanerOptions, CommitError, CommitGroup, Committed, Disk, Flush, LogConfig, LogDirOptions,
-    LogError, LogId, RecoveryReport, Upkeep, UpkeepDone,
+    CleanerOptions, CommitError, CommitGroup, Committed, Disk, Flush, LogDirOptions, LogError,
+    LogId, RecoveryReport, Upkeep, UpkeepDone,
 };
 use weir_protocol::frame::RequestHeader;
 use weir_protocol::{ErrorCode, NodeId, PartitionId, Str, TimestampMs, Uuid};
@@ -36,8 +36,7 @@ use crate::purgatory::Purgatory;
 use crate::request::{Request, Response};
 use crate::staged::Staged;
 use crate::stats::{BrokerStats, GroupStats, TopicStats};
-use crate::topic_requests::log_config;
-use crate::topics::{self, Topic, Topics};
+use crate::topics::{self, log_config, Topic, Topics};
 use crate::transaction_coordinator::{fail_transactional, Transactions};
 
 /// This node. It is always alone, and always the controller.
@@ -153,18 +152,20 @@ impl Broker {
         files::make_dir(&*disk, &config.data_dir)?;
         let catalog = files::read(&*disk, &config.data_dir, topics::FILE)?;
         let topics = catalog.as_deref().map(topics::parse).transpose()?;
-        let options = log_dir_options(&config, topics.as_ref(), &mut ids);
+        let known = topics.is_some();
+        let mut topics = topics.unwrap_or_default();
+        topics.set_defaults(config.topic_defaults.clone());
+        let options = log_dir_options(&config, &topics, &mut ids);
         let (logs, recovery) =
             Logs::open(disk.clone(), &config.data_dir, options, config.inflate_bytes_max, now)?;
         report_recovery(&recovery);
-        let known = topics.is_some();
         let known_id = logs.iter().filter_map(|(_, log)| log.producer_id_max()).max();
         let producer_ids = ProducerIds::open(&*disk, &config.data_dir, known_id)?;
         let mut broker = Self {
             cluster_id: Str::copy_from(logs.cluster_id()),
             disk,
             logs,
-            topics: topics.unwrap_or_default(),
+            topics,
             coordinator: Coordinator::default(),
             transactions: Transactions::default(),
             purgatory: Purgatory::default(),
@@ -694,23 +695,17 @@ fn check_config(config: &BrokerConfig) -> Result<(), BrokerError> {
     Ok(())
 }
 
-fn log_dir_options(
-    config: &BrokerConfig,
-    topics: Option<&Topics>,
-    ids: &mut IdSource,
-) -> LogDirOptions {
-    let mut topic_configs = HashMap::new();
-    for topic in topics.into_iter().flat_map(Topics::iter) {
-        // They were checked when they were set; a key that a later version dropped falls back to defaults.
-        topic_configs
-            .insert(topic.name().to_string(), log_config(topic.configs()).unwrap_or_default());
-    }
+fn log_dir_options(config: &BrokerConfig, topics: &Topics, ids: &mut IdSource) -> LogDirOptions {
+    let topic_configs: HashMap<_, _> =
+        topics.iter().map(|topic| (topic.name().to_string(), topic.log_config())).collect();
+    let default_config = log_config(&BTreeMap::new(), &config.topic_defaults);
     LogDirOptions {
         cluster_id: config.cluster_id.clone(),
         new_cluster_id: ids.uuid(),
         new_directory_id: ids.uuid(),
         node_id: NodeId(NODE_ID),
-        default_config: LogConfig::default(),
+        // Each was checked when it was set.
+        default_config: default_config.unwrap_or_default(),
         topic_configs,
         producer_id_expiration_ms: PRODUCER_ID_EXPIRATION_MS,
         checkpoint_interval_ms: CHECKPOINT_INTERVAL_MS,

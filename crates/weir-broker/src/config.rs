@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use crate::error::BrokerError;
+use crate::topic_defaults::TopicDefaults;
 
 /// Partitions of `__consumer_offsets`. Part of the format: a group's records lie in partition
 /// `abs(hash(group)) % 50`, so it cannot change once there is data.
@@ -115,6 +116,8 @@ pub struct BrokerConfig {
     pub cleaner_dedupe_buffer_bytes_max: u64,
     /// `log.cleaner.io.max.bytes.per.second`, read and written together; `None`: as fast as the disk.
     pub cleaner_io_bytes_per_second_max: Option<u64>,
+    /// `log.retention.ms` and the like: what holds for topics that do not say it themselves.
+    pub topic_defaults: TopicDefaults,
 }
 
 impl Default for BrokerConfig {
@@ -160,11 +163,28 @@ impl Default for BrokerConfig {
             cleaner_backoff_ms: 15_000,
             cleaner_dedupe_buffer_bytes_max: 128 << 20,
             cleaner_io_bytes_per_second_max: None,
+            topic_defaults: TopicDefaults::default(),
         }
     }
 }
 
 impl BrokerConfig {
+    /// Sets one of Kafka's `log.*` keys: the cleaner's, `log.retention.check.interval.ms`, and defaults of topics
+    /// ([`TopicDefaults::set`]). Returns whether `key` is one.
+    ///
+    /// # Errors
+    /// [`BrokerError::Config`]; nothing is changed then.
+    pub fn set_log_key(&mut self, key: &str, value: &str) -> Result<bool, BrokerError> {
+        if key == "log.retention.check.interval.ms" {
+            let ms = value.trim().parse().ok().filter(|ms| *ms > 0);
+            let expected = "a whole number above 0";
+            self.retention_check_interval_ms =
+                ms.ok_or_else(|| bad("log.retention.check.interval.ms", value, expected))?;
+            return Ok(true);
+        }
+        Ok(self.set_cleaner_key(key, value)? || self.topic_defaults.set(key, value)?)
+    }
+
     /// Sets one of Kafka's `log.cleaner.*` keys that are the broker's. Returns whether `key` is one;
     /// those that are a topic's default (`log.cleaner.min.cleanable.ratio` and the like) are not.
     ///

@@ -17,6 +17,8 @@ use crate::broker::{Broker, Step};
 use crate::config::BrokerConfig;
 use crate::effects::Connection;
 use crate::request::{distinct, Response};
+use crate::topic_defaults::TopicDefaults;
+use crate::topics::topic_value;
 
 /// Longest value of a topic's configuration key.
 pub const CONFIG_VALUE_BYTES_MAX: usize = 4_096;
@@ -134,15 +136,6 @@ pub fn topic_key(name: &str) -> Option<&'static TopicKey> {
     topic_keys().iter().find(|key| key.name == name)
 }
 
-/// What a topic's key says: its own value or the default.
-#[must_use]
-pub fn topic_value<'a>(own: &'a BTreeMap<String, String>, name: &str) -> &'a str {
-    match own.get(name) {
-        Some(value) => value,
-        None => topic_key(name).map_or("", |key| key.default),
-    }
-}
-
 /// Whether `value` may stand for the topic key `name`.
 ///
 /// # Errors
@@ -209,17 +202,28 @@ fn choices_of(name: &str) -> Option<&'static [&'static str]> {
 /// The configuration of a topic as CreateTopics v5 and above answers it (KIP-525): never null when there is no error,
 /// or Java's admin client falls over it.
 #[must_use]
-pub fn created_configs(own: &BTreeMap<String, String>) -> Vec<CreatableTopicConfigs> {
+pub fn created_configs(
+    own: &BTreeMap<String, String>,
+    defaults: &TopicDefaults,
+) -> Vec<CreatableTopicConfigs> {
     topic_keys()
         .iter()
         .map(|key| CreatableTopicConfigs {
             name: Str::from_static(key.name),
-            value: Some(Str::copy_from(topic_value(own, key.name))),
+            value: Some(Str::copy_from(topic_value(own, defaults, key.name))),
             read_only: false,
-            config_source: if own.contains_key(key.name) { SOURCE_TOPIC } else { SOURCE_DEFAULT },
+            config_source: source_of(own, defaults, key.name),
             is_sensitive: false,
         })
         .collect()
+}
+
+fn source_of(own: &BTreeMap<String, String>, defaults: &TopicDefaults, name: &str) -> i8 {
+    match (own.contains_key(name), defaults.value(name)) {
+        (true, _) => SOURCE_TOPIC,
+        (false, Some(_)) => SOURCE_STATIC_BROKER,
+        (false, None) => SOURCE_DEFAULT,
+    }
 }
 
 /// What the configuration of this broker says instead of Kafka's defaults.
@@ -246,10 +250,11 @@ fn static_values(config: &BrokerConfig, connection: &Connection) -> BTreeMap<&'s
         ("transaction.state.log.replication.factor", "1".to_owned()),
     ]);
     values.extend(cleaner_values(config));
+    values.extend(config.topic_defaults.given().map(|(key, value)| (key, value.to_owned())));
     values
 }
 
-/// What the cleaner is told other than Kafka's defaults.
+/// What the cleaner and retention are told other than Kafka's defaults.
 fn cleaner_values(config: &BrokerConfig) -> Vec<(&'static str, String)> {
     let default = BrokerConfig::default();
     let values = |config: &BrokerConfig| {
@@ -261,6 +266,7 @@ fn cleaner_values(config: &BrokerConfig) -> Vec<(&'static str, String)> {
             ("log.cleaner.dedupe.buffer.size", config.cleaner_dedupe_buffer_bytes_max.to_string()),
             ("log.cleaner.enable", config.cleaner_enabled.to_string()),
             ("log.cleaner.io.max.bytes.per.second", rate),
+            ("log.retention.check.interval.ms", config.retention_check_interval_ms.to_string()),
         ]
     };
     let pairs = values(config).into_iter().zip(values(&default));
@@ -332,7 +338,10 @@ impl Broker {
         let topic = self.topics.get(name).ok_or_else(|| {
             (ErrorCode::UnknownTopicOrPartition, format!("The topic '{name}' does not exist"))
         })?;
-        Ok(topic_keys().iter().map(|key| topic_config(key, topic.configs(), synonyms)).collect())
+        let defaults = &self.config.topic_defaults;
+        let configs =
+            topic_keys().iter().map(|key| topic_config(key, topic.configs(), defaults, synonyms));
+        Ok(configs.collect())
     }
 
     fn broker_configs(
@@ -374,12 +383,14 @@ fn failed_resource(
 fn topic_config(
     key: &TopicKey,
     own: &BTreeMap<String, String>,
+    defaults: &TopicDefaults,
     synonyms: bool,
 ) -> DescribeConfigsResourceResult {
-    let own_value = own.get(key.name);
     let mut all = Vec::new();
     if synonyms {
-        all.extend(own_value.map(|value| synonym(key.name, value, SOURCE_TOPIC)));
+        all.extend(own.get(key.name).map(|value| synonym(key.name, value, SOURCE_TOPIC)));
+        let given = defaults.given_for(key.name);
+        all.extend(given.map(|(name, value)| synonym(name, value, SOURCE_STATIC_BROKER)));
         // Of several (log.retention.ms, .minutes, .hours) the last is the one that has a default.
         let fallback = key
             .synonyms
@@ -391,9 +402,9 @@ fn topic_config(
     }
     DescribeConfigsResourceResult {
         name: Str::from_static(key.name),
-        value: Some(Str::copy_from(topic_value(own, key.name))),
+        value: Some(Str::copy_from(topic_value(own, defaults, key.name))),
         read_only: false,
-        config_source: if own_value.is_some() { SOURCE_TOPIC } else { SOURCE_DEFAULT },
+        config_source: source_of(own, defaults, key.name),
         is_sensitive: false,
         synonyms: all,
         config_type: key.kind as i8,

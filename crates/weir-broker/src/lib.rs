@@ -11,7 +11,7 @@
 //! | [`broker`] | the core: dispatch, tickets, time, commits |
 //! | [`request`] | requests and answers, from and to frames |
 //! | [`produce`], [`fetch`], [`list_offsets`], [`metadata`] | the APIs of records |
-//! | [`topics`], [`topic_requests`], [`partitions_and_configs`], [`configs`] | topics and their configuration, durable in `weir-topics` |
+//! | [`topics`], [`topic_requests`], [`partitions_and_configs`], [`configs`], [`topic_defaults`] | topics and their configuration, durable in `weir-topics` |
 //! | [`group`] | a classic consumer group as a pure state machine |
 //! | [`coordinator`], [`offsets`], [`offset_records`] | groups and committed offsets, and their log |
 //! | [`commit_queue`], [`purgatory`] | what waits for a commit, and for data |
@@ -54,6 +54,7 @@ pub mod request;
 pub mod staged;
 pub mod stats;
 mod time_search;
+pub mod topic_defaults;
 pub mod topic_requests;
 pub mod topics;
 pub mod transaction;
@@ -67,3 +68,4 @@ pub use error::BrokerError;
 pub use listener::BrokerServer;
 pub use request::{Request, Response};
 pub use stats::{BrokerStats, CleanerStats, GroupStats, TopicStats, TransactionStats, Uncleanable};
+pub use topic_defaults::TopicDefaults;

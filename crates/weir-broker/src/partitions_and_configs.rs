@@ -23,12 +23,14 @@ use weir_protocol::api::incremental_alter_configs::{
 use weir_protocol::{ErrorCode, Offset, PartitionId, Str, TimestampMs};
 
 use crate::broker::{Broker, Step, NODE_ID};
-use crate::configs::{check_topic_value, topic_key, topic_value, ConfigType, RESOURCE_TOPIC};
+use crate::configs::{check_topic_value, topic_key, ConfigType, RESOURCE_TOPIC};
 use crate::effects::Ticket;
 use crate::request::Response;
 use crate::staged::Change;
-use crate::topic_requests::{log_config, Refused};
+use crate::topic_defaults::TopicDefaults;
+use crate::topic_requests::Refused;
 use crate::topics::Topic;
+use crate::topics::{log_config, topic_value};
 
 const OPERATION_SET: i8 = 0;
 const OPERATION_DELETE: i8 = 1;
@@ -131,9 +133,10 @@ impl Broker {
             return Err((ErrorCode::InvalidRequest, words));
         }
         for change in &resource.configs {
-            alter(&mut configs, change)?;
+            alter(&mut configs, &self.config.topic_defaults, change)?;
         }
-        log_config(&configs).map_err(|words| (ErrorCode::InvalidConfig, words))?;
+        log_config(&configs, &self.config.topic_defaults)
+            .map_err(|words| (ErrorCode::InvalidConfig, words))?;
         if validate_only {
             return Ok(());
         }
@@ -180,7 +183,7 @@ impl Broker {
         if topic.is_internal() {
             return Err(ErrorCode::InvalidTopicException);
         }
-        if !topic_value(topic.configs(), "cleanup.policy").contains("delete") {
+        if !topic.value("cleanup.policy").contains("delete") {
             return Err(ErrorCode::PolicyViolation);
         }
         let log = topic.existing_log(PartitionId(wanted.partition_index))?;
@@ -293,7 +296,11 @@ fn planned_count(wanted: &CreatePartitionsTopic, topic: &Topic) -> Result<usize,
     }
 }
 
-fn alter(configs: &mut BTreeMap<String, String>, change: &AlterableConfig) -> Result<(), Refused> {
+fn alter(
+    configs: &mut BTreeMap<String, String>,
+    defaults: &TopicDefaults,
+    change: &AlterableConfig,
+) -> Result<(), Refused> {
     let name = &*change.name;
     let invalid = |words: String| (ErrorCode::InvalidConfig, words);
     let key =
@@ -311,7 +318,7 @@ fn alter(configs: &mut BTreeMap<String, String>, change: &AlterableConfig) -> Re
         let words = format!("Config value append is not allowed for config key: {name}");
         return Err(invalid(words));
     }
-    let before = topic_value(configs, name);
+    let before = topic_value(configs, defaults, name);
     let mut list: Vec<&str> = before.split(',').filter(|one| !one.is_empty()).collect();
     let value = match change.config_operation {
         OPERATION_SET => value.to_string(),

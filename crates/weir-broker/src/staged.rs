@@ -23,7 +23,7 @@ use crate::files::FileWrite;
 use crate::metadata::{KEY_TYPE_GROUP, KEY_TYPE_TRANSACTION};
 use crate::producer_ids;
 use crate::request::{distinct, Request, Response};
-use crate::topic_requests::{log_config, Refused};
+use crate::topic_requests::Refused;
 use crate::topics::{
     self, is_internal, Deleting, Topic, Topics, OFFSETS_TOPIC, TRANSACTIONS_TOPIC,
 };
@@ -280,8 +280,8 @@ impl Broker {
             }
             Change::Configure { name, configs } => {
                 let Some(topic) = self.topics.get_mut(&name) else { return };
-                let log_config = log_config(&configs).unwrap_or_default();
                 topic.set_configs(configs);
+                let log_config = topic.log_config();
                 for (_, log) in topic.logs() {
                     self.logs.set_config(log, log_config.clone());
                 }

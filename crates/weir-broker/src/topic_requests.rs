@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use weir_log::{check_topic_name, LogConfig, LogId};
+use weir_log::{check_topic_name, LogId};
 use weir_protocol::api::create_topics::{
     CreatableTopic, CreatableTopicResult, CreateTopicsRequest, CreateTopicsResponse,
 };
@@ -21,7 +21,8 @@ use crate::files::{FileWrite, PendingFiles};
 use crate::logs::error_of;
 use crate::request::Response;
 use crate::staged::Change;
-use crate::topics::{self, Topic, OFFSETS_TOPIC, TRANSACTIONS_TOPIC};
+use crate::topic_defaults::TopicDefaults;
+use crate::topics::{self, log_config, Topic, OFFSETS_TOPIC, TRANSACTIONS_TOPIC};
 
 /// Why a topic is not made or deleted: the code, and words for a person.
 pub(crate) type Refused = (ErrorCode, String);
@@ -51,9 +52,12 @@ impl Broker {
         }
         let is_staged = !request.validate_only && outcomes.iter().any(Result::is_ok);
         let topics = request.topics.iter().zip(outcomes);
+        let defaults = &self.config.topic_defaults;
         let response = Response::CreateTopics(CreateTopicsResponse {
             throttle_time_ms: 0,
-            topics: topics.map(|(topic, outcome)| creation_result(topic, outcome)).collect(),
+            topics: topics
+                .map(|(topic, outcome)| creation_result(topic, outcome, defaults))
+                .collect(),
         });
         match is_staged {
             true => self.answer_when_stored(ticket, response),
@@ -114,7 +118,8 @@ impl Broker {
                 .map_err(|words| (ErrorCode::InvalidConfig, words))?;
             configs.insert(config.name.to_string(), value.to_string());
         }
-        log_config(&configs).map_err(|words| (ErrorCode::InvalidConfig, words))?;
+        let defaults = &self.config.topic_defaults;
+        log_config(&configs, defaults).map_err(|words| (ErrorCode::InvalidConfig, words))?;
         Ok(Plan { partitions, configs })
     }
 
@@ -226,7 +231,10 @@ impl Broker {
         ];
         let configs = configs.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
         let partitions = usize::try_from(partitions).unwrap_or(1);
-        debug_assert!(log_config(&configs).is_ok(), "{name} has a configuration of its own");
+        debug_assert!(
+            log_config(&configs, &self.config.topic_defaults).is_ok(),
+            "{name} has a configuration of its own"
+        );
         let topic = Topic::new(Str::copy_from(name), self.ids.uuid(), partitions, configs);
         self.stage(Change::Create(topic)).is_ok()
     }
@@ -282,7 +290,7 @@ impl Broker {
             }
         }
         let topic = self.topics.get_mut(name).ok_or(ErrorCode::UnknownTopicOrPartition)?;
-        let config = log_config(topic.configs()).unwrap_or_default();
+        let config = topic.log_config();
         let made = self.logs.create(name, topic.id(), partition, config, now);
         let log = made.map_err(|error| error_of(&error))?;
         topic.set_log(partition, log);
@@ -371,15 +379,6 @@ impl Broker {
     }
 }
 
-/// What the logs of a topic obey.
-///
-/// # Errors
-/// Words for the client.
-pub(crate) fn log_config(configs: &BTreeMap<String, String>) -> Result<LogConfig, String> {
-    LogConfig::from_pairs(configs.iter().map(|(key, value)| (key.as_str(), value.as_str())))
-        .map_err(|error| error.to_string())
-}
-
 fn unknown(error: ErrorCode) -> Refused {
     (error, "This server does not host this topic-partition.".to_owned())
 }
@@ -407,6 +406,7 @@ fn plan_assignments(wanted: &CreatableTopic) -> Result<usize, Refused> {
 fn creation_result(
     topic: &CreatableTopic,
     outcome: Result<(Uuid, Plan), Refused>,
+    defaults: &TopicDefaults,
 ) -> CreatableTopicResult {
     match outcome {
         Ok((topic_id, plan)) => CreatableTopicResult {
@@ -415,7 +415,7 @@ fn creation_result(
             error_message: None,
             num_partitions: i32::try_from(plan.partitions).unwrap_or(i32::MAX),
             replication_factor: 1,
-            configs: Some(created_configs(&plan.configs)),
+            configs: Some(created_configs(&plan.configs, defaults)),
             ..CreatableTopicResult::default()
         },
         Err((error, words)) => CreatableTopicResult {

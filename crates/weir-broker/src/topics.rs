@@ -20,17 +20,43 @@
 mod catalog;
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
-use weir_log::LogId;
+use weir_log::{LogConfig, LogId};
 use weir_protocol::{ErrorCode, PartitionId, Str, Uuid};
 
-use crate::configs::topic_value;
+use crate::configs::topic_key;
+use crate::topic_defaults::TopicDefaults;
 pub use catalog::{parse, print, Deleting, FILE};
 
 /// The topic of committed offsets and groups.
 pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
 /// The topic of transactions.
 pub const TRANSACTIONS_TOPIC: &str = "__transaction_state";
+
+/// What a topic's key says: its own value, the broker's default, or Kafka's.
+#[must_use]
+pub fn topic_value<'a>(
+    own: &'a BTreeMap<String, String>,
+    defaults: &'a TopicDefaults,
+    name: &str,
+) -> &'a str {
+    let given = own.get(name).map(String::as_str).or_else(|| defaults.value(name));
+    given.unwrap_or_else(|| topic_key(name).map_or("", |key| key.default))
+}
+
+/// What the logs of a topic obey that has this configuration of its own.
+///
+/// # Errors
+/// Words for the client.
+pub(crate) fn log_config(
+    own: &BTreeMap<String, String>,
+    defaults: &TopicDefaults,
+) -> Result<LogConfig, String> {
+    let own = own.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+    let defaults = defaults.values().map(|(key, value): (&str, &str)| (key, value));
+    LogConfig::from_pairs(defaults.chain(own)).map_err(|error| error.to_string())
+}
 
 /// What a topic's configuration means for a produce.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,13 +74,12 @@ pub struct TopicLimits {
 }
 
 impl TopicLimits {
-    fn new(configs: &BTreeMap<String, String>) -> Self {
-        let number = |key: &str, default: i64| {
-            topic_value(configs, key).trim().parse::<i64>().unwrap_or(default)
-        };
+    fn new(configs: &BTreeMap<String, String>, defaults: &TopicDefaults) -> Self {
+        let value = |key: &str| topic_value(configs, defaults, key).trim();
+        let number = |key: &str, default: i64| value(key).parse::<i64>().unwrap_or(default);
         Self {
-            compacted: topic_value(configs, "cleanup.policy").contains("compact"),
-            log_append_time: topic_value(configs, "message.timestamp.type") == "LogAppendTime",
+            compacted: value("cleanup.policy").contains("compact"),
+            log_append_time: value("message.timestamp.type") == "LogAppendTime",
             timestamp_after_max_ms: number("message.timestamp.after.max.ms", 3_600_000),
             timestamp_before_max_ms: number("message.timestamp.before.max.ms", i64::MAX),
             min_insync_replicas: i32::try_from(number("min.insync.replicas", 1)).unwrap_or(1),
@@ -70,16 +95,19 @@ pub struct Topic {
     /// A partition without a log has not been written to yet.
     logs: Vec<Option<LogId>>,
     configs: BTreeMap<String, String>,
+    /// What holds where `configs` says nothing.
+    defaults: Arc<TopicDefaults>,
     /// What [`Topic::configs`] means for a produce.
     pub limits: TopicLimits,
 }
 
 impl Topic {
-    /// A topic whose partitions have no logs yet.
+    /// A topic whose partitions have no logs yet. It gets the broker's defaults from [`Topics::insert`].
     #[must_use]
     pub fn new(name: Str, id: Uuid, partitions: usize, configs: BTreeMap<String, String>) -> Self {
-        let limits = TopicLimits::new(&configs);
-        Self { name, id, logs: vec![None; partitions], configs, limits }
+        let defaults = Arc::<TopicDefaults>::default();
+        let limits = TopicLimits::new(&configs, &defaults);
+        Self { name, id, logs: vec![None; partitions], configs, defaults, limits }
     }
 
     /// Its name.
@@ -98,6 +126,25 @@ impl Topic {
     #[must_use]
     pub fn configs(&self) -> &BTreeMap<String, String> {
         &self.configs
+    }
+
+    /// What a key says: its own value, the broker's default, or Kafka's.
+    #[must_use]
+    pub fn value(&self, key: &str) -> &str {
+        topic_value(&self.configs, &self.defaults, key)
+    }
+
+    /// What its logs obey. Its values were checked when they were set; with one that a later version dropped,
+    /// defaults hold.
+    pub(crate) fn log_config(&self) -> LogConfig {
+        log_config(&self.configs, &self.defaults)
+            .or_else(|_| log_config(&BTreeMap::new(), &self.defaults))
+            .unwrap_or_default()
+    }
+
+    fn set_defaults(&mut self, defaults: Arc<TopicDefaults>) {
+        self.limits = TopicLimits::new(&self.configs, &defaults);
+        self.defaults = defaults;
     }
 
     /// How many partitions it has.
@@ -142,7 +189,7 @@ impl Topic {
     }
 
     pub(crate) fn set_configs(&mut self, configs: BTreeMap<String, String>) {
-        self.limits = TopicLimits::new(&configs);
+        self.limits = TopicLimits::new(&configs, &self.defaults);
         self.configs = configs;
     }
 
@@ -165,6 +212,7 @@ impl Topic {
 pub struct Topics {
     by_name: BTreeMap<Str, Topic>,
     names: HashMap<Uuid, Str>,
+    defaults: Arc<TopicDefaults>,
     /// Topics whose logs are still being removed.
     pub deleting: Vec<Deleting>,
 }
@@ -199,8 +247,17 @@ impl Topics {
         self.by_name.values().map(Topic::partition_count).sum()
     }
 
+    /// What the broker says for topics that do not say it themselves, those that are added later too.
+    pub fn set_defaults(&mut self, defaults: TopicDefaults) {
+        self.defaults = Arc::new(defaults);
+        for topic in self.by_name.values_mut() {
+            topic.set_defaults(Arc::clone(&self.defaults));
+        }
+    }
+
     /// Adds a topic.
-    pub fn insert(&mut self, topic: Topic) {
+    pub fn insert(&mut self, mut topic: Topic) {
+        topic.set_defaults(Arc::clone(&self.defaults));
         self.names.insert(topic.id, topic.name.clone());
         self.by_name.insert(topic.name.clone(), topic);
     }

@@ -596,6 +596,95 @@ fn configs_are_described_with_their_sources() {
     assert_eq!(ask(&mut h, 4, "7", false).error_code, ErrorCode::InvalidRequest.code());
 }
 
+/// A broker of the last test's disk with `log.*` keys.
+fn with_log_keys(disk: Arc<MemDisk>, keys: &[(&str, &str)]) -> Harness {
+    let mut config = config();
+    for (key, value) in keys {
+        assert!(config.set_log_key(key, value).unwrap(), "{key}");
+    }
+    Harness::on(disk, config)
+}
+
+#[test]
+fn a_topic_without_the_key_has_the_brokers_default_and_says_where_it_is_from() {
+    let keys = [
+        ("log.cleanup.policy", "compact,delete"),
+        ("log.retention.hours", "2"),
+        ("log.segment.bytes", "2097152"),
+        ("log.cleaner.min.dirty.ratio", "0.2"),
+        ("log.cleaner.backoff.ms", "5000"),
+        ("log.message.timestamp.type", "LogAppendTime"),
+    ];
+    let mut h = with_log_keys(Arc::new(MemDisk::new()), &keys);
+    h.create("own", 1, &[("retention.ms", "1000"), ("cleanup.policy", "delete")]);
+    h.create("t", 1, &[]);
+    let describe = |h: &mut Harness, kind: i8, name: &str, key: &str| {
+        let resource = DescribeConfigsResource {
+            resource_type: kind,
+            resource_name: Str::copy_from(name),
+            configuration_keys: Some(vec![Str::copy_from(key)]),
+        };
+        let request = DescribeConfigsRequest {
+            resources: vec![resource],
+            include_synonyms: true,
+            ..Default::default()
+        };
+        let config = h.ask(4, &request).results.remove(0).configs.remove(0);
+        let synonyms: Vec<_> = config.synonyms.iter().map(|one| one.source).collect();
+        (config.value.unwrap().to_string(), config.config_source, synonyms)
+    };
+    let said =
+        |value: &str, source: i8, synonyms: &[i8]| (value.to_owned(), source, synonyms.to_owned());
+    let (topic, broker) = (2, 4);
+    for (name, key, expected) in [
+        ("own", "retention.ms", said("1000", 1, &[1, 4, 5])),
+        ("t", "retention.ms", said("7200000", 4, &[4, 5])),
+        ("t", "cleanup.policy", said("compact,delete", 4, &[4, 5])),
+        ("t", "segment.bytes", said("2097152", 4, &[4, 5])),
+        ("t", "min.cleanable.dirty.ratio", said("0.2", 4, &[4, 5])),
+        ("t", "segment.ms", said("604800000", 5, &[5])),
+    ] {
+        assert_eq!(describe(&mut h, topic, name, key), expected, "{name} {key}");
+    }
+    for (key, expected) in [
+        ("log.retention.hours", said("2", 4, &[4, 5])),
+        ("log.cleaner.min.cleanable.ratio", said("0.2", 4, &[4, 5])),
+        ("log.cleaner.backoff.ms", said("5000", 4, &[4, 5])),
+        ("log.roll.hours", said("168", 5, &[5])),
+    ] {
+        assert_eq!(describe(&mut h, broker, "0", key), expected, "{key}");
+    }
+    // What a produce obeys is the default too: a record without a key is refused by a compacted topic.
+    let keyless = idempotent(-1, -1, -1, &["x"]);
+    let refused = h.ask(9, &produce_request("t", 0, 1, keyless));
+    assert_eq!(first(refused).error_code, ErrorCode::InvalidRecord.code());
+    let own = h.produce("own", 0, batch(&["x"]));
+    assert_eq!((own.error_code, own.log_append_time_ms), (0, START_MS));
+}
+
+#[test]
+fn a_default_holds_for_the_topics_of_an_earlier_start_and_goes_with_its_line() {
+    let disk = Arc::new(MemDisk::new());
+    let mut h = Harness::on(Arc::clone(&disk), config());
+    h.create("t", 1, &[]);
+    h.produce("t", 0, batch_at(START_MS, &["old"]));
+    h.commit_all();
+    h.broker.close().unwrap();
+    let mut h =
+        with_log_keys(Arc::clone(&disk), &[("log.retention.ms", "1000"), ("log.roll.ms", "500")]);
+    h.pass_ms(600);
+    h.produce("t", 0, batch_at(START_MS + 600, &["new"]));
+    h.commit_all();
+    h.pass_ms(300_000);
+    assert_eq!(h.broker.stats().topics[0].start_offsets, [2], "both are older than a second");
+    h.broker.close().unwrap();
+    let mut h = Harness::on(disk, config());
+    h.produce("t", 0, batch_at(START_MS, &["kept"]));
+    h.commit_all();
+    h.pass_ms(600_000);
+    assert_eq!(h.broker.stats().topics[0].start_offsets, [2], "it is not a week old");
+}
+
 #[test]
 fn topics_ids_configs_and_cluster_survive_a_restart() {
     let mut h = Harness::new();

@@ -23,6 +23,9 @@ pub(crate) fn run(args: ConfigArgs) -> Outcome {
             if !unused.is_empty() {
                 outln!("not used: {}", unused.join(", "));
             }
+            for (key, why) in values.without_effect() {
+                outln!("no effect: {key}: {why}");
+            }
         }
     }
     Ok(())

@@ -3,6 +3,9 @@
 /// Milliseconds of a text such as `50ms`, `1.5s`, `10m`, `12h`, `7d`; a bare number is milliseconds.
 pub(super) fn parse_duration_ms(text: &str) -> Option<u64> {
     let text = text.trim();
+    if let Ok(ms) = text.parse::<u64>() {
+        return i64::try_from(ms).is_ok().then_some(ms); // The largest is no f64.
+    }
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let number: f64 = number.parse().ok()?;
@@ -36,4 +39,13 @@ pub(crate) fn parse_bytes(text: &str) -> Option<u64> {
         _ => return None,
     };
     number.checked_mul(factor)
+}
+
+/// Bytes per second: a size, or a number above 0 such as `1.5e6`. The largest double, Kafka's default, is no limit.
+pub(super) fn parse_rate(text: &str) -> Option<f64> {
+    let rate = match parse_bytes(text) {
+        Some(bytes) => bytes as f64,
+        None => text.trim().parse().ok()?,
+    };
+    (rate > 0.0 && f64::is_finite(rate)).then_some(rate)
 }

@@ -29,12 +29,24 @@ pub(crate) enum Kind {
     List,
     /// As [`Kind::List`], with at least one text in it, and none that is empty.
     Fields,
+    /// A list of the given words.
+    Words(&'static [&'static str]),
+    /// As [`Kind::Count`], or -1 for no limit.
+    CountOrNone(u64, u64),
+    /// As [`Kind::Duration`], or -1 for no limit.
+    DurationOrNone(u64, u64),
+    /// As [`Kind::Bytes`], or -1 for no limit.
+    BytesOrNone(u64, u64),
+    /// A number from 0 to 1.
+    Ratio,
+    /// Bytes per second: a size, or a number above 0 as Java prints it.
+    Rate,
 }
 
 impl Kind {
     /// Whether a YAML list may stand for it.
     pub(super) fn takes_list(self) -> bool {
-        matches!(self, Self::List | Self::Brokers | Self::Fields)
+        matches!(self, Self::List | Self::Brokers | Self::Fields | Self::Words(_))
     }
 
     /// How it is written, for those whose description does not say it.
@@ -76,6 +88,11 @@ const fn key(
 const HOUR_MS: u64 = 3_600_000;
 const YEAR_MS: u64 = 365 * 24 * HOUR_MS;
 const GIB: u64 = 1 << 30;
+/// The largest numbers of Kafka's types `INT` and `LONG`.
+const INT_MAX: u64 = i32::MAX as u64;
+const LONG_MAX: u64 = i64::MAX as u64;
+/// How the meaning of a key begins that is known and does nothing.
+const NO_EFFECT: &str = "known, without effect: ";
 
 /// The table. Names of `traffic_control`, `message_priorities` and `kafka` are those of the specification.
 #[rustfmt::skip]
@@ -88,6 +105,39 @@ pub(crate) const KEYS: &[Key] = &[
     key("broker.auto_create_topics", Kind::Bool, Some("true"), "create a topic when a client first uses it"),
     key("broker.durability", Kind::OneOf(&["strict", "relaxed"]), Some("strict"), "strict: acks=all is on disk before the answer; relaxed: it may be lost in a power cut within milliseconds after it"),
     key("broker.insecure_listen", Kind::Bool, Some("false"), "allow addresses other than loopback without authentication"),
+    key("log.cleanup.policy", Kind::Words(&["delete", "compact"]), None, "what topics without cleanup.policy do with old records: delete, compact or both; default delete"),
+    key("log.retention.ms", Kind::DurationOrNone(1, LONG_MAX), None, "how long topics without retention.ms keep records, -1: for ever; default 7d"),
+    key("log.retention.minutes", Kind::CountOrNone(1, INT_MAX), None, "as log.retention.ms, in minutes; not looked at beside it"),
+    key("log.retention.hours", Kind::CountOrNone(1, INT_MAX), None, "as log.retention.ms, in hours; not looked at beside it or minutes"),
+    key("log.retention.bytes", Kind::BytesOrNone(0, LONG_MAX), None, "bytes that a partition keeps in topics without retention.bytes; default -1, no limit"),
+    key("log.retention.check.interval.ms", Kind::Duration(1, LONG_MAX), None, "how often old segments are looked for; default 5m"),
+    key("log.segment.bytes", Kind::Bytes(1 << 20, INT_MAX), None, "size of a segment in topics without segment.bytes; default 1GiB"),
+    key("log.segment.delete.delay.ms", Kind::Duration(0, LONG_MAX), None, "how long a deleted file stays for its readers; default 60s"),
+    key("log.roll.ms", Kind::Duration(1, LONG_MAX), None, "age at which a segment is closed in topics without segment.ms; default 7d"),
+    key("log.roll.hours", Kind::Count(1, INT_MAX), None, "as log.roll.ms, in hours; not looked at beside it"),
+    key("log.roll.jitter.ms", Kind::Duration(0, LONG_MAX), None, "up to so much is taken off log.roll.ms, by partition; default 0"),
+    key("log.roll.jitter.hours", Kind::Count(0, INT_MAX), None, "as log.roll.jitter.ms, in hours; not looked at beside it"),
+    key("log.index.interval.bytes", Kind::Bytes(0, INT_MAX), None, "bytes of log for one entry of an index; default 4096"),
+    key("log.index.size.max.bytes", Kind::Bytes(4, INT_MAX), None, "size of an index that closes its segment; default 10MiB"),
+    key("log.message.timestamp.type", Kind::OneOf(&["CreateTime", "LogAppendTime"]), None, "whose time a record has: its producer's or the broker's; default CreateTime"),
+    key("log.message.timestamp.before.max.ms", Kind::Duration(0, LONG_MAX), None, "how far in the past a record's time may lie; default no limit"),
+    key("log.message.timestamp.after.max.ms", Kind::Duration(0, LONG_MAX), None, "how far in the future a record's time may lie; default 1h"),
+    key("log.cleaner.enable", Kind::Bool, None, "whether compacted topics are compacted; default true"),
+    key("log.cleaner.backoff.ms", Kind::Duration(0, LONG_MAX), None, "pause of the cleaner when nothing is due; default 15s"),
+    key("log.cleaner.dedupe.buffer.size", Kind::Bytes(1 << 20, LONG_MAX), None, "memory for the keys of the log that is being cleaned; default 128MiB"),
+    key("log.cleaner.io.max.bytes.per.second", Kind::Rate, None, "bytes that the cleaner reads and writes per second; default no limit"),
+    key("log.cleaner.min.cleanable.ratio", Kind::Ratio, None, "share of dirty bytes that lets a log be cleaned, 0 to 1; default 0.5"),
+    key("log.cleaner.min.dirty.ratio", Kind::Ratio, None, "the specification's name of log.cleaner.min.cleanable.ratio, which counts if both are given"),
+    key("log.cleaner.min.compaction.lag.ms", Kind::Duration(0, LONG_MAX), None, "how long a record stays uncompacted at least; default 0"),
+    key("log.cleaner.max.compaction.lag.ms", Kind::Duration(1, LONG_MAX), None, "how long a record stays uncompacted at most; default no limit"),
+    key("log.cleaner.delete.retention.ms", Kind::Duration(0, LONG_MAX), None, "how long a compacted log keeps the mark of a deleted key; default 24h"),
+    key("log.cleaner.threads", Kind::Count(1, INT_MAX), None, "known, without effect: there is one cleaner"),
+    key("log.cleaner.io.buffer.size", Kind::Bytes(0, INT_MAX), None, "known, without effect: the cleaner's buffers have the size they need"),
+    key("log.cleaner.io.buffer.load.factor", Kind::Ratio, None, "known, without effect: the cleaner's table of keys grows as it needs"),
+    key("log.flush.interval.messages", Kind::Count(1, LONG_MAX), None, "known, without effect: broker.durability says when records are on disk"),
+    key("log.flush.interval.ms", Kind::Duration(0, LONG_MAX), None, "known, without effect: broker.durability says when records are on disk"),
+    key("log.flush.scheduler.interval.ms", Kind::Duration(0, LONG_MAX), None, "known, without effect: broker.durability says when records are on disk"),
+    key("log.preallocate", Kind::Bool, None, "known, without effect: segments grow as they are written"),
     key("gateway.listen", Kind::Address, Some("127.0.0.1:8084"), "address of the HTTP and WebSocket gateway"),
     key("gateway.body_bytes_max", Kind::Bytes(1024, GIB), Some("8MiB"), "largest request body"),
     key("gateway.event_bytes_max", Kind::Bytes(128, 1_000_000), Some("1000000"), "largest single event"),
@@ -149,6 +199,11 @@ pub(super) fn find(name: &str) -> Option<&'static Key> {
 /// One line for people on a key; empty for one that is not declared.
 pub(crate) fn meaning(name: &str) -> &'static str {
     find(name).map_or("", |key| key.doc)
+}
+
+/// Why a known key does nothing, if it does nothing.
+pub(super) fn without_effect(name: &str) -> Option<&'static str> {
+    meaning(name).strip_prefix(NO_EFFECT)
 }
 
 /// Whether `name` is written by `pattern`, in which `*` stands for one segment; in a last

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_yaml_ng::Value;
 
 use super::document::{self, Written};
-use super::duration::{parse_bytes, parse_duration_ms};
+use super::duration::{parse_bytes, parse_duration_ms, parse_rate};
 use super::keys::{self, Key, Kind, KEYS};
 use super::shape;
 use crate::error::{Outcome, UserError};
@@ -161,6 +161,29 @@ impl Values {
         self.map.iter().map(|(name, (value, origin))| (name.as_str(), value.as_str(), origin))
     }
 
+    /// Keys that are set, known, and do nothing here, and why.
+    pub(crate) fn without_effect(&self) -> impl Iterator<Item = (&str, &'static str)> {
+        let set = self.map.keys();
+        set.filter_map(|name| Some((name.as_str(), keys::without_effect(name)?)))
+    }
+
+    /// Kafka's `log.*` keys that are set, each value in the unit that Kafka has it in.
+    pub(super) fn log_keys(&self) -> Vec<(String, String)> {
+        let set = self.map.iter().filter(|(name, _)| name.starts_with("log."));
+        let mut set: Vec<_> = set
+            .map(|(name, (value, _))| {
+                let kind = keys::find(name).map(|key| key.kind);
+                (
+                    name.clone(),
+                    kind.map_or_else(|| value.clone(), |kind| in_kafkas_unit(kind, value)),
+                )
+            })
+            .collect();
+        // Kafka's own name is set over the specification's.
+        set.sort_by_key(|(name, _)| name != "log.cleaner.min.dirty.ratio");
+        set
+    }
+
     pub(super) fn duration_ms(&self, name: &str) -> Option<u64> {
         self.get(name).and_then(parse_duration_ms)
     }
@@ -248,6 +271,21 @@ fn check_name(name: &str) -> Result<(), String> {
     }
 }
 
+/// A checked value without units of people: milliseconds, bytes, a plain list.
+fn in_kafkas_unit(kind: Kind, value: &str) -> String {
+    let number = match kind {
+        Kind::Duration(..) | Kind::DurationOrNone(..) => parse_duration_ms(value),
+        Kind::Bytes(..) | Kind::BytesOrNone(..) => parse_bytes(value),
+        Kind::Rate => return parse_rate(value).map_or_else(String::new, |rate| rate.to_string()),
+        Kind::Words(_) => {
+            return value.split(',').map(str::trim).collect::<Vec<_>>().join(",");
+        }
+        _ => None,
+    };
+    // -1 is no number of either.
+    number.map_or_else(|| value.trim().to_owned(), |number| number.to_string())
+}
+
 /// `Err` says what is wrong.
 fn check(kind: Kind, value: &str) -> Result<(), String> {
     let is_not = |expected: &str| format!("\"{value}\" is not {expected}");
@@ -256,6 +294,10 @@ fn check(kind: Kind, value: &str) -> Result<(), String> {
         _ => Err(is_not(&format!("{what} from {low} to {high}"))),
     };
     let quoted = |fault: String| format!("\"{value}\" {fault}");
+    let or_none = |kind: Kind| match value.trim() {
+        "-1" => Ok(()),
+        _ => check(kind, value).map_err(|fault| format!("{fault}, nor -1 for no limit")),
+    };
     match kind {
         Kind::Text if value.trim().is_empty() => Err("is empty".to_owned()),
         Kind::Text | Kind::List => Ok(()),
@@ -281,5 +323,17 @@ fn check(kind: Kind, value: &str) -> Result<(), String> {
         Kind::Bytes(low, high) => {
             within(parse_bytes(value), low, high, "a size such as 16MiB, in bytes")
         }
+        Kind::CountOrNone(low, high) => or_none(Kind::Count(low, high)),
+        Kind::DurationOrNone(low, high) => or_none(Kind::Duration(low, high)),
+        Kind::BytesOrNone(low, high) => or_none(Kind::Bytes(low, high)),
+        Kind::Words(words) if value.split(',').all(|word| words.contains(&word.trim())) => Ok(()),
+        Kind::Words(words) => Err(is_not(&format!("a list of {}", words.join(", ")))),
+        Kind::Ratio => match value.trim().parse::<f64>() {
+            Ok(ratio) if (0.0..=1.0).contains(&ratio) => Ok(()),
+            _ => Err(is_not("a number from 0 to 1")),
+        },
+        Kind::Rate => parse_rate(value).map(|_| ()).ok_or_else(|| {
+            is_not("a size such as 16MiB, or a number above 0, in bytes per second")
+        }),
     }
 }

@@ -42,6 +42,8 @@ pub(crate) struct Settings {
     pub(crate) broker_num_partitions: u32,
     pub(crate) broker_auto_create_topics: bool,
     pub(crate) broker_durability: Durability,
+    /// Kafka's `log.*` keys that are set, in Kafka's units.
+    pub(crate) broker_log_keys: Vec<(String, String)>,
     pub(crate) insecure_listen: bool,
     pub(crate) gateway_listen: SocketAddr,
     pub(crate) body_bytes_max: usize,
@@ -129,6 +131,7 @@ impl Settings {
                 Some("relaxed") => Durability::Relaxed,
                 _ => Durability::Strict,
             },
+            broker_log_keys: values.log_keys(),
             insecure_listen: values.flag("broker.insecure_listen"),
             gateway_listen: address(values, "gateway.listen")?,
             body_bytes_max: bytes(values, "gateway.body_bytes_max")?,

@@ -269,3 +269,122 @@ traffic_control:
     assert_eq!((traffic.max_rate, traffic.max_failures), (Some(2_000), 3));
     traffic.validate().unwrap();
 }
+
+/// The keys of spec 003, as its tables write them.
+const SPEC_003: &str = "
+log.retention.ms: 604800000
+log.retention.bytes: 1073741824
+log.cleanup.policy: delete,compact
+log.segment.bytes: 1073741824
+log.roll.ms: 604800000
+log.cleaner.backoff.ms: 15000
+log.cleaner.min.dirty.ratio: 0.5
+log.cleaner.min.compaction.lag.ms: 86400000
+log.cleaner.threads: 1
+";
+
+fn broker_config(yaml: &str) -> weir_broker::BrokerConfig {
+    crate::up::broker_config(&settings(yaml)).unwrap()
+}
+
+#[test]
+fn log_keys_of_spec_003_load_as_written_and_are_defaults_of_topics() {
+    let config = broker_config(SPEC_003);
+    for (key, value) in [
+        ("retention.ms", "604800000"),
+        ("retention.bytes", "1073741824"),
+        ("cleanup.policy", "delete,compact"),
+        ("segment.bytes", "1073741824"),
+        ("segment.ms", "604800000"),
+        ("min.cleanable.dirty.ratio", "0.5"),
+        ("min.compaction.lag.ms", "86400000"),
+    ] {
+        assert_eq!(config.topic_defaults.value(key), Some(value), "{key}");
+    }
+    assert_eq!(config.cleaner_backoff_ms, 15_000);
+    let values = values(SPEC_003).unwrap();
+    let idle: Vec<_> = values.without_effect().collect();
+    assert_eq!(idle, [("log.cleaner.threads", "there is one cleaner")]);
+}
+
+#[test]
+fn log_keys_take_units_and_sections_and_no_limit() {
+    let config = broker_config(
+        "log:\n  retention: {ms: -1, bytes: 2GiB, minutes: 5}\n  cleanup: {policy: [compact, delete]}\n  \
+         segment: {bytes: 16MiB}\n  cleaner: {enable: false, backoff: {ms: 2s}, io: {max: {bytes: \
+         {per: {second: 1MiB}}}}}\n",
+    );
+    for (key, value) in [
+        ("retention.ms", "-1"),
+        ("retention.bytes", "2147483648"),
+        ("cleanup.policy", "compact,delete"),
+        ("segment.bytes", "16777216"),
+    ] {
+        assert_eq!(config.topic_defaults.value(key), Some(value), "{key}");
+    }
+    assert!(!config.cleaner_enabled);
+    assert_eq!(config.cleaner_backoff_ms, 2_000);
+    assert_eq!(config.cleaner_io_bytes_per_second_max, Some(1 << 20));
+    let no_limit = broker_config("log.cleaner.io.max.bytes.per.second: 1.7976931348623157E308");
+    assert_eq!(no_limit.cleaner_io_bytes_per_second_max, None);
+    let both = "log.cleaner.min.cleanable.ratio: 0.1\nlog.cleaner.min.dirty.ratio: 0.9";
+    let defaults = broker_config(both).topic_defaults;
+    assert_eq!(defaults.value("min.cleanable.dirty.ratio"), Some("0.1"), "Kafka's own name counts");
+    assert_eq!(broker_config("").topic_defaults, weir_broker::TopicDefaults::default());
+}
+
+#[test]
+fn a_log_key_that_cannot_be_is_an_error_with_its_line_and_what_to_do() {
+    for (yaml, name, fault, help) in [
+        ("\nlog.retention.ms: soon", "log.retention.ms", "nor -1", "default 7d"),
+        ("log:\n  retention: {ms: -2}", "log.retention.ms", "nor -1", "default 7d"),
+        ("\nlog.segment.bytes: 1KiB", "log.segment.bytes", "from 1048576", "default 1GiB"),
+        ("\nlog.cleanup.policy: shred", "log.cleanup.policy", "delete, compact", "both"),
+        ("\nlog.cleaner.min.dirty.ratio: 50", "log.cleaner.min.dirty.ratio", "0 to 1", "name of"),
+        ("\nlog.cleaner.threads: 0", "log.cleaner.threads", "from 1", "without effect"),
+        ("\nlog.cleaner.enable: yes!", "log.cleaner.enable", "true or false", "default true"),
+    ] {
+        let error = values(yaml).unwrap_err();
+        assert_eq!((error.code, error.why.as_deref()), ("WEIR-0803", Some("in weir.yaml, line 2")));
+        assert!(error.what.starts_with(name) && error.what.contains(fault), "{}", error.what);
+        assert!(error.help.as_deref().unwrap().contains(help), "{yaml}: {:?}", error.help);
+    }
+    let error = values("log.retention.mss: 1").unwrap_err();
+    assert_eq!(
+        (error.code, error.help.as_deref()),
+        ("WEIR-0802", Some("did you mean log.retention.ms?"))
+    );
+}
+
+#[test]
+fn what_a_log_keys_check_lets_pass_the_broker_takes() {
+    use super::keys::Kind;
+    for key in KEYS.iter().filter(|key| key.name.starts_with("log.")) {
+        let mut texts: Vec<String> = match key.kind {
+            Kind::Bool => vec!["true".to_owned(), "false".to_owned()],
+            Kind::OneOf(words) => words.iter().map(|&word| word.to_owned()).collect(),
+            Kind::Words(words) => vec![words[0].to_owned(), words.join(", ")],
+            Kind::Ratio => vec!["0.001".to_owned(), "1".to_owned()],
+            Kind::Rate => vec!["0.5".to_owned(), "1e300".to_owned(), "64GiB".to_owned()],
+            Kind::Count(low, high) | Kind::Duration(low, high) | Kind::Bytes(low, high) => {
+                vec![low.to_string(), high.to_string()]
+            }
+            Kind::CountOrNone(low, high)
+            | Kind::DurationOrNone(low, high)
+            | Kind::BytesOrNone(low, high) => {
+                vec![low.to_string(), high.to_string(), "-1".to_owned()]
+            }
+            other => panic!("{}: {other:?}", key.name),
+        };
+        for text in texts.drain(..) {
+            let settings = settings(&format!("{}: \"{text}\"", key.name));
+            let [(name, value)] = &settings.broker_log_keys[..] else { panic!("{}", key.name) };
+            let mut config = weir_broker::BrokerConfig::default();
+            assert_eq!(
+                config.set_log_key(name, value).ok(),
+                Some(true),
+                "{name}: {text} as {value}"
+            );
+        }
+    }
+}

@@ -28,7 +28,18 @@ pub(super) async fn start_broker(settings: &Settings) -> Outcome<BrokerServer> {
     if settings.broker_durability == Durability::Relaxed {
         tracing::warn!("durability is relaxed: acks=all is answered before it is on disk");
     }
-    let config = BrokerConfig {
+    let config = broker_config(settings)?;
+    BrokerServer::start(config, Arc::new(SystemClock)).await.map_err(|error| {
+        match matches!(error, weir_broker::BrokerError::Bind { .. }) {
+            true => cannot_listen("the broker", "--kafka-port", settings.broker_listen, &error),
+            false => UserError::new(error.code(), "cannot start the broker").why(&error),
+        }
+    })
+}
+
+/// What the embedded broker is told.
+pub(crate) fn broker_config(settings: &Settings) -> Outcome<BrokerConfig> {
+    let mut config = BrokerConfig {
         data_dir: settings.data_dir.join("kafka"),
         listen: settings.broker_listen,
         advertised: settings.broker_advertised.clone(),
@@ -39,12 +50,13 @@ pub(super) async fn start_broker(settings: &Settings) -> Outcome<BrokerServer> {
         durability: settings.broker_durability,
         ..BrokerConfig::default()
     };
-    BrokerServer::start(config, Arc::new(SystemClock)).await.map_err(|error| {
-        match matches!(error, weir_broker::BrokerError::Bind { .. }) {
-            true => cannot_listen("the broker", "--kafka-port", settings.broker_listen, &error),
-            false => UserError::new(error.code(), "cannot start the broker").why(&error),
-        }
-    })
+    for (key, value) in &settings.broker_log_keys {
+        let taken = config.set_log_key(key, value).map_err(|error| {
+            UserError::new("WEIR-0803", format!("{key} is nothing the broker takes")).why(error)
+        })?;
+        debug_assert!(taken, "{key} is declared and the broker does not know it");
+    }
+    Ok(config)
 }
 
 /// Stops it: last commit, clean-shutdown marker.

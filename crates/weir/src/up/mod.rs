@@ -22,6 +22,7 @@ use tokio::signal::unix::{signal, Signal, SignalKind};
 
 use self::banner::headline;
 use self::instance::{Holder, Instance};
+pub(crate) use self::kafka::broker_config;
 use self::node::Node;
 use crate::cli::{BrokerArgs, ConfigFile, UpArgs};
 use crate::config::{Settings, Values};
@@ -158,6 +159,7 @@ pub(crate) fn values(args: &UpArgs) -> Outcome<Values> {
 /// What a start would refuse of the settings, without starting anything.
 pub(crate) fn check(settings: &Settings) -> Outcome {
     check_loopback(settings)?;
+    broker_config(settings)?;
     node::Plan::new(settings).map(|_| ())
 }
 
@@ -198,6 +200,12 @@ fn begin(
     if !unused.is_empty() {
         let (variables, dir) = (unused.join(", "), settings.data_dir.display());
         tracing::warn!("{variables} not used: trajectories are kept in SQLite under {dir}");
+    }
+    for (key, why) in values.without_effect() {
+        tracing::warn!("{key} is known and has no effect: {why}");
+    }
+    if !embedded && !settings.broker_log_keys.is_empty() {
+        tracing::warn!("the log.* keys are the embedded broker's; the cluster keeps its own");
     }
     let kept = directory_bytes(&settings.data_dir);
     let instance = Instance::take(&settings.data_dir)?;
