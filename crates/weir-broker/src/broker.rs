@@ -535,12 +535,16 @@ impl Broker {
     pub fn stats(&self) -> BrokerStats {
         let topics = self.topics.iter().map(|topic| {
             let bounds = |(_, log)| self.logs.bounds_or_empty(log);
-            let size = |(_, log)| self.logs.get(log).map_or(0, weir_log::Log::size_bytes);
+            let size = |(_, log): (_, Option<LogId>)| {
+                log.and_then(|log| self.logs.get(log)).map_or(0, weir_log::Log::size_bytes)
+            };
+            let sizes_bytes: Vec<u64> = topic.partitions().map(size).collect();
             TopicStats {
                 name: topic.name().to_string(),
                 internal: topic.is_internal(),
                 partitions: topic.partition_count(),
-                size_bytes: topic.logs().map(size).sum(),
+                size_bytes: sizes_bytes.iter().sum(),
+                sizes_bytes,
                 start_offsets: topic
                     .partitions()
                     .map(bounds)

@@ -61,6 +61,8 @@ pub struct TopicStats {
     pub partitions: usize,
     /// Bytes of all its logs.
     pub size_bytes: u64,
+    /// Bytes of the log of each partition.
+    pub sizes_bytes: Vec<u64>,
     /// The first offset of each partition.
     pub start_offsets: Vec<i64>,
     /// The high watermark of each partition.

@@ -28,6 +28,8 @@ pub(crate) enum LogCommand {
     Dump(DumpArgs),
     /// Check every batch, index and checkpoint; repair them if asked
     Verify(VerifyArgs),
+    /// Compact a topic now (on a stopped broker)
+    Clean(CleanArgs),
 }
 
 /// A kind of file.
@@ -88,6 +90,21 @@ pub(crate) struct VerifyArgs {
     #[arg(long)]
     pub(crate) repair: bool,
     /// Print the report as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CleanArgs {
+    #[command(flatten)]
+    pub(crate) dir: DataDir,
+    /// The topic
+    #[arg(long)]
+    pub(crate) topic: String,
+    /// Only this partition
+    #[arg(long)]
+    pub(crate) partition: Option<i32>,
+    /// Print the result as JSON
     #[arg(long)]
     pub(crate) json: bool,
 }

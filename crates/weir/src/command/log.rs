@@ -1,5 +1,6 @@
-//! `weir log`: the files of a log directory, weir's or Apache Kafka's, looked at without a broker.
+//! `weir log`: the files of a log directory, weir's or Apache Kafka's, looked at and cleaned without a broker.
 
+mod clean;
 mod dump;
 mod render;
 mod verify;
@@ -15,6 +16,7 @@ use crate::error::{Outcome, UserError};
 
 pub(crate) fn run(args: &LogArgs) -> Outcome {
     match &args.command {
+        LogCommand::Clean(args) => clean::run(args),
         LogCommand::Dump(args) => dump::run(args),
         LogCommand::Verify(args) => verify::run(args),
     }

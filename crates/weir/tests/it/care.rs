@@ -287,3 +287,63 @@ fn doctor_finds_a_running_weir_well_and_a_dead_cluster_a_problem() {
     assert_eq!(state(&report, "last stop"), "warning", "{report}");
     assert_eq!(state(&report, "kafka"), "warning", "weir is not running: {report}");
 }
+
+#[test]
+fn a_compacted_topic_of_a_stopped_broker_is_cleaned_now_and_keeps_the_newest_of_each_key() {
+    if cluster().is_some() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (data_dir, config) = (dir.path().to_str().unwrap(), dir.path().join("weir.yaml"));
+    fs::write(&config, "log.cleanup.policy: compact\n").unwrap();
+    let up = ["--config", config.to_str().unwrap()];
+    let clean = |more: &[&str]| {
+        let topic = ["log", "clean", "--topic", "drone-events", "--data-dir", data_dir];
+        [&topic[..], &up, more].concat().iter().map(|arg| (*arg).to_owned()).collect::<Vec<_>>()
+    };
+    let asked = |more: &[&str]| command().args(clean(more)).output().unwrap();
+    let weir = Weir::up(dir.path(), &up);
+    for _ in 0..5 {
+        post(&weir, 40);
+    }
+    let refused = asked(&[]);
+    let err = text(&refused).1;
+    assert!(err.contains("WEIR-0202") && err.contains("min.cleanable.dirty.ratio=0"), "{err}");
+    weir.terminate();
+
+    let output = asked(&["--json"]);
+    let (out, err) = text(&output);
+    assert!(output.status.success(), "{out}\n{err}");
+    let report: Value = serde_json::from_str(&out).unwrap();
+    let sum = |key: &str| {
+        let partitions = report.as_array().unwrap().iter();
+        partitions.map(|one| one[key].as_u64().unwrap()).sum::<u64>()
+    };
+    assert_eq!(sum("records_dropped"), 160, "{report}");
+    assert!(sum("bytes_after") < sum("bytes_before"), "{report}");
+    let on_disk: u64 = fs::read_dir(dir.path().join("kafka"))
+        .unwrap()
+        .flatten()
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with("drone-events-"))
+        .flat_map(|entry| fs::read_dir(entry.path()).unwrap().flatten())
+        .filter(|entry| {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            name.contains(".log") // `.log.deleted` as well: they are gone.
+        })
+        .map(|entry| entry.metadata().unwrap().len())
+        .sum();
+    assert_eq!(on_disk, sum("bytes_after"), "what was replaced is gone: {report}");
+    ok(&[&["log", "verify", "--data-dir", data_dir][..], &up].concat());
+    let again = text(&asked(&[])).0;
+    assert!(again.contains("drone-events-0") && again.contains("DROPPED"), "{again}");
+
+    let weir = Weir::up(dir.path(), &up);
+    let tail = ["tail", "drone-events", "--from-beginning", "--exit", "--json", "--brokers"];
+    assert_eq!(ok(&[&tail[..], &[&weir.kafka]].concat()).lines().count(), 40);
+    weir.terminate();
+    // Without the line the topic is none that is compacted.
+    let plain = text(&run(&["log", "clean", "--topic", "drone-events", "--data-dir", data_dir])).1;
+    assert!(plain.contains("WEIR-0223") && plain.contains("is not compacted"), "{plain}");
+    let absent = text(&run(&["log", "clean", "--topic", "nope", "--data-dir", data_dir])).1;
+    assert!(absent.contains("WEIR-0223") && absent.contains("no topic"), "{absent}");
+}

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{json, Value};
+use weir_broker::TopicDefaults;
 use weir_client::SystemClock;
 use weir_log::verify::{
     repair, verify, Finding, FindingKind, Progress, RepairAction, RepairReport, VerifyOptions,
@@ -18,6 +19,7 @@ use weir_protocol::Offset;
 
 use super::{failed, holder};
 use crate::cli::VerifyArgs;
+use crate::config::{Settings, Values};
 use crate::error::{Outcome, UserError};
 use crate::output::{bytes, grouped};
 
@@ -29,7 +31,7 @@ const CATALOG_BYTES_MAX: u64 = 64 << 20;
 pub(super) fn run(args: &VerifyArgs) -> Outcome {
     let data_dir = super::data_dir(&args.dir)?;
     let dir = super::log_dir(&data_dir)?;
-    let compacted = compacted_topics(&dir);
+    let compacted = compacted_topics(&dir, defaults(args));
     let is_compacted = |topic: &str| compacted.as_ref().map(|names| names.contains(topic));
     let options = VerifyOptions {
         deep: args.deep,
@@ -93,15 +95,23 @@ fn verdict(report: &VerifyReport, dir: &Path, repaired: bool) -> Outcome {
     })
 }
 
+/// What the configuration says of topics that do not say it; Kafka's defaults if it cannot be read, as a check of files
+/// needs none.
+fn defaults(args: &VerifyArgs) -> TopicDefaults {
+    let values = Values::load(args.dir.file.config.as_deref(), std::env::vars()).ok();
+    let settings = values.and_then(|values| Settings::from_values(&values).ok());
+    let config = settings.and_then(|settings| crate::up::broker_config(&settings).ok());
+    config.map(|config| config.topic_defaults).unwrap_or_default()
+}
+
 /// The topics that the catalog of an embedded broker says are compacted; `None` without a catalog.
-fn compacted_topics(dir: &Path) -> Option<BTreeSet<String>> {
+fn compacted_topics(dir: &Path, defaults: TopicDefaults) -> Option<BTreeSet<String>> {
     let path = dir.join(weir_broker::topics::FILE);
     let is_small = std::fs::metadata(&path).is_ok_and(|file| file.len() <= CATALOG_BYTES_MAX);
     let text = is_small.then(|| std::fs::read_to_string(&path).ok()).flatten()?;
-    let topics = weir_broker::topics::parse(&text).ok()?;
-    let compacted = topics.iter().filter(|topic| {
-        topic.configs().get("cleanup.policy").is_some_and(|policy| policy.contains("compact"))
-    });
+    let mut topics = weir_broker::topics::parse(&text).ok()?;
+    topics.set_defaults(defaults);
+    let compacted = topics.iter().filter(|topic| topic.limits.compacted);
     Some(compacted.map(|topic| topic.name().to_string()).collect())
 }
 
