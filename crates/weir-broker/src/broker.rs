@@ -13,8 +13,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use weir_log::{
-    CleanerOptions, CommitError, CommitGroup, Committed, Disk, Flush, LogDirOptions, LogError,
-    LogId, RecoveryReport, Upkeep, UpkeepDone,
+    CleanerOptions, CommitError, CommitGroup, Committed, Disk, Flush, LogConfig, LogDirOptions,
+    LogError, LogId, RecoveryReport, Upkeep, UpkeepDone,
 };
 use weir_protocol::frame::RequestHeader;
 use weir_protocol::{ErrorCode, NodeId, PartitionId, Str, TimestampMs, Uuid};
@@ -155,7 +155,7 @@ impl Broker {
         let known = topics.is_some();
         let mut topics = topics.unwrap_or_default();
         topics.set_defaults(config.topic_defaults.clone());
-        let options = log_dir_options(&config, &topics, &mut ids);
+        let options = log_dir_options(&config, known.then_some(&topics), &mut ids);
         let (logs, recovery) =
             Logs::open(disk.clone(), &config.data_dir, options, config.inflate_bytes_max, now)?;
         report_recovery(&recovery);
@@ -699,17 +699,26 @@ fn check_config(config: &BrokerConfig) -> Result<(), BrokerError> {
     Ok(())
 }
 
-fn log_dir_options(config: &BrokerConfig, topics: &Topics, ids: &mut IdSource) -> LogDirOptions {
+fn log_dir_options(
+    config: &BrokerConfig,
+    catalog: Option<&Topics>,
+    ids: &mut IdSource,
+) -> LogDirOptions {
+    let topics = catalog.into_iter().flat_map(Topics::iter);
     let topic_configs: HashMap<_, _> =
-        topics.iter().map(|topic| (topic.name().to_string(), topic.log_config())).collect();
-    let default_config = log_config(&BTreeMap::new(), &config.topic_defaults);
+        topics.map(|topic| (topic.name().to_string(), topic.log_config())).collect();
+    let default_config = match catalog {
+        // A log that is not in it is somebody's data: what topics obey by default is not for it.
+        Some(_) => LogConfig::default(),
+        // Each was checked when it was set.
+        None => log_config(&BTreeMap::new(), &config.topic_defaults).unwrap_or_default(),
+    };
     LogDirOptions {
         cluster_id: config.cluster_id.clone(),
         new_cluster_id: ids.uuid(),
         new_directory_id: ids.uuid(),
         node_id: NodeId(NODE_ID),
-        // Each was checked when it was set.
-        default_config: default_config.unwrap_or_default(),
+        default_config,
         topic_configs,
         producer_id_expiration_ms: PRODUCER_ID_EXPIRATION_MS,
         checkpoint_interval_ms: CHECKPOINT_INTERVAL_MS,
