@@ -1031,8 +1031,8 @@ fn no_deleted_record_is_found_by_its_time() {
     assert_eq!(list(&mut h, START_MS + 96).1, -1);
 }
 
-#[test]
-fn a_log_of_no_topic_is_left_alone() {
+/// A disk with a log `t-0` that its catalog does not name.
+fn disk_with_a_stray() -> Arc<MemDisk> {
     let mut h = Harness::new();
     h.create("t", 1, &[]);
     h.produce("t", 0, batch(&["somebody's"]));
@@ -1043,6 +1043,23 @@ fn a_log_of_no_topic_is_left_alone() {
     disk.remove(&catalog).unwrap();
     let file = disk.open(&catalog, weir_log::disk::OpenMode::Truncate).unwrap();
     file.write_at(b"0\n", 0).unwrap();
+    disk
+}
+
+#[test]
+fn a_log_of_no_topic_does_not_obey_the_defaults_of_topics() {
+    let disk = disk_with_a_stray();
+    let segment = config().data_dir.join("t-0/00000000000000000000.log");
+    let before = disk.files()[&segment].clone();
+    let mut h = with_log_keys(disk, &[("log.retention.ms", "1000")]);
+    h.pass_ms(600_000);
+    h.commit_all();
+    assert_eq!(h.disk.files().get(&segment), Some(&before));
+}
+
+#[test]
+fn a_log_of_no_topic_is_left_alone() {
+    let disk = disk_with_a_stray();
     let mut h = Harness::on(disk, config());
     let answer = h.ask(7, &create_request("t", 1, &[]));
     assert_eq!(answer.topics[0].error_code, ErrorCode::InvalidTopicException.code());
