@@ -157,6 +157,8 @@ def with_kafka(weir: str) -> None:
             cleaned = node / "data" / "cleaner-offset-checkpoint"
             weirtest.until("the cleaner has been at work", 90, lambda: cleaned.exists() and "compacted" in cleaned.read_text())
             live = subprocess.run([weir, "log", "verify", "--deep", "--data-dir", node / "data"], capture_output=True, text=True)
+            if live.returncode != 0:
+                print(live.stdout, live.stderr)
             check(live.returncode == 0, f"weir log verify finds the directory of the running Kafka sound: {live.stdout.splitlines()[-1]}")
             pid = int((node / "pid").read_text())
             subprocess.run(["kill", "-TERM", str(pid)], check=True)

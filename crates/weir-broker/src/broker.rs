@@ -585,6 +585,7 @@ impl Broker {
             fetches_waiting: self.purgatory.len(),
             commits_waiting: self.commit_queue.len(),
             failure: self.logs.failure().map(|error| error.to_string()),
+            disk_full: self.logs.disk_full().map(str::to_owned),
             connections: 0,
             cleaner: self.logs.cleaner_stats(),
         }

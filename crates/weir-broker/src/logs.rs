@@ -84,8 +84,22 @@ pub(crate) struct Logs {
     dir: LogDir,
     /// Why the directory is offline, though it does not know itself.
     offline: Option<CommitError>,
+    full: Option<DiskFull>,
     inflate_bytes_max: usize,
 }
+
+/// Appends were refused for want of room.
+#[derive(Debug)]
+struct DiskFull {
+    why: String,
+    /// When the last one was.
+    last: TimestampMs,
+    /// When it was last said in the log.
+    said: TimestampMs,
+}
+
+/// A full disk is said this often while it lasts; it is over when none was refused for as long.
+const FULL_SAID_MS: i64 = 10_000;
 
 impl Logs {
     pub(crate) fn open(
@@ -96,7 +110,7 @@ impl Logs {
         now: TimestampMs,
     ) -> Result<(Self, RecoveryReport), LogError> {
         let (dir, report) = LogDir::open(disk, path, options, now)?;
-        Ok((Self { dir, offline: None, inflate_bytes_max }, report))
+        Ok((Self { dir, offline: None, full: None, inflate_bytes_max }, report))
     }
 
     pub(crate) fn cluster_id(&self) -> &str {
@@ -158,13 +172,49 @@ impl Logs {
     ) -> Result<Taken, Refusal> {
         self.check_offline().map_err(|error| refusal(&AppendError::Log(error)))?;
         let log = self.dir.get_mut(log).ok_or(Refusal::bare(ErrorCode::UnknownTopicOrPartition))?;
-        let appended = log.append(batch, origin, now).map_err(|error| refusal(&error))?;
-        Ok(Taken {
-            base_offset: appended.base_offset,
-            append_time: appended.log_append_time,
-            duplicate: appended.duplicate,
-            log_start_offset: log.log_start_offset(),
-        })
+        let appended = log.append(batch, origin, now);
+        let log_start_offset = log.log_start_offset();
+        match appended {
+            Ok(appended) => {
+                self.note_room(now);
+                Ok(Taken {
+                    base_offset: appended.base_offset,
+                    append_time: appended.log_append_time,
+                    duplicate: appended.duplicate,
+                    log_start_offset,
+                })
+            }
+            Err(error) => {
+                self.note_full(&error, now);
+                Err(refusal(&error))
+            }
+        }
+    }
+
+    /// Why records are refused for want of room, if they were lately.
+    pub(crate) fn disk_full(&self) -> Option<&str> {
+        self.full.as_ref().map(|full| full.why.as_str())
+    }
+
+    /// Each refused producer is told; whoever runs the broker is, too.
+    fn note_full(&mut self, error: &AppendError, now: TimestampMs) {
+        let AppendError::Log(full @ LogError::DiskFull { .. }) = error else { return };
+        let why = full.to_string();
+        let said = match &self.full {
+            Some(before) if now.since(before.said) < FULL_SAID_MS => before.said,
+            _ => {
+                tracing::error!(%why, "records are refused until there is room");
+                now
+            }
+        };
+        self.full = Some(DiskFull { why, last: now, said });
+    }
+
+    /// A small record may find room where a large one did not, so one alone does not end it.
+    fn note_room(&mut self, now: TimestampMs) {
+        if self.full.take_if(|full| now.since(full.last) >= FULL_SAID_MS).is_some() {
+            tracing::info!("there is room on the disk again");
+        }
     }
 
     pub(crate) fn bounds(&self, log: LogId) -> Option<Bounds> {

@@ -27,6 +27,8 @@ pub struct BrokerStats {
     pub commits_waiting: usize,
     /// Why the log directory is offline, if it is.
     pub failure: Option<String>,
+    /// Why records are refused for want of room, if they were lately.
+    pub disk_full: Option<String>,
     /// Connections now; the core does not know, the listener fills it in.
     pub connections: usize,
     /// What compaction has done.

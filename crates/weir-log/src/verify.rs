@@ -31,7 +31,7 @@ use std::path::{Path, PathBuf};
 use weir_protocol::{Offset, TimestampMs};
 
 use crate::checkpoint::Offsets;
-use crate::disk::Disk;
+use crate::disk::{Disk, OpenMode};
 use crate::error::LogError;
 use crate::files;
 use crate::inspect;
@@ -327,7 +327,12 @@ fn read_context<'a>(
         }
         outcome => drop(outcome?),
     }
+    let clean = inspect::has_clean_mark(disk, dir)?;
     let mut read = |name: &str| match inspect::offset_checkpoint(disk, &dir.join(name)) {
+        // Kafka makes them empty, and fills them later.
+        Err(LogError::BadFile { path, .. }) if !clean && is_empty(disk, &path) => {
+            Ok(Offsets::new())
+        }
         Err(LogError::BadFile { path, what }) => {
             plan.bad_files.push(path.clone());
             let of_file = finding(FindingKind::Checkpoint, path, what, REMEDY_CHECKPOINT);
@@ -336,7 +341,6 @@ fn read_context<'a>(
         }
         outcome => outcome,
     };
-    let clean = inspect::has_clean_mark(disk, dir)?;
     Ok(Context {
         is_replayed: !clean && journal::is_needed(disk, dir)?,
         recovery_points: read(files::RECOVERY_POINTS)?,
@@ -347,4 +351,9 @@ fn read_context<'a>(
         disk,
         options,
     })
+}
+
+fn is_empty(disk: &dyn Disk, path: &Path) -> bool {
+    let len_bytes = disk.open(path, OpenMode::Existing).and_then(|file| file.len_bytes());
+    len_bytes.is_ok_and(|len_bytes| len_bytes == 0)
 }

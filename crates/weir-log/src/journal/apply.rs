@@ -8,6 +8,9 @@
 //! - its segment ends before it: a truncation cut it;
 //! - a valid batch stands in its place that is another: a truncation cut it, or Kafka ran on the
 //!   directory since. It and what follows in that log is left out, and that is reported.
+//!
+//! Another program that ran after a crash of weir, rewrote a segment (compaction) and was killed as
+//! well is not noticed where its batches do not begin at the same places: see the ADR.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;

@@ -37,9 +37,7 @@ pub(crate) async fn watch_kafka(
             // While connects are held back between attempts, what the last one met says more.
             Err(_) => known.or(Some(format!("Kafka does not answer within {ANSWER:?}").into())),
         };
-        let offline =
-            storage().map(|why| Arc::from(format!("the broker's log directory is offline: {why}")));
-        let problem: Problem = offline.or(unreachable);
+        let problem: Problem = storage().map(Arc::from).or(unreachable);
         let before = health.send_replace(problem.clone());
         match (&before, &problem) {
             (None, Some(why)) => tracing::warn!(%why, "not ready"),
@@ -101,7 +99,7 @@ mod tests {
         let broker = BrokerServer::start(config, Arc::new(SystemClock)).await.unwrap();
         let address = broker.local_addr().to_string();
         let client = Client::connect_tcp(ClientConfig::new([address])).await.unwrap();
-        let failure = Arc::new(Mutex::new(Some("fsync failed".to_owned())));
+        let failure = Arc::new(Mutex::new(Some("the log directory is offline".to_owned())));
         let storage = {
             let failure = Arc::clone(&failure);
             move || failure.lock().unwrap().clone()
@@ -117,7 +115,7 @@ mod tests {
         };
         let offline = told("offline").await;
         let text = problem(&offline, &traffic.stats()).unwrap();
-        assert_eq!(text, "the broker's log directory is offline: fsync failed");
+        assert_eq!(text, "the log directory is offline");
         *failure.lock().unwrap() = None;
         assert_eq!(problem(&told("well").await, &traffic.stats()), None);
         broker.shutdown().await.unwrap();

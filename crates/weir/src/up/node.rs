@@ -508,7 +508,11 @@ fn watch_kafka(
     health: watch::Sender<health::Problem>,
 ) {
     let broker = broker.map(Arc::downgrade);
-    let storage = move || broker.as_ref()?.upgrade()?.stats().failure;
+    let storage = move || {
+        let stats = broker.as_ref()?.upgrade()?.stats();
+        let offline = |why| format!("the broker's log directory is offline: {why}");
+        stats.failure.map(offline).or(stats.disk_full)
+    };
     let (client, traffic) = (Arc::clone(&shared.client), shared.ingest.traffic().clone());
     readers.spawn(|stop| health::watch_kafka(client, traffic, storage, health, stop));
 }
