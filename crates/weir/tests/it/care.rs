@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-use crate::process::{cluster, command, eventually, Weir};
+use crate::process::{cluster, command, eventually, get, Weir};
 
 fn run(args: &[&str]) -> Output {
     command().args(args).output().unwrap()
@@ -305,6 +305,12 @@ fn a_compacted_topic_of_a_stopped_broker_is_cleaned_now_and_keeps_the_newest_of_
     let weir = Weir::up(dir.path(), &up);
     for _ in 0..5 {
         post(&weir, 40);
+    }
+    let metrics = get(&format!("{}/metrics", weir.gateway)).1;
+    for name in
+        ["kafka_logs_cleaned_bytes_total 0", "kafka_logs_dirty_ratios ", "weir_transactions{"]
+    {
+        assert!(metrics.contains(name), "{name} is not in\n{metrics}");
     }
     let refused = asked(&[]);
     let err = text(&refused).1;
