@@ -1094,6 +1094,23 @@ fn topics_of_one_request_come_or_fail_together() {
 }
 
 #[test]
+fn a_full_disk_is_told_to_who_runs_the_broker_until_no_record_is_refused_for_a_while() {
+    let mut h = Harness::new();
+    h.create("t", 1, &[]);
+    h.disk.inject(Fault { after: 0, kind: FaultKind::Full });
+    let refused = h.produce("t", 0, batch(&["large"]));
+    assert_eq!(refused.error_code, ErrorCode::KafkaStorageError.code());
+    let why = h.broker.stats().disk_full.expect("it is full");
+    assert!(why.contains("no space left"), "{why}");
+    h.disk.clear_fault();
+    assert_eq!(h.produce("t", 0, batch(&["small"])).error_code, 0);
+    assert!(h.broker.stats().disk_full.is_some(), "one that found room does not end it");
+    h.pass_ms(10_000);
+    assert_eq!(h.produce("t", 0, batch(&["small"])).error_code, 0);
+    assert_eq!(h.broker.stats().disk_full, None);
+}
+
+#[test]
 fn the_largest_timestamp_is_that_of_a_record_that_is_still_there() {
     use weir_protocol::api::delete_records::{
         DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic,
