@@ -120,7 +120,11 @@ impl Rules {
             tracing::warn!(event_type = %event.event_type, source = %event.source, %error, "schema");
             return Ok(());
         }
-        let field = format!("data.{}", error.field);
+        // What is wrong with the whole of it has no field of its own.
+        let field = match &*error.field {
+            "data" => "data".to_owned(),
+            field => format!("data.{field}"),
+        };
         let message = format!("{} of type \"{}\": {error}", field, event.event_type);
         Err(Rejection::bad("WEIR-0905", message).field(field))
     }
@@ -229,6 +233,11 @@ mod tests {
                 r#"{"type":"drone.heartbeat","source":"t","data":{}}"#,
                 "WEIR-0905",
                 Some("data.drone_id"),
+            ),
+            (
+                r#"{"type":"drone.heartbeat","source":"t","data":{"drone_id":1,"drone_id":2}}"#,
+                "WEIR-0905",
+                Some("data"),
             ),
             (
                 r#"{"type":"x","source":"t","data":{},"topic":"__consumer_offsets"}"#,
