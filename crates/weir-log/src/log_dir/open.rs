@@ -12,7 +12,7 @@ use super::{
     EXPIRY_INTERVAL_MS,
 };
 use crate::checkpoint::{self, MetaProperties, Offsets};
-use crate::disk::{read_all, replace_files, Disk, LockFailure, OpenMode};
+use crate::disk::{read_all, replace_files, Disk, DiskLock, LockFailure, OpenMode};
 use crate::error::LogError;
 use crate::files;
 use crate::index::Place;
@@ -30,13 +30,7 @@ pub(super) fn open(
     now: TimestampMs,
 ) -> Result<(LogDir, RecoveryReport), LogError> {
     create_dir(&*disk, dir)?;
-    let lock = disk.lock(&dir.join(files::LOCK)).map_err(|failure| match failure {
-        LockFailure::Held { pid } => LogError::Locked {
-            path: dir.to_owned(),
-            pid: if pid.is_empty() { "unknown".to_owned() } else { pid },
-        },
-        LockFailure::Io(error) => LogError::io("lock", dir, error),
-    })?;
+    let lock = take_lock(&*disk, dir)?;
     let (mut meta, is_new) = load_meta(&*disk, dir, &options)?;
     if !is_new {
         journal::refuse_foreign(&*disk, dir, meta.directory_id)?;
@@ -98,6 +92,16 @@ pub(super) fn open(
     }
     log_dir.checkpoint_files_max = CHECKPOINT_FILES_MAX;
     Ok((log_dir, report))
+}
+
+fn take_lock(disk: &dyn Disk, dir: &Path) -> Result<Box<dyn DiskLock>, LogError> {
+    disk.lock(&dir.join(files::LOCK)).map_err(|failure| match failure {
+        LockFailure::Held { pid } => LogError::Locked {
+            path: dir.to_owned(),
+            pid: if pid.is_empty() { "unknown".to_owned() } else { pid },
+        },
+        LockFailure::Io(error) => LogError::io("lock", dir, error),
+    })
 }
 
 fn create_dir(disk: &dyn Disk, dir: &Path) -> Result<(), LogError> {
