@@ -28,12 +28,24 @@ JSON_FILE, DOCUMENT = ROOT / "docs" / "benchmarks.json", ROOT / "docs" / "benchm
 SCRATCH = ROOT / ".cache" / "bench"
 TARGET = pathlib.Path(os.environ.get("BENCH_TARGET", ROOT / "target"))
 PARTITIONS = 12
-# Records of a run; a broker that is slower at small batches gets fewer, so that each takes seconds.
-BATCH_RECORDS = {5000: {"weir": 4_000_000, "kafka": 4_000_000, "kafka-flush": 2_000_000},
-                 100: {"weir": 1_000_000, "kafka": 1_000_000, "kafka-flush": 300_000},
-                 1: {"weir": 30_000, "kafka": 20_000, "kafka-flush": 3_000}}
+# (bytes of a record, records of a batch): records of a run; a broker that is slower at small batches gets fewer, so that
+# each takes seconds.
+SHAPES = {(200, 5000): {"weir": 4_000_000, "kafka": 4_000_000, "kafka-flush": 2_000_000},
+          (200, 100): {"weir": 1_000_000, "kafka": 1_000_000, "kafka-flush": 300_000},
+          (200, 1): {"weir": 30_000, "kafka": 20_000, "kafka-flush": 3_000},
+          (1_000, 1000): {"weir": 800_000, "kafka": 800_000, "kafka-flush": 400_000},
+          (1_000, 100): {"weir": 500_000, "kafka": 400_000, "kafka-flush": 100_000},
+          (1_000, 1): {"weir": 30_000, "kafka": 20_000, "kafka-flush": 3_000},
+          (10_000, 100): {"weir": 80_000, "kafka": 80_000, "kafka-flush": 40_000},
+          (10_000, 1): {"weir": 20_000, "kafka": 20_000, "kafka-flush": 3_000}}
+# What a record of 200 bytes is by itself; the longer ones are filled up to this many less for key and framing.
+PLAIN_RECORD_BYTES, FRAMING_BYTES = 200, 22
 # Before anything is measured: a JVM compiles what runs often.
 WARM_UP_RECORDS = {5000: 1_000_000, 100: 200_000, 1: 2_000}
+# Half of what this shape reached with acks=all, for so long.
+HALF_LOAD_SHAPE, HALF_LOAD_SECONDS = (200, 100), 4
+# Commits of the disk probe: at most so many batches, and so many bytes.
+DISK_BATCHES_MAX, DISK_BYTES_MAX = 4_000, 400_000_000
 CLIENT_RECORDS = {"weir": 4_000_000, "weir-single": 4_000_000, "rdkafka": 1_000_000, "franz-go": 1_500_000}
 CONSUMED_RECORDS = 2_500_000
 LATENCY_RATE, LATENCY_SECONDS, LATENCY_ONE_RECORDS = 10_000, 5, 1_000
@@ -61,6 +73,10 @@ class System:
     def rss_mb(self) -> float:
         pages = int(pathlib.Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
         return pages * PAGE_BYTES / 1e6
+
+    def rss_max_mb(self) -> float:
+        status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(re.search(r"^VmHWM:\s*(\d+) kB$", status, re.M)[1]) * 1024 / 1e6
 
     def create_topic(self, name: str) -> None:
         admin = AdminClient({"bootstrap.servers": self.address, "log_level": 3})
@@ -111,6 +127,7 @@ class Bench:
     def __init__(self, rounds: int, share: float):
         self.rounds, self.share = rounds, share
         self.lines, self.topics, self.started = [], 0, time.monotonic()
+        self.rates = {}
 
     def count(self, records: int) -> int:
         """As many records in a quick run as its share says."""
@@ -139,7 +156,7 @@ class Bench:
         return name
 
     def round(self, number: int) -> None:
-        self.keep("disk", number, "disk", **self.run([TARGET / "bench/release/probe", "disk", SCRATCH]))
+        self.disk(number)
         systems = ["weir", "kafka", "kafka-flush"]
         for name in systems if number % 2 == 1 else reversed(systems):
             system = start(name)
@@ -147,28 +164,48 @@ class Bench:
                 time.sleep(IDLE_SECONDS)
                 self.keep("start", number, name, ready_ms=round(system.ready_ms, 1), rss_mb=round(system.rss_mb(), 1))
                 self.warm_up(system)
-                self.throughput(number, system)
+                self.throughput(number, system, "all")
+                self.half_load(number, system)
                 if name != "kafka-flush":
+                    self.throughput(number, system, "1")
                     self.clients(number, system)
                     self.latency(number, system)
+                self.keep("loaded", number, name, rss_max_mb=round(system.rss_max_mb(), 1))
             finally:
                 stop(system)
 
-    def probe(self, system: System, records: int, batch: int) -> dict:
-        topic = self.topic(system)
-        return self.run([TARGET / "bench/release/probe", "produce", system.address, topic, PARTITIONS, records, batch])
+    def disk(self, number: int) -> None:
+        self.keep("disk", number, "disk", **self.run([TARGET / "bench/release/probe", "disk", SCRATCH]))
+        for size, batch in SHAPES:
+            batches = max(8, round(min(DISK_BATCHES_MAX, DISK_BYTES_MAX // (size * batch)) * self.share))
+            facts = self.run([TARGET / "bench/release/probe", "disk-log", SCRATCH, PARTITIONS, size * batch, batches])
+            self.keep("disk-log", number, "disk", size=size, batch=batch, **facts)
+
+    def probe(self, system: System, mode: str, shape: tuple, *amount, acks: str = "all") -> dict:
+        size, batch = shape
+        filled = [] if size == PLAIN_RECORD_BYTES else [f"value={size - FRAMING_BYTES}"]
+        command = [TARGET / "bench/release/probe", mode, system.address, self.topic(system), PARTITIONS, batch, *amount, f"acks={acks}"]
+        return self.run(command + filled)
 
     def warm_up(self, system: System) -> None:
         for batch, records in WARM_UP_RECORDS.items():
-            self.probe(system, self.count(records), batch)
+            self.probe(system, "produce", (PLAIN_RECORD_BYTES, batch), self.count(records))
 
-    def throughput(self, number: int, system: System) -> None:
-        for batch, records in BATCH_RECORDS.items():
+    def throughput(self, number: int, system: System, acks: str) -> None:
+        for (size, batch), records in SHAPES.items():
             count = self.count(records[system.name])
             cpu = system.cpu_seconds()
-            facts = self.probe(system, count, batch)
+            facts = self.probe(system, "produce", (size, batch), count, acks=acks)
             cpu = (system.cpu_seconds() - cpu) * 1e6 / count
-            self.keep("throughput", number, system.name, batch=batch, broker_cpu_seconds_per_million=round(cpu, 4), **facts)
+            self.rates[number, system.name, acks, size, batch] = facts["records"] / facts["seconds"]
+            self.keep("throughput", number, system.name, acks=acks, size=size, batch=batch,
+                      broker_cpu_seconds_per_million=round(cpu, 4), **facts)
+
+    def half_load(self, number: int, system: System) -> None:
+        rate = round(self.rates[number, system.name, "all", *HALF_LOAD_SHAPE] / 2)
+        seconds = max(1, round(HALF_LOAD_SECONDS * self.share))
+        facts = self.probe(system, "load", HALF_LOAD_SHAPE, rate, seconds)
+        self.keep("half-load", number, system.name, **facts)
 
     def clients(self, number: int, system: System) -> None:
         address, examples = system.address, TARGET / "release/examples"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Measures weir beside what it is measured against, and writes docs/benchmarks.md and docs/benchmarks.json.
 #
-#   scripts/bench.sh            five rounds, about ten minutes; nothing else should run meanwhile
+#   scripts/bench.sh            five rounds, about twenty minutes; nothing else should run meanwhile
 #   scripts/bench.sh --quick    one short round, to see that everything works; its figures say nothing
 #   scripts/bench.sh --render   only writes docs/benchmarks.md again, from docs/benchmarks.json
 #

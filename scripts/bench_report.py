@@ -10,8 +10,14 @@ CLIENTS = {"probe": "bare probe (the limit)", "weir": "weir, `send_batch`", "wei
            "franz-go": "franz-go", "rdkafka": "librdkafka"}
 PRODUCER_BARS = [("weir", "probe", "at most", 2.0), ("franz-go", "weir", "at least", 5.0), ("rdkafka", "weir", "at least", 8.0)]
 CONSUMER_BARS = [("franz-go", "weir", "at least", 2.0), ("rdkafka", "weir", "at least", 6.0)]
-# Batch size: (against Kafka with fsync, against Kafka without).
-BROKER_BARS = {5000: (2.0, 1.0), 100: (8.0, 1.5), 1: (10.0, 2.0)}
+# (bytes of a record, records of a batch), acks=all: (against Kafka with fsync, against Kafka without).
+BROKER_BARS = {(200, 5000): (2.0, 1.0), (200, 100): (8.0, 1.5), (200, 1): (10.0, 2.0)}
+# acks=1, against Kafka.
+ACKS_1_BARS = {(200, 5000): 1.2, (200, 100): 2.0, (200, 1): 4.0}
+SHAPES = [(200, 5000), (200, 100), (200, 1), (1_000, 1000), (1_000, 100), (1_000, 1), (10_000, 100), (10_000, 1)]
+# Where the disk is the limit, this share of a disk probe is wanted; where both cores are busy for more of the time than
+# this, they are the limit.
+DISK_SHARE_MIN, CPU_BUSY = 0.7, 0.8
 
 
 class Results:
@@ -65,7 +71,7 @@ def plural(count: int, noun: str) -> str:
 def producer(results: Results) -> str:
     def cost(client: str, system: str) -> float:
         if client == "probe":
-            return results.median("throughput", "cpu_seconds_per_million", system=system, batch=5000)
+            return results.median("throughput", "cpu_seconds_per_million", system=system, acks="all", size=200, batch=5000)
         return results.median("produce", "cpu_seconds_per_million", system=system, client=client)
     rows = [[label, *(number(cost(client, system)) for system in ("weir", "kafka"))] for client, label in CLIENTS.items()]
     checks = [bar(f"{CLIENTS[over]} / {CLIENTS[under]}, on {SYSTEMS[system]}", ratio(cost(over, system), cost(under, system)), direction, limit)
@@ -99,32 +105,96 @@ CPU seconds of the client process per million records read from the beginning of
 """
 
 
+def shape_name(shape: tuple) -> str:
+    size, batch = shape
+    return f"{batch:,} x {f'{size} B' if size < 1000 else f'{size // 1000} kB'}"
+
+
 def broker(results: Results) -> str:
-    rows = [[label, *(number(results.rate(system=system, batch=batch)) for batch in BROKER_BARS)] for system, label in SYSTEMS.items()]
-    cpu = [[label, *(number(results.median("throughput", "broker_cpu_seconds_per_million", system=system, batch=batch))
-                     for batch in BROKER_BARS)] for system, label in SYSTEMS.items()]
+    def rates(acks: str, systems: tuple) -> list:
+        return [[shape_name(shape), *(number(results.rate(system=system, acks=acks, size=shape[0], batch=shape[1])) for system in systems)]
+                for shape in SHAPES]
+    def ratios(shape: tuple, acks: str, rivals: dict) -> list:
+        size, batch = shape
+        own = results.rate(system="weir", acks=acks, size=size, batch=batch)
+        return [bar(f"weir / {SYSTEMS[rival]}, acks={acks}, {shape_name(shape)}",
+                    own / results.rate(system=rival, acks=acks, size=size, batch=batch), "at least", limit)
+                for rival, limit in rivals.items()]
     checks = []
-    for batch, limits in BROKER_BARS.items():
-        own = results.rate(system="weir", batch=batch)
-        for rival, limit in zip(("kafka-flush", "kafka"), limits):
-            checks.append(bar(f"weir / {SYSTEMS[rival]}, batches of {batch:,}", own / results.rate(system=rival, batch=batch), "at least", limit))
-    own = results.median("throughput", "broker_cpu_seconds_per_million", system="weir", batch=5000)
+    for shape, (flushed, plain) in BROKER_BARS.items():
+        checks += ratios(shape, "all", {"kafka-flush": flushed, "kafka": plain})
+    for shape, limit in ACKS_1_BARS.items():
+        checks += ratios(shape, "1", {"kafka": limit})
+    own = results.median("throughput", "broker_cpu_seconds_per_million", system="weir", acks="all", size=200, batch=5000)
     checks.append(bar("weir broker, CPU s per million in batches of 5,000", own, "at most", 0.15, " s"))
-    head = ["broker", *(f"batches of {batch:,}" for batch in BROKER_BARS)]
+    def head(systems: tuple) -> list:
+        return ["batch", *(SYSTEMS[system] for system in systems)]
+    flushed, plain = tuple(SYSTEMS), ("weir", "kafka")
     return f"""## Broker
 
-Records per second from the bare probe: one connection, 8 requests in flight, idempotent, acks=all, after a warm-up of a
-million records. weir answers when the records are on disk; Kafka does so only with flush.messages=1, and without it
+Records per second from the bare probe: one connection, 8 requests in flight, idempotent, after a warm-up of a million
+records. With acks=all weir answers when the records are on disk; Kafka does so only with flush.messages=1, and without it
 answers from the page cache.
 
-{table(head, rows)}
+acks=all:
 
-CPU seconds of the broker process per million records:
+{table(head(flushed), rates("all", flushed))}
 
-{table(head, cpu)}
+acks=1, where both answer from the page cache:
+
+{table(head(plain), rates("1", plain))}
+
+CPU seconds of the broker process per GB of records, acks=all:
+
+{table(head(flushed), cpu_per_gb(results, flushed))}
 
 {bars(checks)}
+
+### Beside the disk
+
+The disk probe writes the same batches into as many files with the same commits (eight batches each) and does nothing else,
+in the better of two ways: a sync of each file, or a journal. Records per second; `busy` is the share of both cores that broker
+and load generator used together. Where it is above {CPU_BUSY:.0%} they are the limit, else the disk is.
+
+{beside_the_disk(results)}
+
+### At half load
+
+Milliseconds from the moment a batch of 100 records was due until its answer, acks=all, at half the rate that the same
+broker reached in the same round, so each broker at its own rate.
+
+{half_load(results)}
 """
+
+
+def cpu_per_gb(results: Results, systems: tuple) -> list:
+    def cost(system: str, size: int, batch: int) -> float:
+        per_million = results.median("throughput", "broker_cpu_seconds_per_million", system=system, acks="all", size=size, batch=batch)
+        return per_million * 1e9 / (size * 1e6)
+    return [[shape_name(shape), *(number(cost(system, *shape)) for system in systems)] for shape in SHAPES]
+
+
+def beside_the_disk(results: Results) -> str:
+    rows = []
+    for shape in SHAPES:
+        size, batch = shape
+        wanted = {"size": size, "batch": batch}
+        disk = max(results.median("disk-log", f"{way}_batches_per_second", **wanted) for way in ("direct", "journal")) * batch
+        own = results.rate(system="weir", acks="all", **wanted)
+        cpu = sum(results.median("throughput", field, system="weir", acks="all", **wanted)
+                  for field in ("broker_cpu_seconds_per_million", "cpu_seconds_per_million"))
+        busy = cpu * own / 1e6 / results.about["machine"]["cores"]
+        share = own / disk
+        verdict = "met" if share >= DISK_SHARE_MIN else "the cores" if busy > CPU_BUSY else "**missed**"
+        rows.append([shape_name(shape), number(disk), number(own), f"{share:.2f}x", f"{busy:.0%}", f"at least {DISK_SHARE_MIN}x", verdict])
+    return table(["batch", "disk probe", "weir broker", "share", "busy", "wanted", ""], rows)
+
+
+def half_load(results: Results) -> str:
+    rows = [[SYSTEMS[system], number(results.median("half-load", "rate", system=system)),
+             *(f"{results.median('half-load', field, system=system):.2f}" for field in ("p50_ms", "p99_ms", "p999_ms"))]
+            for system in SYSTEMS]
+    return table(["broker", "records/s", "p50", "p99", "p99.9"], rows)
 
 
 def latency(results: Results) -> str:
@@ -148,16 +218,16 @@ reads them; Kafka's are not.
 
 
 def idle(results: Results) -> str:
-    rows = [[SYSTEMS[system], number(results.median("start", "ready_ms", system=system)), number(results.median("start", "rss_mb", system=system))]
-            for system in ("weir", "kafka")]
+    rows = [[SYSTEMS[system], number(results.median("start", "ready_ms", system=system)), number(results.median("start", "rss_mb", system=system)),
+             number(results.median("loaded", "rss_max_mb", system=system))] for system in ("weir", "kafka")]
     checks = [bar("weir broker, ready", results.median("start", "ready_ms", system="weir"), "at most", 50, " ms"),
               bar("weir broker, idle", results.median("start", "rss_mb", system="weir"), "at most", 25, " MB")]
     return f"""## Start and idle
 
 From the start of the process on an empty, formatted directory until it answers a Metadata request; resident memory one
-second later. Kafka runs with a heap of 1 GB.
+second later, and at its highest over everything above. Kafka runs with a heap of 1 GB.
 
-{table(["broker", "ready, ms", "idle, MB"], rows)}
+{table(["broker", "ready, ms", "idle, MB", "at most, MB"], rows)}
 
 {bars(checks)}
 """

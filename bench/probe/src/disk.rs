@@ -12,7 +12,7 @@ const SMALL_WRITES: u64 = 500;
 const CHUNK_BYTES: usize = 1 << 20;
 const CHUNKS: u64 = 256;
 /// `O_DSYNC` of Linux on x86-64 and ARM: a write returns when its data is on disk.
-const O_DSYNC: i32 = 0o10000;
+pub(crate) const O_DSYNC: i32 = 0o10000;
 
 pub(crate) fn run(dir: &Path) -> Result<(), Box<dyn Error>> {
     let path = dir.join("disk-probe");

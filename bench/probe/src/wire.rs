@@ -10,7 +10,8 @@ const INIT_PRODUCER_ID: i16 = 22;
 /// Oldest layouts that Kafka 4 takes.
 const PRODUCE_VERSION: i16 = 7;
 const INIT_PRODUCER_ID_VERSION: i16 = 0;
-const ACKS_ALL: i16 = -1;
+/// The `acks` of a produce request.
+pub(crate) const ACKS_ALL: i16 = -1;
 const TIMEOUT_MS: i32 = 30_000;
 const COORDINATOR_LOAD_IN_PROGRESS: i16 = 14;
 const LOADING_WAIT: Duration = Duration::from_millis(50);
@@ -20,15 +21,22 @@ const LOADING_TRIES_MAX: u32 = 200;
 #[derive(Debug)]
 pub(crate) struct Connection {
     stream: TcpStream,
+    acks: i16,
     correlation_id: i32,
     answer: Vec<u8>,
 }
 
 impl Connection {
-    pub(crate) fn open(address: &str) -> io::Result<Self> {
+    pub(crate) fn open(address: &str, acks: i16) -> io::Result<Self> {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
-        Ok(Self { stream, correlation_id: 0, answer: Vec::new() })
+        Ok(Self { stream, acks, correlation_id: 0, answer: Vec::new() })
+    }
+
+    /// The same socket, for a thread that only receives.
+    pub(crate) fn receiver(&self) -> io::Result<Self> {
+        let stream = self.stream.try_clone()?;
+        Ok(Self { stream, acks: self.acks, correlation_id: 0, answer: Vec::new() })
     }
 
     /// Asks for a producer id until there is one; returns it with its epoch. A fresh Kafka has to fetch
@@ -69,7 +77,7 @@ impl Connection {
     ) -> usize {
         *request = self.begin_into(std::mem::take(request), PRODUCE, PRODUCE_VERSION);
         request.extend_from_slice(&(-1_i16).to_be_bytes()); // no transactional id
-        request.extend_from_slice(&ACKS_ALL.to_be_bytes());
+        request.extend_from_slice(&self.acks.to_be_bytes());
         request.extend_from_slice(&TIMEOUT_MS.to_be_bytes());
         request.extend_from_slice(&1_i32.to_be_bytes());
         push_text(request, topic);
