@@ -46,7 +46,8 @@ WARM_UP_RECORDS = {5000: 1_000_000, 100: 200_000, 1: 2_000}
 HALF_LOAD_SHAPE, HALF_LOAD_SECONDS = (200, 100), 4
 # Commits of the disk probe: at most so many batches, and so many bytes.
 DISK_BATCHES_MAX, DISK_BYTES_MAX = 4_000, 400_000_000
-CLIENT_RECORDS = {"weir": 4_000_000, "weir-single": 4_000_000, "rdkafka": 1_000_000, "franz-go": 1_500_000}
+# So many that what a client allocates once is a small part.
+CLIENT_RECORDS = {"weir": 8_000_000, "weir-single": 8_000_000, "rdkafka": 2_000_000, "franz-go": 3_000_000}
 CONSUMED_RECORDS = 2_500_000
 LATENCY_RATE, LATENCY_SECONDS, LATENCY_ONE_RECORDS = 10_000, 5, 1_000
 IDLE_SECONDS = 1.0
