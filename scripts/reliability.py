@@ -40,6 +40,8 @@ from confluent_kafka.admin import AdminClient, NewTopic  # noqa: E402
 
 TOPIC, PARTITIONS = "reliability", 8
 GROUPS = ("rust", "python")
+# A third family, whose producers are transactional and whose consumers read what is committed.
+TRANSACTIONS, TRANSACTIONS_PARTITIONS = "transactions", 4
 CANNOT_CUT = 77
 # _IOR('X', 125, __u32), and the flag that loses what the file system's journal has not written.
 FS_IOC_SHUTDOWN, NOLOGFLUSH = 0x8004587D, 2
@@ -306,11 +308,20 @@ class Rig:
         admin.create_topics([topic])[TOPIC].result(30)
         rust = [self.args.rig, "load", "--brokers", address, "--topic", TOPIC, "--partitions", str(PARTITIONS),
                 "--name", "rust", "--history", self.history("rust"), "--rate", rate]
-        python = [sys.executable, str(ROOT / "scripts" / "reliability_client.py"), address, TOPIC, str(PARTITIONS),
-                  "python", self.history("python"), rate]
+        def python(script: str, name: str, topic: str, partitions: int) -> list:
+            return [sys.executable, str(ROOT / "scripts" / script), address, topic, str(partitions), name, self.history(name), rate]
+        commands = {"rust": rust, "python": python("reliability_client.py", "python", TOPIC, PARTITIONS)}
+        if self.has_transactions():
+            topic = NewTopic(TRANSACTIONS, TRANSACTIONS_PARTITIONS, 1, config={"segment.bytes": "1048576", "segment.ms": "1000"})
+            admin.create_topics([topic])[TRANSACTIONS].result(30)
+            commands[TRANSACTIONS] = python("reliability_transactions.py", TRANSACTIONS, TRANSACTIONS, TRANSACTIONS_PARTITIONS)
         self.topics = TopicChurn(address, self.args.seed)
-        for name, command in [("rust", rust), ("python", python)]:
+        for name, command in commands.items():
             self.clients.append(Client(name, command, self.directory / f"{name}.log"))
+
+    def has_transactions(self) -> bool:
+        """The control is about records: transactions that lose some do not get over it."""
+        return self.args.fsync == "on"
 
     def wait_for_acks(self) -> None:
         """Until both families were answered by the broker that runs now."""
@@ -422,7 +433,17 @@ class Rig:
     def check(self) -> dict:
         run(self.args.rig, "read", "--brokers", self.broker.address, "--topic", TOPIC, "--partitions", str(PARTITIONS),
             "--groups", ",".join(GROUPS), "--history", self.history("final"))
-        names = [*GROUPS, "rig", "final"]
+        verdict = self.checked(*GROUPS, "rig", "final")
+        if self.has_transactions():
+            transactions = self.checked(TRANSACTIONS, "rig")
+            verdict["transactions"] = transactions["figures"]
+            for name, count in transactions["anomalies"].items():
+                verdict["anomalies"][name] = verdict["anomalies"].get(name, 0) + count
+            verdict["incomplete"] += transactions["incomplete"]
+            verdict["examples"] += transactions["examples"]
+        return verdict
+
+    def checked(self, *names: str) -> dict:
         checked = subprocess.run([self.args.rig, "check", *map(self.history, names)], capture_output=True, text=True)
         if checked.returncode not in (0, 1):
             raise Failed(f"the checker failed: {checked.stderr}")
@@ -434,7 +455,7 @@ class Rig:
             "seed": self.args.seed, "commit": self.args.commit, "fsync": self.args.fsync,
             "kills": self.args.kills, "power_cuts": self.args.power_cuts, "stops": self.stops, "moments": self.moments,
             "seconds": round(seconds, 1), "file_system": "ext4" if self.image else file_system(self.directory),
-            **verdict["figures"], "topics_created": len(self.topics.there | self.topics.gone),
+            **verdict["figures"], "transactions": verdict.get("transactions"), "topics_created": len(self.topics.there | self.topics.gone),
             "topics_deleted": len(self.topics.gone),
             "lost": count("lost-write", 0) + count("unseen", 0), "anomalies": verdict["anomalies"],
             "incomplete": verdict["incomplete"], "drained": drained,

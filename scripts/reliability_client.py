@@ -148,6 +148,9 @@ class Load:
             return False
         return all(end == 0 or at >= end for at, end in zip(committed, ends))
 
+    def read_to_the_end(self) -> None:
+        """Called when everything is settled, before the groups are asked to finish."""
+
     def report(self) -> None:
         while True:
             with self.recorder.lock:
@@ -228,10 +231,8 @@ class Member:
             self.is_committing = False  # In the middle of a rebalance: the records come again.
 
 
-def main() -> None:
-    if len(sys.argv) != 7:
-        sys.exit(__doc__)
-    load = Load(*sys.argv[1:])
+def serve(load: Load) -> None:
+    """Does as it is told on standard input."""
     outcome: dict[str, bool] = {}
 
     def start(target, *args) -> threading.Thread:
@@ -254,6 +255,7 @@ def main() -> None:
                 thread.join()
             say({"settled": True})
         elif line.strip() == "finish":
+            load.read_to_the_end()
             load.finishing.set()
             for thread in consumers:
                 thread.join()
@@ -261,6 +263,12 @@ def main() -> None:
             say({"drained": len(outcome) == CONSUMERS and all(outcome.values())})
             return
     sys.exit("the rig is gone")
+
+
+def main() -> None:
+    if len(sys.argv) != 7:
+        sys.exit(__doc__)
+    serve(Load(*sys.argv[1:]))
 
 
 if __name__ == "__main__":

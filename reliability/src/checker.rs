@@ -1,7 +1,7 @@
 //! The checker: which promises a history breaks.
 //!
 //! The classes are those of Jepsen's `kafka` workload, without its cycles over transactions, plus
-//! four of our own about groups and stray records. Two rules keep it honest: a send of unknown outcome
+//! five of our own about groups, stray records and torn transactions. Two rules keep it honest: a send of unknown outcome
 //! is neither lost nor aborted, and a gap in the offsets is no fault by itself (a log may have
 //! gaps), only a gap where somebody has read a record.
 
@@ -57,11 +57,13 @@ pub enum Class {
     CommitBeyondEnd,
     /// A group's committed offset is lower at the end than one that was acknowledged.
     LostCommit,
+    /// Some records of a transaction are in the log for readers of what is committed, and some are not.
+    TornTransaction,
 }
 
 impl Class {
     /// All of them.
-    pub const ALL: [Class; 16] = [
+    pub const ALL: [Class; 17] = [
         Class::LostWrite,
         Class::Unseen,
         Class::Duplicate,
@@ -78,6 +80,7 @@ impl Class {
         Class::GroupSkip,
         Class::CommitBeyondEnd,
         Class::LostCommit,
+        Class::TornTransaction,
     ];
 }
 
@@ -170,6 +173,8 @@ pub struct Checker {
     read: HashSet<Value>,
     logs: HashMap<i32, Vec<(i64, Value)>>,
     ends: HashMap<i32, i64>,
+    /// How far the final read came, where it says so.
+    read_to: HashMap<i32, i64>,
     positions: HashMap<(u32, i32), i64>,
     gaps: Vec<Gap>,
     progress: BTreeMap<(u32, i32), Progress>,
@@ -212,8 +217,11 @@ impl Checker {
                     self.figures.in_log += 1;
                 }
             }
-            Event::End { partition, offset } => {
+            Event::End { partition, offset, read_to } => {
                 self.ends.insert(partition, offset);
+                if let Some(read_to) = read_to {
+                    self.read_to.insert(partition, read_to);
+                }
             }
             Event::Restart { .. } => self.figures.restarts += 1,
         }
@@ -309,6 +317,7 @@ impl Checker {
         let incomplete = self.incomplete();
         self.check_losses();
         self.check_reads();
+        self.check_transactions();
         self.check_order_in_log();
         self.check_order_of_acks();
         self.check_gaps();
@@ -332,11 +341,11 @@ impl Checker {
         partitions.sort_unstable();
         partitions.dedup();
         for partition in partitions {
-            let read_to =
+            let last_read =
                 self.logs.get(&partition).and_then(|log| log.last()).map_or(0, |(at, _)| at + 1);
+            let read_to = self.read_to.get(&partition).copied().unwrap_or(last_read);
             match self.ends.get(&partition) {
                 None => lacks.push(format!("partition {partition} has no end")),
-                // A control record may be the last.
                 Some(end) if read_to < *end => {
                     lacks.push(format!(
                         "partition {partition} ends at {end}, and was read to {read_to}"
@@ -403,6 +412,29 @@ impl Checker {
             };
             let names = &self.names;
             self.found.add(class, || format!("{} was read", names.show(*value)));
+        }
+    }
+
+    /// Whatever became of a transaction, all of it did.
+    fn check_transactions(&mut self) {
+        let mut transactions: BTreeMap<(u32, u64), (u64, u64)> = BTreeMap::new();
+        let in_log: HashSet<Value> =
+            self.logs.values().flatten().map(|(_, value)| *value).collect();
+        for (value, sent) in &self.sent {
+            let Some(txn) = sent.txn else { continue };
+            let (all, there) = transactions.entry((value.client, txn)).or_default();
+            *all += 1;
+            *there += u64::from(in_log.contains(value));
+        }
+        for ((client, txn), (all, there)) in transactions {
+            if there > 0 && there < all {
+                let client = self.names.name(client);
+                self.found.add(Class::TornTransaction, || {
+                    format!(
+                        "{there} of {all} records of transaction {txn} of {client} are in the log"
+                    )
+                });
+            }
         }
     }
 

@@ -12,6 +12,7 @@
 //! {"op":"committed","group":"rust","partition":2,"offset":32}
 //! {"op":"final","partition":2,"records":[[0,"rust-0:1"]]}
 //! {"op":"end","partition":2,"offset":812}
+//! {"op":"end","partition":3,"offset":812,"read_to":812}
 //! {"op":"restart","kind":"kill"}
 //! ```
 
@@ -79,6 +80,10 @@ pub enum Event {
         partition: i32,
         /// One more than its last offset.
         offset: i64,
+        /// How far the final read came, where that is not the last record it returned: behind it may be
+        /// aborted and control records.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        read_to: Option<i64>,
     },
     /// The broker was ended and started again.
     Restart {

@@ -202,7 +202,7 @@ pub async fn read_all(
         Err(_) => bail!("the topic cannot be read to its ends {ends:?}"),
     }
     for (partition, offset) in (0..).zip(ends) {
-        recorder.write(&Event::End { partition, offset });
+        recorder.write(&Event::End { partition, offset, read_to: None });
     }
     for group in groups {
         let committed = admin.group_offsets(group).await?;

@@ -43,8 +43,8 @@ fn good() -> Vec<Event> {
     events.push(Event::Final { partition: 0, records: records("a", 0..4) });
     events.push(Event::Final { partition: 0, records: records("a", 4..8) });
     events.push(Event::Final { partition: 1, records: records("b", 0..6) });
-    events.push(Event::End { partition: 0, offset: 8 });
-    events.push(Event::End { partition: 1, offset: 6 });
+    events.push(Event::End { partition: 0, offset: 8, read_to: None });
+    events.push(Event::End { partition: 1, offset: 6, read_to: None });
     events
 }
 
@@ -123,7 +123,7 @@ fn all_of<T>(
 
 fn set_end(events: &mut [Event], of: i32, end: i64) {
     for event in events {
-        if let Event::End { partition, offset } = event {
+        if let Event::End { partition, offset, .. } = event {
             if *partition == of {
                 *offset = end;
             }
@@ -376,6 +376,38 @@ fn a_commit_that_went_back_is_lost() {
             }
         }
     });
+}
+
+#[test]
+fn a_transaction_of_which_one_record_is_there_is_torn() {
+    check(Class::TornTransaction, |events| {
+        // Nobody was told of either: b:2 is in the log, b:7 is not.
+        sent(events, "b", 2).txn = Some(2);
+        sent(events, "b", 7).txn = Some(2);
+    });
+}
+
+#[test]
+fn a_transaction_of_unknown_outcome_may_be_there_or_not() {
+    let mut events = good();
+    for number in [2, 3] {
+        sent(&mut events, "b", number).txn = Some(2);
+    }
+    for number in [6, 7] {
+        sent(&mut events, "b", number).txn = Some(3);
+    }
+    assert!(verdict(events).is_good());
+}
+
+#[test]
+fn control_records_may_end_a_partition() {
+    let mut events = good();
+    for event in &mut events {
+        if let Event::End { partition: 1, offset, read_to } = event {
+            (*offset, *read_to) = (8, Some(8));
+        }
+    }
+    assert!(verdict(events).is_good());
 }
 
 #[test]
