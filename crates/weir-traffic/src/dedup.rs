@@ -38,7 +38,8 @@ pub struct DedupConfig {
     pub window_ms: u64,
     /// How many ids are remembered.
     pub ids_max: usize,
-    /// How many repeats of one id may wait for its outcome.
+    /// How many repeats of one id may wait for its outcome. [`TrafficHandle`](crate::TrafficHandle)
+    /// counts the repeats within one call as one.
     pub waiters_max: usize,
 }
 
@@ -150,6 +151,11 @@ impl<W> DedupWindow<W> {
         self.duplicates += 1;
         waiters.push(waiter());
         Seen::Pending
+    }
+
+    /// A repeat was found by the caller itself, of an id it has begun.
+    pub fn count_repeat(&mut self) {
+        self.duplicates += 1;
     }
 
     /// The outcome of a pending id does not come in time. It stays pending; gives back who waited.

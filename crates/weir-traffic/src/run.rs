@@ -23,8 +23,8 @@ mod batch_log;
 mod refusals;
 mod waiter;
 
-use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher, Hasher};
+use std::collections::hash_map::{HashMap, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -39,6 +39,7 @@ use crate::config::TrafficConfig;
 use crate::dedup::{DedupConfig, DedupSecret, DedupWindow, IdKey, Seen};
 use crate::error::{Reason, Refused, TrafficError};
 use crate::event::Outgoing;
+use crate::lane::Identity;
 use crate::ledger::Ledger;
 use crate::manager::{Admission, Batch, Meta, Outcome, TrafficManager};
 use crate::sink::{Accepted, Sink, SinkError};
@@ -67,6 +68,9 @@ struct Core {
     /// Why the sink could not be reached the last time, while it cannot.
     last_error: Option<Arc<str>>,
 }
+
+/// The ids of one call that are on their way, each with the first event that has it.
+type OwnIds = HashMap<IdKey, u32, BuildHasherDefault<Identity>>;
 
 type Launch = Box<dyn Fn(Arc<Shared>, Batch<Pending>) + Send + Sync>;
 
@@ -307,6 +311,8 @@ impl Shared {
     ) -> Vec<Pending> {
         let mut fresh = Vec::with_capacity(events.len());
         let mut dedup = None;
+        // A call of one event has no repeats of its own.
+        let mut own = (events.len() > 1).then(OwnIds::default);
         for (index, mut event) in events.into_iter().enumerate() {
             let waiter = || Waiter::new(Arc::clone(group), index);
             let Some(id) = event.id.take() else {
@@ -315,7 +321,18 @@ impl Shared {
             };
             let window = dedup.get_or_insert_with(|| self.dedup());
             let key = window.key(&id);
-            match window.begin(key, waiter, now) {
+            // A repeat within the call waits with the first of its id, and takes no waiter of the window:
+            // a call has as many as it likes, and none of them is refused.
+            if let Some(first) = own.as_ref().and_then(|own| own.get(&key)) {
+                group.repeat(*first, index);
+                window.count_repeat();
+                continue;
+            }
+            let seen = window.begin(key, waiter, now);
+            if let (Some(own), Seen::New | Seen::Pending) = (&mut own, seen) {
+                own.insert(key, u32::try_from(index).unwrap_or(u32::MAX));
+            }
+            match seen {
                 Seen::New => fresh.push(Pending { event, waiter: waiter(), id: Some(key) }),
                 Seen::Pending => {}
                 Seen::Duplicate(place) => {

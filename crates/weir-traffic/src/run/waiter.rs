@@ -1,11 +1,13 @@
 //! Callers waiting for the answers to the events of one call.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
 use super::Answer;
 use crate::error::{Reason, Refused};
+use crate::sink::Accepted;
 
 /// The answers of one call, as they come.
 #[derive(Debug)]
@@ -18,11 +20,15 @@ pub(super) struct Group {
 struct State {
     answers: Vec<Option<Answer>>,
     left: usize,
+    /// By an event the later ones of this call that repeat its id: they share its answer. Bounded by
+    /// the events of the call.
+    repeats: HashMap<u32, Vec<u32>>,
 }
 
 impl Group {
     pub(super) fn new(events: usize) -> Arc<Self> {
-        let state = State { answers: vec![None; events], left: events };
+        let state =
+            State { answers: vec![None; events], left: events, repeats: HashMap::default() };
         Arc::new(Self { state: Mutex::new(state), done: Notify::new() })
     }
 
@@ -41,14 +47,31 @@ impl Group {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn put(&self, index: usize, answer: Answer) {
+    /// The event at `index` has the id of the one at `first`, which is on its way: its answer is that
+    /// one's, as a duplicate. It has no [`Waiter`]. To be said before `first` can be answered.
+    pub(super) fn repeat(&self, first: u32, index: usize) {
+        let index = u32::try_from(index).unwrap_or(u32::MAX);
+        self.state().repeats.entry(first).or_default().push(index);
+    }
+
+    fn put(&self, index: u32, answer: Answer) {
         let mut state = self.state();
-        if let Some(place @ None) = state.answers.get_mut(index) {
-            *place = Some(answer);
-            state.left -= 1;
+        for repeat in state.repeats.remove(&index).into_iter().flatten() {
+            let repeated = answer.clone().map(|place| Accepted { duplicate: true, ..place });
+            state.put(repeat, repeated);
         }
+        state.put(index, answer);
         if state.left == 0 {
             self.done.notify_one();
+        }
+    }
+}
+
+impl State {
+    fn put(&mut self, index: u32, answer: Answer) {
+        if let Some(place @ None) = self.answers.get_mut(index as usize) {
+            *place = Some(answer);
+            self.left -= 1;
         }
     }
 }
@@ -73,13 +96,13 @@ impl Waiter {
     /// Answers while the event is still on its way; what comes later is not heard any more.
     pub(super) fn settle_early(&self, answer: Answer) {
         if let Some(group) = &self.group {
-            group.put(self.index as usize, answer);
+            group.put(self.index, answer);
         }
     }
 
     pub(super) fn settle(mut self, answer: Answer) {
         if let Some(group) = self.group.take() {
-            group.put(self.index as usize, answer);
+            group.put(self.index, answer);
         }
     }
 }
@@ -88,7 +111,7 @@ impl Waiter {
 impl Drop for Waiter {
     fn drop(&mut self) {
         if let Some(group) = self.group.take() {
-            group.put(self.index as usize, Err(Refused::new(Reason::OutcomeUnknown, 0)));
+            group.put(self.index, Err(Refused::new(Reason::OutcomeUnknown, 0)));
         }
     }
 }

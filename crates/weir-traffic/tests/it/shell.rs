@@ -384,6 +384,38 @@ async fn after_a_repeat_too_many_later_events_of_its_key_in_the_request_are_refu
 }
 
 #[tokio::test(start_paused = true)]
+async fn any_number_of_repeats_in_one_request_share_the_outcome_of_the_first() {
+    let (traffic, fake) = start(Mood::Works(50 * MS), config());
+    let repeats = || (0..301).map(|n| event(1, n).with_id(["x", "y"][n % 2])).collect::<Vec<_>>();
+    let calls = [0, 1].map(|_| {
+        let (traffic, events) = (traffic.clone(), repeats());
+        tokio::spawn(async move { traffic.publish_many(events).await })
+    });
+    for (call, answers) in calls.into_iter().enumerate() {
+        for (index, answer) in answers.await.unwrap().into_iter().enumerate() {
+            let accepted = answer.unwrap();
+            let offset = i64::try_from(index % 2).unwrap();
+            assert_eq!(accepted.duplicate, call > 0 || index > 1, "{call} {index}");
+            assert_eq!(accepted.offset, Some(offset), "{call} {index}");
+        }
+    }
+    assert_eq!(fake.values(), ["0", "1"]);
+    assert_eq!(traffic.stats().dedup.unwrap().duplicates, 600);
+    let total = traffic.ledger().total();
+    assert_eq!((total.offered, total.delivered), (2, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn repeats_in_a_request_whose_first_is_refused_or_in_doubt_are_told_the_same() {
+    for (mood, told) in [(Mood::Away, "WEIR-0504"), (Mood::Hangs, "WEIR-0507")] {
+        let (traffic, _fake) = start(mood, config());
+        let events = (0..40).map(|n| event(1, n).with_id("x")).collect();
+        let answers = traffic.publish_many(events).await;
+        assert_eq!(codes(answers), [told; 40]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_repeat_of_an_unknown_outcome_gets_the_late_answer_and_is_written_once() {
     let (traffic, fake) = start(Mood::Works(20_000 * MS), config());
     let begun = Instant::now();
