@@ -9,11 +9,17 @@ use rust_embed::{EmbeddedFile, RustEmbed};
 #[folder = "ui/dist"]
 struct Dist;
 
-/// Answers `path`, or `None` if there is no such file. A path without an extension is a page, and
-/// every page is `index.html`: the browser reads the address.
+/// The pages, as `ui/src/pages/registry.ts` lists them. Each is `index.html`: the browser reads the
+/// address.
+const PAGES: [&str; 6] = ["", "map", "alerts", "tasks", "topics", "groups"];
+
+/// Answers `path`, or `None` if there is neither such a page nor such a file.
 pub(super) fn serve(path: &str, headers: &HeaderMap) -> Option<Response> {
-    let name = path.trim_start_matches('/');
-    let name = if name.contains('.') { name } else { "index.html" };
+    // The page takes an address with slashes around it for the same.
+    let name = match PAGES.contains(&path.trim_matches('/')) {
+        true => "index.html",
+        false => path.strip_prefix('/')?,
+    };
     // The precompressed twin is an encoding of its file, not a file of its own.
     if name.ends_with(".gz") {
         return None;
@@ -86,5 +92,18 @@ fn content_type(name: &str) -> &'static str {
         Some("svg") => "image/svg+xml",
         Some("json") => "application/json",
         _ => "application/octet-stream",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pages_are_those_of_the_browser_side() {
+        let registry = include_str!("../../ui/src/pages/registry.ts");
+        let entries = registry.lines().filter_map(|line| line.trim().strip_prefix("{ id: \""));
+        let ids: Vec<&str> = entries.filter_map(|entry| entry.split('"').next()).collect();
+        assert_eq!(ids, PAGES, "a page needs its entry in both lists");
     }
 }

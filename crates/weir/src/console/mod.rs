@@ -10,7 +10,8 @@
 //! | `/api/state` | all of it once, as JSON; `?devices_max=n` |
 //! | `/api/device?id=x` | one device and its last events |
 //! | `/api/layers` | which layers run and how to turn the others on |
-//! | `/`, `/map`, ... | the page; `/app.js`, `/app.css`, `/land.bin` |
+//! | `/`, `/map`, ... | the pages of [`assets`]; `/app.js`, `/app.css`, `/land.bin` |
+//! | anything else | 404 with WEIR-1004 |
 //!
 //! Must never know: the broker, the client, the traffic manager. It takes plain values only.
 
@@ -22,8 +23,9 @@ mod live;
 #[cfg(test)]
 mod tests;
 
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, Request, State, WebSocketUpgrade};
-use axum::http::{header, HeaderMap, HeaderValue, StatusCode};
+use axum::http::{header, HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -71,7 +73,8 @@ pub(crate) fn router(hub: ConsoleHub, config: ConsoleConfig) -> Router {
         .route("/api/state", get(api_state))
         .route("/api/device", get(api_device))
         .route("/api/layers", get(api_layers))
-        .fallback(get(asset))
+        .fallback(get(asset).fallback(method_not_allowed))
+        .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state(shared.clone(), check_host))
         .with_state(shared)
 }
@@ -125,7 +128,14 @@ struct StateQuery {
     devices_max: Option<usize>,
 }
 
-async fn api_state(State(shared): State<Shared>, Query(query): Query<StateQuery>) -> Response {
+async fn api_state(
+    State(shared): State<Shared>,
+    query: Result<Query<StateQuery>, QueryRejection>,
+) -> Response {
+    let query = match query {
+        Ok(Query(query)) => query,
+        Err(error) => return bad_query(&error),
+    };
     json_bytes(shared.hub.state_json(query.devices_max.unwrap_or(STATE_DEVICES)))
 }
 
@@ -134,7 +144,14 @@ struct DeviceQuery {
     id: String,
 }
 
-async fn api_device(State(shared): State<Shared>, Query(query): Query<DeviceQuery>) -> Response {
+async fn api_device(
+    State(shared): State<Shared>,
+    query: Result<Query<DeviceQuery>, QueryRejection>,
+) -> Response {
+    let query = match query {
+        Ok(Query(query)) => query,
+        Err(error) => return bad_query(&error),
+    };
     match shared.hub.device_json(&query.id) {
         Some(body) => json_bytes(body),
         None => refused(
@@ -152,22 +169,27 @@ async fn api_layers(State(shared): State<Shared>) -> Response {
 
 async fn asset(headers: HeaderMap, request: Request) -> Response {
     let path = request.uri().path();
-    if path.starts_with("/api/") {
-        return refused(
-            StatusCode::NOT_FOUND,
-            "WEIR-1004",
-            &format!("there is nothing at {path}"),
-            "/api/state, /api/device?id=, /api/layers and /live exist",
-        );
-    }
     assets::serve(path, &headers).unwrap_or_else(|| {
-        refused(
-            StatusCode::NOT_FOUND,
-            "WEIR-1004",
-            &format!("there is nothing at {path}"),
-            "the console starts at /",
-        )
+        let help = match path == "/api" || path.starts_with("/api/") {
+            true => "/api/state, /api/device?id=, /api/layers and /live exist",
+            false => "the console starts at /",
+        };
+        let message = format!("there is nothing at {path}");
+        refused(StatusCode::NOT_FOUND, "WEIR-1004", &message, help)
     })
+}
+
+/// axum adds the header `Allow`.
+async fn method_not_allowed(method: Method, uri: Uri) -> Response {
+    let message = format!("{} does not take {method}", uri.path());
+    let help = "the console only shows: everything is read by GET";
+    refused(StatusCode::METHOD_NOT_ALLOWED, "WEIR-1005", &message, help)
+}
+
+/// A query string that cannot be read.
+fn bad_query(error: &QueryRejection) -> Response {
+    let help = "/api/state takes devices_max, a number; /api/device takes id";
+    refused(StatusCode::BAD_REQUEST, "WEIR-1006", &error.body_text(), help)
 }
 
 fn json_bytes(body: String) -> Response {

@@ -298,14 +298,53 @@ async fn assets_are_compressed_tagged_and_fenced() {
     let tag = head.lines().find_map(|line| line.strip_prefix("etag: w/")).unwrap().to_owned();
     let (head, body) = get("/app.js", &format!("{local}If-None-Match: W/{tag}\r\n")).await;
     assert!(head.starts_with("http/1.1 304") && body.is_empty(), "{head}");
-    for page in ["/", "/map", "/no-such-page"] {
+}
+
+#[tokio::test]
+async fn only_pages_and_files_are_there_and_all_else_is_404_as_json() {
+    let local = "Host: localhost\r\n";
+    for page in ["/", "/map", "/map/", "/map?device=17", "/alerts", "/tasks", "/topics", "/groups"]
+    {
         let (head, _) = get(page, local).await;
-        assert!(head.contains("text/html"), "{page}: {head}");
+        assert!(head.starts_with("http/1.1 200") && head.contains("text/html"), "{page}: {head}");
     }
-    for missing in ["/app.js.gz", "/x.js", "/api/nothing", "/../Cargo.toml"] {
+    for missing in [
+        "/app.js.gz",
+        "/x.js",
+        "/api",
+        "/api/nothing",
+        "/api/state/x",
+        "/../Cargo.toml",
+        "/no-such-page",
+        "/map/17",
+        "/Map",
+        "/.env",
+        "/wp-admin",
+        "//index.html",
+        "/%2e%2e/Cargo.toml",
+    ] {
         let (head, body) = get(missing, local).await;
         assert!(head.starts_with("http/1.1 404"), "{missing}: {head}");
-        assert!(String::from_utf8_lossy(&body).contains("WEIR-1004"));
+        assert!(head.contains("application/json"), "{missing}: {head}");
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(body["error"]["code"], "WEIR-1004", "{missing}");
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_method_or_query_is_refused_with_a_code() {
+    let (hub, _) = hub_at(0);
+    for (request, status, code) in [
+        ("POST /api/state", 405, "WEIR-1005"),
+        ("DELETE /map", 405, "WEIR-1005"),
+        ("GET /api/state?devices_max=-1", 400, "WEIR-1006"),
+        ("GET /api/device", 400, "WEIR-1006"),
+    ] {
+        let request = format!("{request} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        let (head, body) = ask(ConsoleConfig::default(), hub.clone(), &request).await;
+        assert!(head.starts_with(&format!("http/1.1 {status}")), "{request}: {head}");
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(body["error"]["code"], code, "{request}");
     }
 }
 
