@@ -2,6 +2,7 @@
 
 mod clean;
 mod dump;
+mod nothing;
 mod render;
 mod verify;
 
@@ -38,10 +39,7 @@ pub(super) fn log_dir(data_dir: &Path) -> Outcome<PathBuf> {
         dir.join("meta.properties").exists()
             || inspect::partitions(&ReadOnlyDisk, dir).is_ok_and(|found| !found.is_empty())
     };
-    candidates.iter().find(is_log_dir).cloned().ok_or_else(|| {
-        UserError::new("WEIR-0222", format!("there is no log directory in {}", data_dir.display()))
-            .help("name weir's data directory or Kafka's log directory with --data-dir")
-    })
+    candidates.iter().find(is_log_dir).cloned().ok_or_else(|| nothing::explain(data_dir))
 }
 
 /// The process that uses a log directory, if one does.
