@@ -1,7 +1,5 @@
 //! `POST /v1/events`.
 
-use std::time::Duration;
-
 use axum::body::Body as HttpBody;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
@@ -10,13 +8,11 @@ use axum::response::{IntoResponse, Response};
 use axum::Json;
 use serde::Deserialize;
 
-use super::body;
+use super::body::{self, Fault};
 use super::outcome::{EventOutcome, Rejection, Summary};
+use super::receive::receive;
 use super::trace::TraceId;
 use super::Gateway;
-
-/// Longest time a body may take to arrive.
-const BODY_TIME: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Options {
@@ -35,40 +31,29 @@ pub(super) async fn post(
         Ok(options) => options,
         Err(error) => return refused(Rejection::bad("WEIR-0912", error.body_text())),
     };
+    let (bytes, _room) = match receive(&gateway, &headers, request_body).await {
+        Ok(received) => received,
+        Err(rejection) => return refused(rejection),
+    };
     let Ok(_slot) = gateway.requests.try_acquire() else {
         let message = "too many requests are being handled";
         let status = StatusCode::SERVICE_UNAVAILABLE;
         return refused(Rejection::later("WEIR-0908", message, status, 100));
     };
-    let body_bytes_max = gateway.limits.body_bytes_max;
-    let Some(_room) = gateway.take_room(content_length(&headers).unwrap_or(body_bytes_max)) else {
-        let message = "the bodies being handled take all the memory they may";
-        let status = StatusCode::SERVICE_UNAVAILABLE;
-        return refused(Rejection::later("WEIR-0908", message, status, 100));
-    };
-    let reading = axum::body::to_bytes(request_body, body_bytes_max);
-    let bytes = match tokio::time::timeout(BODY_TIME, reading).await {
-        Ok(Ok(bytes)) => bytes,
-        Ok(Err(error)) => return refused(unreadable(&error, body_bytes_max)),
-        Err(_) => {
-            let message = format!("the body did not arrive within {} s", BODY_TIME.as_secs());
-            return refused(
-                Rejection::bad("WEIR-0901", message).status(StatusCode::REQUEST_TIMEOUT),
-            );
-        }
-    };
-    let body = match body::split(&bytes, is_ndjson(&headers)) {
+    let events_max = gateway.limits.events_per_request_max;
+    let body = match body::split(&bytes, is_ndjson(&headers), events_max) {
         Ok(body) => body,
-        Err(why) => {
+        Err(Fault::Json(why)) => {
             return refused(Rejection::bad("WEIR-0901", format!("the body is no JSON: {why}")))
         }
+        Err(Fault::TooMany(count)) => {
+            let message = format!("{count} events in one request, {events_max} is the limit");
+            let rejection = Rejection::bad("WEIR-0906", message);
+            return refused(rejection.status(StatusCode::PAYLOAD_TOO_LARGE));
+        }
     };
-    let count_max = gateway.limits.events_per_request_max;
-    if body.events.len() > count_max {
-        let message =
-            format!("{} events in one request, {count_max} is the limit", body.events.len());
-        return refused(Rejection::bad("WEIR-0906", message).status(StatusCode::PAYLOAD_TOO_LARGE));
-    }
+    // What the events need of it they hold themselves.
+    drop(bytes);
     // Who asks for a certain form of results can read a list of one.
     let single = body.single && options.results.is_none();
     let mut outcomes = gateway.ingest.accept(body.events, TraceId::of_request(&headers)).await;
@@ -82,23 +67,9 @@ pub(super) async fn post(
     }
 }
 
-fn content_length(headers: &HeaderMap) -> Option<usize> {
-    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
-
 fn is_ndjson(headers: &HeaderMap) -> bool {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
     kind.is_some_and(|kind| kind.contains("ndjson") || kind.contains("jsonl"))
-}
-
-fn unreadable(error: &axum::Error, bytes_max: usize) -> Rejection {
-    let source = std::error::Error::source(error);
-    if source.is_some_and(|source| source.is::<http_body_util::LengthLimitError>()) {
-        Rejection::bad("WEIR-0906", format!("the body has more than {bytes_max} bytes"))
-            .status(StatusCode::PAYLOAD_TOO_LARGE)
-    } else {
-        Rejection::bad("WEIR-0901", format!("the body could not be read: {error}"))
-    }
 }
 
 /// The answer of every request that is refused as a whole.
@@ -111,7 +82,12 @@ fn answer_one(outcome: EventOutcome) -> Response {
         EventOutcome::Rejected(rejection) => (rejection.http_status, rejection.retry_after_ms),
         _ => (StatusCode::OK, None),
     };
-    with_retry_after((status, Json(outcome)).into_response(), retry_after_ms)
+    let mut response = (status, Json(outcome)).into_response();
+    if status == StatusCode::UNSUPPORTED_MEDIA_TYPE {
+        let identity = HeaderValue::from_static("identity");
+        response.headers_mut().insert(header::ACCEPT_ENCODING, identity);
+    }
+    with_retry_after(response, retry_after_ms)
 }
 
 fn answer_many(summary: &Summary) -> Response {

@@ -10,6 +10,7 @@
 //! | `GET /metrics` | Prometheus text, with the embedded broker's figures ([`broker_metrics`]) |
 
 mod body;
+mod bounds;
 mod broker_metrics;
 mod events;
 pub(crate) mod health;
@@ -18,13 +19,17 @@ pub(crate) mod metrics;
 mod origin;
 pub(crate) mod outcome;
 pub(crate) mod prepare;
+mod receive;
 pub(crate) mod route;
 mod status;
 mod stream;
+#[cfg(test)]
+mod tests;
 pub(crate) mod trace;
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use axum::middleware;
 use axum::routing::{get, post};
@@ -41,6 +46,8 @@ const ROOM_UNIT_BYTES: usize = 1024;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
     pub(crate) body_bytes_max: usize,
+    /// Longest time a body may take to arrive.
+    pub(crate) body_time: Duration,
     pub(crate) events_per_request_max: usize,
     pub(crate) requests_max: usize,
     /// Bytes of all bodies together.
@@ -96,9 +103,13 @@ impl Gateway {
         Self { broker: broker.map(Arc::downgrade), ..self }
     }
 
-    /// Reserves memory for a body of so many bytes, until the permit is dropped.
-    fn take_room(&self, bytes: usize) -> Option<SemaphorePermit<'_>> {
-        let units = bytes.min(self.limits.body_bytes_max) / ROOM_UNIT_BYTES + 1;
+    /// Units of room for so many bytes.
+    const fn room_units(bytes: usize) -> usize {
+        bytes / ROOM_UNIT_BYTES + 1
+    }
+
+    /// Reserves memory for bodies, until the permit is dropped.
+    fn take_room_units(&self, units: usize) -> Option<SemaphorePermit<'_>> {
         self.room.try_acquire_many(u32::try_from(units).ok()?).ok()
     }
 

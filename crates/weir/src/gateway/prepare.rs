@@ -10,6 +10,7 @@ use weir_client::event::new_event_id;
 use weir_client::{Event, EventError, Priority};
 use weir_protocol::types::TimestampMs;
 
+use super::bounds;
 use super::outcome::Rejection;
 use super::route::RouteTable;
 use crate::config::{topic_name, topic_of_alias, Validation};
@@ -54,8 +55,6 @@ impl std::fmt::Debug for Rules {
 
 /// Characters of a wrong topic that an answer repeats.
 const TOPIC_SHOWN_MAX: usize = 80;
-/// Longest id: it is kept in the dedup window and in a header.
-const ID_BYTES_MAX: usize = 256;
 
 impl Rules {
     /// Checks one event. `now` stamps an event that has no timestamp and makes its id.
@@ -69,22 +68,17 @@ impl Rules {
             .status(StatusCode::PAYLOAD_TOO_LARGE));
         }
         let event = Event::parse(&text).map_err(envelope)?;
+        bounds::check(&event)?;
         let event_type = event.event_type.to_string();
         let topic = self.topic(&event)?;
         self.check_data(&event)?;
-        let id = match &event.id {
-            Some(id) if id.len() > ID_BYTES_MAX => {
-                let message = format!("field \"id\" has more than {ID_BYTES_MAX} bytes");
-                return Err(Rejection::bad("WEIR-0433", message).field("id"));
-            }
-            Some(id) => id.to_string(),
-            None => new_event_id(now),
-        };
+        let key = self.key(&event, &topic)?.into_owned();
+        let id = event.id.as_ref().map_or_else(|| new_event_id(now), ToString::to_string);
         let priority = event.priority.unwrap_or_else(|| (self.priority_of)(&event_type));
         Ok(Prepared {
             id,
             source: event.source.to_string(),
-            key: self.key(&event, &topic).into_owned(),
+            key,
             priority,
             taken: now,
             topic,
@@ -93,11 +87,20 @@ impl Rules {
         })
     }
 
-    fn key<'a>(&self, event: &Event<'a>, topic: &str) -> Cow<'a, str> {
-        match self.key_fields.get(topic) {
-            Some(fields) => event.key_by(fields),
-            None => event.key(),
-        }
+    fn key<'a>(&self, event: &Event<'a>, topic: &str) -> Result<Cow<'a, str>, Rejection> {
+        let (key, checked) = match self.key_fields.get(topic) {
+            Some(fields) => {
+                let key = event.key_by(fields);
+                let checked = bounds::check_key(event, &key, fields);
+                (key, checked)
+            }
+            None => {
+                let key = event.key();
+                let checked = bounds::check_default_key(event, &key);
+                (key, checked)
+            }
+        };
+        checked.map(|()| key)
     }
 
     fn topic(&self, event: &Event<'_>) -> Result<String, Rejection> {
@@ -219,6 +222,12 @@ mod tests {
     fn each_fault_has_its_code_and_field() {
         let long =
             format!(r#"{{"type":"drone.x","source":"t","data":{{"x":"{}"}}}}"#, "x".repeat(1000));
+        let long_key = format!(
+            r#"{{"type":"drone.x","source":"t","data":{{"user_id":"u","task_id":"{}"}}}}"#,
+            "k".repeat(257)
+        );
+        let long_type =
+            format!(r#"{{"type":"drone.{}","source":"t","data":{{}}}}"#, "x".repeat(251));
         for (text, code, field) in [
             ("{\"type\":", "WEIR-0430", None),
             (r#"{"type":"drone.x","source":"t","data":{},"prio":1}"#, "WEIR-0431", Some("prio")),
@@ -246,6 +255,8 @@ mod tests {
             ),
             (r#"{"type":"x","source":"t","data":{},"topic":"../etc"}"#, "WEIR-0907", Some("topic")),
             (long.as_str(), "WEIR-0906", None),
+            (long_key.as_str(), "WEIR-0433", Some("data.task_id")),
+            (long_type.as_str(), "WEIR-0433", Some("type")),
         ] {
             let rejection = prepare(text).unwrap_err();
             assert_eq!((rejection.code, rejection.field.as_deref()), (code, field), "{text}");

@@ -8,18 +8,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
-use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
+use axum::extract::ws::{close_code, CloseFrame, Message, WebSocket, WebSocketUpgrade};
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use tungstenite::error::{CapacityError, Error as WsError, ProtocolError};
 
+use super::body::Fault;
 use super::events::refused;
 use super::outcome::{EventOutcome, Rejection, Summary};
 use super::{body, origin, Gateway};
 
 /// A connection that says nothing for so long is closed.
 const IDLE: Duration = Duration::from_secs(600);
+/// Longest reason of a Close frame (RFC 6455 §5.5).
+const REASON_BYTES_MAX: usize = 123;
+/// A device that does not take its answer for so long is gone.
+const SEND_TIME: Duration = Duration::from_secs(30);
 
 pub(super) async fn upgrade(
     State(gateway): State<Gateway>,
@@ -42,14 +48,26 @@ pub(super) async fn upgrade(
         let rejection = Rejection::later("WEIR-0908", message, status, 1_000);
         return refused(rejection);
     };
-    upgrade.max_message_size(gateway.limits.body_bytes_max).on_upgrade(move |socket| async move {
+    let bytes_max = gateway.limits.body_bytes_max;
+    // A frame has the limit of a message: memory is reserved by the word of the frame's header.
+    let upgrade = upgrade.max_message_size(bytes_max).max_frame_size(bytes_max);
+    upgrade.on_upgrade(move |socket| async move {
         serve(socket, gateway).await;
         drop(seat);
     })
 }
 
 async fn serve(mut socket: WebSocket, gateway: Gateway) {
-    while let Ok(Some(Ok(message))) = tokio::time::timeout(IDLE, socket.recv()).await {
+    loop {
+        let message = match tokio::time::timeout(IDLE, socket.recv()).await {
+            Ok(Some(Ok(message))) => message,
+            Ok(Some(Err(error))) => return say_goodbye(&mut socket, goodbye(error)).await,
+            Ok(None) => return,
+            Err(_) => {
+                let reason = format!("nothing came for {} s", IDLE.as_secs());
+                return say_goodbye(&mut socket, Some((close_code::AWAY, reason))).await;
+            }
+        };
         let bytes = match message {
             Message::Text(text) => Bytes::from(text),
             Message::Binary(bytes) => bytes,
@@ -59,28 +77,55 @@ async fn serve(mut socket: WebSocket, gateway: Gateway) {
         };
         // A device waits for its turn where a request would be refused: it is connected already.
         let Ok(slot) = gateway.requests.acquire().await else { return };
-        let answer = answer(&gateway, &bytes).await;
+        let answer = answer(&gateway, bytes).await;
         drop(slot);
-        if socket.send(Message::Text(answer.into())).await.is_err() {
+        let sending = socket.send(Message::Text(answer.into()));
+        if !matches!(tokio::time::timeout(SEND_TIME, sending).await, Ok(Ok(()))) {
             return;
         }
     }
 }
 
-async fn answer(gateway: &Gateway, bytes: &Bytes) -> String {
+/// Ends the connection with a reason, as far as the device still listens.
+async fn say_goodbye(socket: &mut WebSocket, goodbye: Option<(u16, String)>) {
+    if let Some((code, reason)) = goodbye {
+        let frame = CloseFrame { code, reason: reason.into() };
+        let _ = tokio::time::timeout(SEND_TIME, socket.send(Message::Close(Some(frame)))).await;
+    }
+}
+
+/// The code of RFC 6455 §7.4.1 and the reason for what could not be read; `None`: nobody is there.
+fn goodbye(error: axum::Error) -> Option<(u16, String)> {
+    let error = error.into_inner().downcast::<WsError>().ok()?;
+    let code = match *error {
+        WsError::Capacity(CapacityError::MessageTooLong { .. }) => close_code::SIZE,
+        WsError::Utf8(_) => close_code::INVALID,
+        WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => return None,
+        WsError::Protocol(_) => close_code::PROTOCOL,
+        _ => return None,
+    };
+    // A control frame carries 125 bytes, two of them the code.
+    let mut reason = error.to_string();
+    while reason.len() > REASON_BYTES_MAX {
+        reason.pop();
+    }
+    Some((code, reason))
+}
+
+async fn answer(gateway: &Gateway, bytes: Bytes) -> String {
     let refused = |rejection| to_json(&EventOutcome::Rejected(rejection));
-    let body = match body::split(bytes, false) {
+    let events_max = gateway.limits.events_per_request_max;
+    let body = match body::split(&bytes, false, events_max) {
         Ok(body) => body,
-        Err(why) => {
+        Err(Fault::Json(why)) => {
             return refused(Rejection::bad("WEIR-0901", format!("the message is no JSON: {why}")))
         }
+        Err(Fault::TooMany(count)) => {
+            let message = format!("{count} events in one message, {events_max} is the limit");
+            return refused(Rejection::bad("WEIR-0906", message));
+        }
     };
-    let count_max = gateway.limits.events_per_request_max;
-    if body.events.len() > count_max {
-        let message =
-            format!("{} events in one message, {count_max} is the limit", body.events.len());
-        return refused(Rejection::bad("WEIR-0906", message));
-    }
+    drop(bytes);
     let single = body.single;
     let mut outcomes = gateway.ingest.accept(body.events, None).await;
     match (single, outcomes.pop()) {

@@ -38,6 +38,8 @@ use crate::gateway::{Gateway, Limits};
 const DRAIN: Duration = Duration::from_millis(500);
 /// How long all of them may take, so that a stop takes less than two seconds.
 const STOP_MAX: Duration = Duration::from_millis(1_400);
+/// How long the body of a request may take to arrive.
+const BODY_TIME: Duration = Duration::from_secs(30);
 /// Orders that wait for the demo fleet.
 const ORDERS_MAX: usize = 256;
 /// The demo fleet is the same at every start, but for its start time.
@@ -320,6 +322,7 @@ fn serve_gateway(
 ) -> Served {
     let limits = Limits {
         body_bytes_max: settings.body_bytes_max,
+        body_time: BODY_TIME,
         events_per_request_max: settings.events_per_request_max,
         requests_max: settings.requests_max,
         request_bytes_max: settings.request_bytes_max,
