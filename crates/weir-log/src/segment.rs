@@ -345,6 +345,24 @@ impl Segment {
         Ok((start, near.position.saturating_sub(start)))
     }
 
+    /// Whether a batch begins at `position`, or could: the headers from the last index entry before it
+    /// lead there.
+    pub(crate) fn is_boundary(&self, position: u64) -> Result<bool, LogError> {
+        let (path, file) = (self.path(), self.reader()?);
+        let entry = self.lookup(|offsets| offsets.lookup_position(position))?;
+        let entry = entry.filter(|entry| self.is_batch_of(&*file, entry));
+        let from = entry.map_or(0, |entry| entry.position);
+        let mut walk = HeaderWalk::new(&*file, &path, from, position);
+        loop {
+            match walk.next() {
+                Ok(Some(_)) => {}
+                Ok(None) => return Ok(true),
+                Err(LogError::Damaged { .. }) => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
     /// The first batch, not ending before `from`, with a timestamp of at least `timestamp`.
     pub(crate) fn locate_time(
         &self,

@@ -5,12 +5,13 @@
 //!
 //! - its log is gone, or another one has its name (topic ids are never used twice);
 //! - its segment is gone: retention or a truncation removed it;
-//! - its segment ends before it: a truncation cut it;
-//! - a valid batch stands in its place that is another: a truncation cut it, or Kafka ran on the
-//!   directory since. It and what follows in that log is left out, and that is reported.
+//! - its segment ends before it: a truncation cut it, and that is told;
+//! - no batch begins in its place, nor does the file end there: Kafka ran on the directory since, and
+//!   rewrote the segment (compaction), or what stands before is damaged;
+//! - a valid batch stands in its place that is another.
 //!
-//! Another program that ran after a crash of weir, rewrote a segment (compaction) and was killed as
-//! well is not noticed where its batches do not begin at the same places: see the ADR.
+//! In the last two cases it and what follows in that log is left out, kept in a file beside the segment,
+//! and reported.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
@@ -18,7 +19,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use weir_protocol::batch::BatchView;
-use weir_protocol::{Offset, Uuid};
+use weir_protocol::{Offset, TimestampMs, Uuid};
 
 use super::format::{self, Append};
 use crate::checkpoint;
@@ -26,6 +27,10 @@ use crate::disk::{read_exact_at, Disk, DiskFile, OpenMode};
 use crate::error::LogError;
 use crate::files;
 use crate::header::BatchHeader;
+use crate::index::Place;
+use crate::offset_index;
+use crate::recovery::unused_name;
+use crate::segment::Segment;
 
 /// Where in a batch its CRC stands, which covers what follows it.
 const CRC_AT: usize = 17;
@@ -36,28 +41,47 @@ const BATCH_BYTES_MAX: u64 = 128 << 20;
 /// Applies the appends of records, in the order of their sequence numbers.
 #[derive(Debug)]
 pub(crate) struct Applier<'a> {
-    disk: &'a dyn Disk,
+    disk: &'a Arc<dyn Disk>,
     root: &'a Path,
     /// The topic id that each log has; `None` if there is no such log.
     topic_ids: HashMap<String, Option<Uuid>>,
-    /// Files that appends belong to; `None` if there is no such segment.
-    segments: BTreeMap<(String, Offset), Option<Arc<dyn DiskFile>>>,
-    /// Logs in which another batch was found.
+    /// What appends belong to; `None` if there is no such segment.
+    segments: BTreeMap<(String, Offset), Option<Target>>,
+    /// Logs that hold something else than the journal says.
     conflicts: HashSet<String>,
+    /// Where appends are kept that were left out.
+    kept: BTreeMap<(String, Offset), Kept>,
     pub(crate) bytes_written: u64,
     pub(crate) problems: Vec<String>,
+    pub(crate) warnings: Vec<String>,
+}
+
+/// A segment that appends belong to.
+#[derive(Debug, Clone)]
+struct Target {
+    file: Arc<dyn DiskFile>,
+    /// The end of the last append: a batch begins there, or nothing does.
+    applied_to: Option<u64>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    file: Arc<dyn DiskFile>,
+    len_bytes: u64,
 }
 
 impl<'a> Applier<'a> {
-    pub(crate) fn new(disk: &'a dyn Disk, root: &'a Path) -> Self {
+    pub(crate) fn new(disk: &'a Arc<dyn Disk>, root: &'a Path) -> Self {
         Self {
             disk,
             root,
             topic_ids: HashMap::new(),
             segments: BTreeMap::new(),
             conflicts: HashSet::new(),
+            kept: BTreeMap::new(),
             bytes_written: 0,
             problems: Vec::new(),
+            warnings: Vec::new(),
         }
     }
 
@@ -74,38 +98,106 @@ impl<'a> Applier<'a> {
 
     fn append(&mut self, append: &Append<'_>) -> Result<(), LogError> {
         // The name comes from a file: it must not lead elsewhere.
-        if files::parse_partition_dir(append.dir).is_none() || self.conflicts.contains(append.dir) {
+        if files::parse_partition_dir(append.dir).is_none() {
             return Ok(());
         }
         if self.topic_id(append.dir)? != Some(append.topic_id) {
             return Ok(());
         }
-        let Some(file) = self.segment(append.dir, append.base)? else { return Ok(()) };
+        let Some(target) = self.segment(append.dir, append.base)? else { return Ok(()) };
+        if self.conflicts.contains(append.dir) {
+            return self.keep(append);
+        }
         let path = files::at_offset(&self.root.join(append.dir), append.base, files::LOG);
         let failed = |action| {
             let path = path.clone();
             move |error| LogError::io(action, path, error)
         };
-        let len_bytes = file.len_bytes().map_err(failed("read"))?;
+        let len_bytes = target.file.len_bytes().map_err(failed("read"))?;
         if append.position > len_bytes {
+            self.warnings.push(format!(
+                "{} ends at {len_bytes}, before {} where the commit journal goes on; the journal was \
+                 not applied there",
+                path.display(),
+                append.position
+            ));
             return Ok(());
         }
-        match conflict(&*file, len_bytes, append).map_err(failed("read"))? {
+        let found = if self.is_boundary(append, &target, len_bytes)? {
+            conflict(&*target.file, len_bytes, append).map_err(failed("read"))?
+        } else {
+            Some(append.position)
+        };
+        let Some(position) = found else {
             // Also if it is there: after a sync that failed the page cache has what the disk has not
             // (Rebello et al., ATC 2020).
-            None => {
-                file.write_at(append.bytes, append.position).map_err(failed("write"))?;
-                self.bytes_written += append.bytes.len() as u64;
-            }
-            Some(position) => {
-                self.problems.push(format!(
-                    "{} holds another batch at {position} than the commit journal; the journal was \
-                     not applied to it",
-                    path.display()
-                ));
-                self.conflicts.insert(append.dir.to_owned());
-            }
+            target.file.write_at(append.bytes, append.position).map_err(failed("write"))?;
+            self.bytes_written += append.bytes.len() as u64;
+            let applied_to = Some(append.position + append.bytes.len() as u64);
+            let key = (append.dir.to_owned(), append.base);
+            self.segments.insert(key, Some(Target { applied_to, ..target }));
+            return Ok(());
+        };
+        self.problems.push(format!(
+            "{} holds another batch at {position} than the commit journal; the journal was not applied \
+             to it",
+            path.display()
+        ));
+        self.conflicts.insert(append.dir.to_owned());
+        self.keep(append)
+    }
+
+    /// Whether a batch begins where `append` is to be written, or the file ends there.
+    ///
+    /// All before it is on disk, or was applied before it; so this can only fail where somebody else
+    /// wrote, or the disk lies.
+    ///
+    /// Cost: nothing for appends that follow each other, else about `index.interval.bytes` of headers.
+    fn is_boundary(
+        &self,
+        append: &Append<'_>,
+        target: &Target,
+        len_bytes: u64,
+    ) -> Result<bool, LogError> {
+        if target.applied_to == Some(append.position) {
+            return Ok(true);
         }
+        let dir = self.root.join(append.dir);
+        let index = files::at_offset(&dir, append.base, files::OFFSET_INDEX);
+        let index_bytes = match self.disk.open(&index, OpenMode::Existing) {
+            Ok(file) => Some(file.len_bytes().map_err(|error| LogError::io("read", index, error))?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(LogError::io("open", index, error)),
+        };
+        // Of an index that a power cut has torn, what is whole is believed where its batch is there.
+        let entry_bytes = offset_index::ENTRY_BYTES as u64;
+        let index_bytes = index_bytes.map(|bytes| bytes / entry_bytes * entry_bytes);
+        let place = Place::new(Arc::clone(self.disk), dir.into());
+        let mut segment = Segment::existing(&place, append.base, len_bytes, TimestampMs(0));
+        segment.set_index_sizes(index_bytes, Some(0));
+        segment.is_boundary(append.position)
+    }
+
+    /// Keeps what is not applied in a file beside the segment.
+    fn keep(&mut self, append: &Append<'_>) -> Result<(), LogError> {
+        let key = (append.dir.to_owned(), append.base);
+        if !self.kept.contains_key(&key) {
+            let path = files::at_offset(&self.root.join(append.dir), append.base, files::LOG);
+            let path = unused_name(&**self.disk, &path, append.position);
+            let opened = self.disk.open(&path, OpenMode::Truncate);
+            let file = opened.map_err(|error| LogError::io("open", &path, error))?;
+            self.problems.push(format!(
+                "what the commit journal has for {} is kept in {}",
+                append.dir,
+                path.display()
+            ));
+            self.kept.insert(key.clone(), Kept { file, len_bytes: 0 });
+        }
+        let Some(kept) = self.kept.get_mut(&key) else { return Ok(()) };
+        kept.file
+            .write_at(append.bytes, kept.len_bytes)
+            .map_err(|error| LogError::io("write", self.root.join(append.dir), error))?;
+        kept.len_bytes += append.bytes.len() as u64;
         Ok(())
     }
 
@@ -113,7 +205,7 @@ impl<'a> Applier<'a> {
         if let Some(known) = self.topic_ids.get(dir) {
             return Ok(*known);
         }
-        let found = match checkpoint::read_partition_metadata(self.disk, &self.root.join(dir)) {
+        let found = match checkpoint::read_partition_metadata(&**self.disk, &self.root.join(dir)) {
             Ok(found) => found,
             // Opening the log reports it.
             Err(LogError::BadFile { .. }) => None,
@@ -123,14 +215,14 @@ impl<'a> Applier<'a> {
         Ok(found)
     }
 
-    fn segment(&mut self, dir: &str, base: Offset) -> Result<Option<Arc<dyn DiskFile>>, LogError> {
+    fn segment(&mut self, dir: &str, base: Offset) -> Result<Option<Target>, LogError> {
         let key = (dir.to_owned(), base);
         if let Some(known) = self.segments.get(&key) {
             return Ok(known.clone());
         }
         let path = files::at_offset(&self.root.join(dir), base, files::LOG);
         let file = match self.disk.open(&path, OpenMode::Existing) {
-            Ok(file) => Some(file),
+            Ok(file) => Some(Target { file, applied_to: None }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(LogError::io("open", path, error)),
         };
@@ -141,11 +233,15 @@ impl<'a> Applier<'a> {
     /// Makes everything durable that the journal was needed for; also what a killed process had written
     /// to a segment, and no more.
     pub(crate) fn sync(&self) -> io::Result<()> {
-        let files: Vec<_> = self.segments.values().flatten().cloned().collect();
+        let segments = self.segments.values().flatten().map(|target| &target.file);
+        let kept = self.kept.values().map(|kept| &kept.file);
+        let files: Vec<_> = segments.chain(kept).cloned().collect();
         if files.is_empty() {
             return Ok(());
         }
-        self.disk.sync_many(&files, &[])
+        let mut dirs: Vec<_> = self.kept.keys().map(|(dir, _)| self.root.join(dir)).collect();
+        dirs.dedup();
+        self.disk.sync_many(&files, &dirs)
     }
 }
 

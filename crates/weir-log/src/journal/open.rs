@@ -274,7 +274,7 @@ fn replay(
 ) -> Result<u64, LogError> {
     let failed = |error| LogError::io("read", path, error);
     let records = find_records(source, found).map_err(failed)?;
-    let mut applier = Applier::new(&**request.disk, request.dir);
+    let mut applier = Applier::new(request.disk, request.dir);
     for mark in &records.records {
         let record = read_record(source, request.directory_id, *mark).map_err(failed)?;
         if let Some(record) = record {
@@ -291,6 +291,7 @@ fn replay(
     report.journal_records = records.records.len() as u64;
     report.journal_bytes = applier.bytes_written;
     report.bad_files.append(&mut applier.problems);
+    report.warnings.append(&mut applier.warnings);
     Ok(records.next_sequence)
 }
 

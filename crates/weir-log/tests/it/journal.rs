@@ -556,7 +556,7 @@ fn what_another_program_wrote_since_is_not_overwritten() {
     batch_assign(&mut other);
     disk.damage(&rig.path(0, "log"), |bytes| *bytes = other.clone()).unwrap();
     let (rig, report) = rig.kill_and_reopen();
-    assert_eq!(report.bad_files.len(), 1, "{report:?}");
+    assert_eq!(report.bad_files.len(), 2, "{report:?}");
     assert_eq!(rig.file(0, "log"), other);
     assert_eq!(rig.offsets_from(0), (0..7).collect::<Vec<_>>());
 }
@@ -592,6 +592,50 @@ fn what_a_clean_stop_of_another_program_left_is_not_overwritten_though_the_next_
         }
     }
     panic!("the start has no end");
+}
+
+#[test]
+fn nothing_is_written_inside_a_batch_of_another_program_and_what_is_left_out_is_kept() {
+    let mut rig = with_commits(1);
+    rig.empty_journal();
+    for _ in 0..2 {
+        rig.append(batch_of(5)).unwrap();
+        rig.commit();
+    }
+    let appended = rig.file(0, "log")[batch_of(5).len()..].to_vec();
+    // It has compacted the log, and was killed as well: no batch begins where the journal goes on.
+    for with_index in [true, false] {
+        let disk = rig.disk.crash_as_kill();
+        let mut other = batch_of(40);
+        batch_assign(&mut other);
+        assert!(other.len() > appended.len() + batch_of(5).len());
+        disk.damage(&crate::rig::path(0, "log"), |bytes| *bytes = other.clone()).unwrap();
+        if !with_index {
+            weir_log::Disk::remove(&disk, &crate::rig::path(0, "index")).unwrap();
+        }
+        let (dir, report) = crate::rig::open(&disk, &rig.config).unwrap();
+        let files = disk.files();
+        assert!(files[&crate::rig::path(0, "log")] == other, "{report:?}");
+        let said = report.bad_files.iter().filter(|what| what.contains("commit journal")).count();
+        assert_eq!(said, 2, "{report:?}");
+        let position = batch_of(5).len();
+        let kept = crate::rig::path(0, &format!("log.damaged-{position}"));
+        assert!(files[&kept] == appended, "both appends are kept");
+        let log = dir.get(dir.find(crate::rig::TOPIC, PartitionId(0)).unwrap()).unwrap();
+        assert_eq!(log.log_end_offset(), Offset(40));
+    }
+}
+
+#[test]
+fn a_segment_that_is_shorter_than_the_journal_goes_on_at_is_told_of() {
+    let mut rig = with_commits(2);
+    rig.empty_journal();
+    rig.append(batch_of(5)).unwrap();
+    rig.commit();
+    rig.disk.damage(&rig.path(0, "log"), |bytes| bytes.truncate(batch_of(5).len())).unwrap();
+    let (rig, report) = rig.kill_and_reopen();
+    assert_eq!(report.warnings.len(), 1, "{report:?}");
+    assert_eq!(rig.offsets_from(0), all_offsets(1));
 }
 
 fn batch_assign(batch: &mut [u8]) {
