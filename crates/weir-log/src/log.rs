@@ -163,6 +163,8 @@ pub(crate) struct CheckpointWork {
     pub(crate) files: Vec<PathBuf>,
     /// The temporary name and the right one.
     pub(crate) rename: Option<(PathBuf, PathBuf)>,
+    /// The snapshot among `writes`, if there is one.
+    snapshot: Option<Offset>,
     /// Earlier snapshots that are of no more use afterwards.
     pub(crate) remove: Vec<PathBuf>,
     pub(crate) done: CheckpointDone,
@@ -459,10 +461,10 @@ impl Log {
         }
         let write = self.snapshot_write(offset)?;
         let path = self.place.path(offset, files::SNAPSHOT);
-        write
-            .file
-            .write_at(&write.bytes, write.position)
-            .map_err(|error| LogError::io("write", &path, error))?;
+        if let Err(error) = write.file.write_at(&write.bytes, write.position) {
+            self.remove_torn_snapshot(offset);
+            return Err(LogError::io("write", &path, error));
+        }
         self.commit.sealed_files.push(path);
         self.note_snapshot(offset);
         Ok(())
@@ -472,6 +474,11 @@ impl Log {
         let path = self.place.path(offset, files::SNAPSHOT);
         let file = self.place.open(&path, OpenMode::Truncate)?;
         Ok(PendingWrite { file, position: 0, bytes: producer_state::encode(&self.producers) })
+    }
+
+    /// Removes what is left of a snapshot that found no room. If that fails too, a start does it.
+    fn remove_torn_snapshot(&self, offset: Offset) {
+        let _ = self.place.disk.remove(&self.place.path(offset, files::SNAPSHOT));
     }
 
     fn note_snapshot(&mut self, offset: Offset) {
@@ -680,22 +687,28 @@ impl Log {
             writes.push(PendingWrite { file, position: 0, bytes: epochs });
             rename = Some((temporary, epochs_path));
         }
-        let mut remove = Vec::new();
+        let (mut snapshot, mut remove) = (None, Vec::new());
         if self.snapshots.last() != Some(&self.end.offset) {
             writes.push(self.snapshot_write(self.end.offset)?);
+            snapshot = Some(self.end.offset);
             remove = self.stray_snapshots();
             self.note_snapshot(self.end.offset);
         }
         self.epochs_changed = false;
         let files = std::mem::take(&mut self.commit.sealed_files);
-        Ok(CheckpointWork { dir: Arc::clone(&self.place.dir), writes, files, rename, remove, done })
+        let dir = Arc::clone(&self.place.dir);
+        Ok(CheckpointWork { dir, writes, files, rename, snapshot, remove, done })
     }
 
     /// Takes a checkpoint back that found no room, so that the next one does it.
     pub(crate) fn restore_checkpoint(&mut self, work: CheckpointWork) {
         self.commit.sealed_files.extend(work.files);
         self.epochs_changed |= work.rename.is_some();
-        self.snapshots.retain(|offset| *offset != work.done.end.offset);
+        let Some(snapshot) = work.snapshot else { return };
+        if work.done.generation == self.commit.generation {
+            self.snapshots.retain(|offset| *offset != snapshot);
+            self.remove_torn_snapshot(snapshot);
+        }
     }
 
     /// Takes out of the list the snapshots that stand at no segment's base, as Kafka does.

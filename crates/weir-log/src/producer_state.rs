@@ -26,7 +26,7 @@ use crate::log::AppendOrigin;
 
 pub(crate) use listing::list;
 pub use listing::SnapshotEntry;
-pub(crate) use snapshot::{decode, encode};
+pub(crate) use snapshot::{decode, encode, is_size as is_snapshot_size};
 
 /// Batches that are remembered per producer (Kafka's `NUM_BATCHES_TO_RETAIN`).
 const BATCHES_MAX: usize = 5;

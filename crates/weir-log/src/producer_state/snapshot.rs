@@ -51,6 +51,12 @@ pub(crate) fn encode(states: &ProducerStates) -> Vec<u8> {
     bytes
 }
 
+/// Whether a whole snapshot can have so many bytes. One that cannot was cut, or never written.
+pub(crate) fn is_size(bytes: u64) -> bool {
+    let entries = bytes.checked_sub(CRC_END as u64 + 4);
+    entries.is_some_and(|entries| entries.is_multiple_of(ENTRY_BYTES as u64))
+}
+
 /// Reads a snapshot. `Err` says in words what is wrong with it.
 pub(crate) fn decode(bytes: &[u8]) -> Result<ProducerStates, &'static str> {
     let mut rest = bytes;

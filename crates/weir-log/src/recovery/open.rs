@@ -19,7 +19,7 @@ use crate::index::Place;
 use crate::leader_epochs::LeaderEpochs;
 use crate::log::{CommitState, Log, LogPosition};
 use crate::log_dir::LogId;
-use crate::producer_state::ProducerStates;
+use crate::producer_state::{self, ProducerStates};
 use crate::segment::Segment;
 use crate::shared::Shared;
 use crate::txn_index;
@@ -59,7 +59,8 @@ struct Listing {
 pub(crate) fn open_log(request: OpenRequest) -> Result<(Option<Log>, RecoveryReport), LogError> {
     let clean = request.recovery_point.is_none();
     let mut report = RecoveryReport { clean, logs: 1, ..RecoveryReport::default() };
-    let listing = Listing::read(&request.place)?;
+    let mut listing = Listing::read(&request.place)?;
+    drop_torn_snapshots(&request.place, &mut listing, &mut report)?;
     let topic_id =
         match checkpoint::read_partition_metadata(&*request.place.disk, &request.place.dir) {
             Ok(topic_id) => topic_id,
@@ -130,6 +131,33 @@ impl Listing {
     fn is_empty(&self) -> bool {
         self.offsets_of(files::LOG).all(|base| self.size(base, files::LOG) == Some(0))
     }
+}
+
+/// Removes snapshots that are cut or empty, as a disk without room leaves them. What they would say is
+/// read from the log again.
+fn drop_torn_snapshots(
+    place: &Place,
+    listing: &mut Listing,
+    report: &mut RecoveryReport,
+) -> Result<(), LogError> {
+    let is_torn = |size| !producer_state::is_snapshot_size(size);
+    let torn: Vec<Offset> = listing
+        .offsets_of(files::SNAPSHOT)
+        .filter(|offset| listing.size(*offset, files::SNAPSHOT).is_some_and(is_torn))
+        .collect();
+    for offset in torn {
+        let path = place.path(offset, files::SNAPSHOT);
+        remove_if_there(place, &path)?;
+        listing.sizes.remove(&(offset, files::SNAPSHOT));
+        // A crash leaves such ones too, and there is nothing in them that is not in the log.
+        if report.clean {
+            report.warnings.push(format!(
+                "{} was cut; it was removed, and producers are known from the log",
+                path.display()
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn remove_if_there(place: &Place, path: &Path) -> Result<(), LogError> {
@@ -288,7 +316,22 @@ fn open_clean(log: &mut Log, report: &mut RecoveryReport) -> Result<(), LogError
     }
     log.leader_epoch = log.epochs.latest().unwrap_or(LeaderEpoch(0));
     log.epochs_changed |= log.epochs.assign(log.leader_epoch, offset);
-    reload_producers(log)
+    reload_producers(log)?;
+    keep_producers(log)
+}
+
+/// Writes down what was read from the log for want of a snapshot, so that the next start need not.
+fn keep_producers(log: &mut Log) -> Result<(), LogError> {
+    let end = log.end.offset;
+    let is_empty = log.segments.front().is_none_or(|first| first.base == end);
+    if is_empty || log.snapshots.last() == Some(&end) {
+        return Ok(());
+    }
+    match log.write_snapshot(end) {
+        // The next start reads it again.
+        Err(LogError::DiskFull { .. } | LogError::Io { action: "open", .. }) => Ok(()),
+        outcome => outcome,
+    }
 }
 
 fn gap(log: &Log, synced: Offset) -> Option<String> {

@@ -32,7 +32,8 @@ const REMEDY_START: &str =
 const REMEDY_RECORDS: &str = "the bytes are as the producer sent them: fix the producer, and let \
                               consumers seek past them";
 const REMEDY_SNAPSHOT: &str =
-    "`weir log verify --repair` sets it aside; the next start makes it anew";
+    "`weir log verify --repair` sets it aside, and a start reads the log \
+                               instead; one that is cut or empty a start removes by itself";
 const REMEDY_EPOCHS: &str = "`weir log verify --repair` writes it anew from the batches";
 const REMEDY_METADATA: &str = "restore it from a copy; weir goes on without it, Kafka does not";
 

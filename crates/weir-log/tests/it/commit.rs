@@ -4,7 +4,7 @@ use weir_log::disk::{Fault, FaultKind};
 use weir_log::{AppendError, LogError};
 use weir_protocol::Offset;
 
-use crate::rig::{batch_of, Rig, T0};
+use crate::rig::{batch_of, producer_batch, Rig, T0};
 
 #[test]
 fn the_synced_offset_moves_only_when_a_group_is_finished() {
@@ -133,6 +133,79 @@ fn a_full_disk_refuses_appends_and_recovers_when_there_is_room() {
     let (rig, report) = rig.close_and_reopen();
     assert!(report.clean);
     assert_eq!(rig.offsets_from(start), (start..end).collect::<Vec<_>>());
+}
+
+/// Names of producer snapshots that are cut.
+fn torn_snapshots(rig: &Rig) -> Vec<std::path::PathBuf> {
+    let files = rig.disk.files().into_iter();
+    let is_torn = |bytes: &[u8]| bytes.len() < 10 || !(bytes.len() - 10).is_multiple_of(46);
+    files
+        .filter(|(path, bytes)| path.extension().is_some_and(|e| e == "snapshot") && is_torn(bytes))
+        .map(|(path, _)| path)
+        .collect()
+}
+
+#[test]
+fn a_full_disk_leaves_no_torn_snapshots() {
+    let mut rig = Rig::with(&[("segment.bytes", "400")]);
+    let mut sequence = 0;
+    for after in 0..40 {
+        let mut append = |rig: &mut Rig| {
+            let appended = rig.append(producer_batch(9, 0, sequence, 3)).map(|_| sequence += 3);
+            appended.is_ok()
+        };
+        append(&mut rig);
+        rig.disk.inject(Fault { after, kind: FaultKind::Full });
+        for _ in 0..4 {
+            append(&mut rig);
+        }
+        rig.dir.tick(T0.plus_ms(100_000_000 + i64::try_from(after).unwrap() * 60_000)).unwrap();
+        rig.commit();
+        rig.disk.clear_fault();
+        assert_eq!(torn_snapshots(&rig), Vec::<std::path::PathBuf>::new(), "after {after}");
+        append(&mut rig);
+        rig.commit();
+    }
+    let (mut rig, report) = rig.close_and_reopen();
+    assert!(report.clean && report.warnings.is_empty(), "{report:?}");
+    assert!(rig.append(producer_batch(9, 0, sequence - 3, 3)).unwrap().duplicate);
+}
+
+#[test]
+fn a_start_removes_torn_snapshots_and_reads_the_log_instead() {
+    for clean in [true, false] {
+        let mut rig = Rig::with(&[("segment.bytes", "400")]);
+        for n in 0..12 {
+            rig.append(producer_batch(9, 0, n * 3, 3)).unwrap();
+        }
+        rig.commit();
+        rig.dir.tick(T0.plus_ms(60_000)).unwrap();
+        rig.commit();
+        let (disk, config) = (rig.disk.clone(), rig.config.clone());
+        if clean {
+            rig.dir.close().unwrap();
+        } else {
+            drop(rig.dir);
+            disk.kill();
+        }
+        // As an earlier weir left them on a full disk: one in the middle, and the last.
+        let snapshots: Vec<_> = disk
+            .files()
+            .into_keys()
+            .filter(|path| path.extension().is_some_and(|extension| extension == "snapshot"))
+            .collect();
+        assert!(snapshots.len() > 2, "{snapshots:?}");
+        disk.damage(&snapshots[1], Vec::clear).unwrap();
+        disk.damage(&snapshots[snapshots.len() - 1], |bytes| bytes.truncate(20)).unwrap();
+        let (dir, report) = crate::rig::open(&disk, &config).unwrap();
+        assert_eq!((report.clean, report.warnings.len()), (clean, if clean { 2 } else { 0 }));
+        let id = dir.find(crate::rig::TOPIC, weir_protocol::PartitionId(0)).unwrap();
+        let mut rig = Rig { disk, dir, id, config };
+        assert_eq!(torn_snapshots(&rig), Vec::<std::path::PathBuf>::new());
+        assert!(rig.append(producer_batch(9, 0, 33, 3)).unwrap().duplicate);
+        let (_, report) = rig.close_and_reopen();
+        assert!(report.clean && report.warnings.is_empty(), "{report:?}");
+    }
 }
 
 #[test]
