@@ -354,7 +354,12 @@ impl Log {
             last_offset: marker_offset,
             last_stable_offset: stable,
         };
-        let base = self.segment_of(marker_offset).map_or(self.end.base, |found| found.base);
+        let count = self.segments.partition_point(|segment| segment.base <= marker_offset);
+        let segment = self.segments.get_mut(count.saturating_sub(1));
+        let base = segment.map_or(self.end.base, |segment| {
+            segment.has_aborts = true;
+            segment.base
+        });
         txn_index::append(&self.place, base, &aborted)?;
         self.commit.sealed_files.push(self.place.path(base, files::TXN_INDEX));
         let dir = self.place.dir.to_path_buf();
@@ -392,12 +397,6 @@ impl Log {
 
     pub(crate) fn active_mut(&mut self) -> &mut Segment {
         self.segments.back_mut().unwrap_or_else(|| unreachable!("a log has an active segment"))
-    }
-
-    /// The segment that holds `offset`, or would.
-    pub(crate) fn segment_of(&self, offset: Offset) -> Option<&Segment> {
-        let count = self.segments.partition_point(|segment| segment.base <= offset);
-        self.segments.get(count.checked_sub(1)?)
     }
 
     /// Seals the active segment and begins a new one at the log end.

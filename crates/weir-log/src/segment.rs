@@ -47,6 +47,8 @@ pub(crate) struct Segment {
     index_is_bad: AtomicBool,
     /// It could not be built again, as the segment itself is damaged.
     is_beyond_repair: bool,
+    /// It has a transaction index with something in it; most have none.
+    pub(crate) has_aborts: bool,
 }
 
 /// A batch in a segment.
@@ -84,6 +86,7 @@ impl Segment {
             created: now,
             index_is_bad: AtomicBool::new(false),
             is_beyond_repair: false,
+            has_aborts: false,
         }
     }
 

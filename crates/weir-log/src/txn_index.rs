@@ -9,12 +9,14 @@ use std::path::PathBuf;
 
 use weir_protocol::{Offset, ProducerId};
 
-use crate::disk::{read_all, OpenMode};
+use crate::disk::{read_all, read_exact_at, OpenMode};
 use crate::error::LogError;
 use crate::files;
 use crate::index::Place;
 
 const RECORD_BYTES: usize = 34;
+/// Records that are read at once.
+const BLOCK_RECORDS: u64 = 120;
 
 /// A transaction that was aborted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +74,58 @@ pub(crate) fn read(place: &Place, base: Offset) -> Result<Vec<AbortedTxn>, LogEr
             })
         })
         .collect()
+}
+
+/// Adds the transactions in the index of the segment at `base` that overlap `[from, up_to)`. Returns
+/// whether later segments have none.
+///
+/// Records stand in the order of their markers, so those that end before `from` are not read.
+pub(crate) fn overlapping(
+    place: &Place,
+    base: Offset,
+    from: Offset,
+    up_to: Offset,
+    found: &mut Vec<AbortedTxn>,
+) -> Result<bool, LogError> {
+    let path = place.path(base, files::TXN_INDEX);
+    let file = match place.disk.open(&path, OpenMode::Existing) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(LogError::io("open", path, error)),
+    };
+    let bad = || LogError::BadFile {
+        path: path.clone(),
+        what: "a record has a version that is not 0".to_owned(),
+    };
+    let failed = |error| LogError::io("read", &path, error);
+    let count = file.len_bytes().map_err(failed)? / RECORD_BYTES as u64;
+    let (mut low, mut high) = (0, count);
+    while high - low > BLOCK_RECORDS {
+        let middle = low + (high - low) / 2;
+        let mut record = [0; RECORD_BYTES];
+        read_exact_at(&*file, &mut record, middle * RECORD_BYTES as u64).map_err(failed)?;
+        match decode(&record).ok_or_else(bad)?.last_offset < from {
+            true => low = middle + 1,
+            false => high = middle,
+        }
+    }
+    let mut block = Vec::new();
+    while low < count {
+        let records = (count - low).min(BLOCK_RECORDS);
+        block.resize(usize::try_from(records).unwrap_or(0) * RECORD_BYTES, 0);
+        read_exact_at(&*file, &mut block, low * RECORD_BYTES as u64).map_err(failed)?;
+        for record in block.chunks_exact(RECORD_BYTES) {
+            let txn = decode(record).ok_or_else(bad)?;
+            if txn.last_offset >= from && txn.first_offset < up_to {
+                found.push(txn);
+            }
+            if txn.last_stable_offset >= up_to {
+                return Ok(true);
+            }
+        }
+        low += records;
+    }
+    Ok(false)
 }
 
 /// Keeps the records of markers below `end`.
@@ -187,6 +241,34 @@ mod tests {
         let bytes = &disk.files()[Path::new("/d/00000000000000000000.txnindex")];
         assert_eq!(bytes.len(), 68);
         assert_eq!(bytes[..10], [0, 0, 0, 0, 0, 0, 0, 0, 0, 7]);
+    }
+
+    #[test]
+    fn only_what_overlaps_is_read() {
+        let disk = MemDisk::new();
+        disk.create_dir_all(Path::new("/d")).unwrap();
+        let place = Place::new(Arc::new(disk.clone()), Path::new("/d").into());
+        let all: Vec<AbortedTxn> = (0..2_000).map(|n| txn(n * 10)).collect();
+        let path = create(&place, Offset(0), &all).unwrap();
+        for (from, up_to) in [(0, 1), (0, 30_000), (703, 704), (3_000, 3_500), (19_998, 19_999)] {
+            let (from, up_to) = (Offset(from), Offset(up_to));
+            let is_wanted = |t: &&AbortedTxn| t.last_offset >= from && t.first_offset < up_to;
+            let wanted: Vec<AbortedTxn> = all.iter().filter(is_wanted).copied().collect();
+            let mut found = Vec::new();
+            let is_all = overlapping(&place, Offset(0), from, up_to, &mut found).unwrap();
+            assert_eq!(found, wanted, "{from}..{up_to}");
+            assert_eq!(is_all, all[1_999].last_stable_offset >= up_to);
+        }
+        // What is far from it may be anything.
+        disk.damage(&path, |bytes| {
+            bytes[34..340].fill(0xff);
+            bytes[34 * 1_500..].fill(0xff);
+        })
+        .unwrap();
+        let mut found = Vec::new();
+        assert!(overlapping(&place, Offset(0), Offset(900), Offset(910), &mut found).unwrap());
+        assert_eq!(found, [txn(900)]);
+        assert_eq!(read(&place, Offset(0)).unwrap_err().code(), "WEIR-0206");
     }
 
     #[test]

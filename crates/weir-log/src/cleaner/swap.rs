@@ -59,6 +59,7 @@ impl Log {
             self.shared.fail(&error.to_string());
         })?;
         segment.set_place(&own);
+        segment.has_aborts = has_txn_index;
         self.segments.drain(at..at + sources.len());
         self.segments.insert(at, segment);
         self.settle_after_swap(&sources);

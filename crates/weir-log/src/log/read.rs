@@ -233,19 +233,21 @@ impl Log {
 
     /// The aborted transactions that overlap `[from, up_to)`.
     ///
+    /// Cost: a binary search in each transaction index that is looked at, and the records from there
+    /// to the first that was written when all before `up_to` was decided. Segments in which nothing was
+    /// aborted cost nothing.
+    ///
     /// # Errors
     /// If a transaction index cannot be read.
     pub fn aborted_txns(&self, from: Offset, up_to: Offset) -> Result<Vec<AbortedTxn>, LogError> {
         let mut found = Vec::new();
         let first = self.segments.partition_point(|segment| segment.base <= from);
-        for segment in self.segments.iter().skip(first.saturating_sub(1)) {
-            for txn in txn_index::read(&self.place, segment.base)? {
-                if txn.last_offset >= from && txn.first_offset < up_to {
-                    found.push(txn);
-                }
-                if txn.last_stable_offset >= up_to {
-                    return Ok(found);
-                }
+        let segments = self.segments.iter().skip(first.saturating_sub(1));
+        for segment in segments.filter(|segment| segment.has_aborts) {
+            let is_all =
+                txn_index::overlapping(&self.place, segment.base, from, up_to, &mut found)?;
+            if is_all {
+                break;
             }
         }
         Ok(found)

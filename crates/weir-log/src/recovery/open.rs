@@ -190,6 +190,7 @@ fn assemble(
         let offset_index = listing.size(base, files::OFFSET_INDEX);
         let time_index = listing.size(base, files::TIME_INDEX);
         segment.set_index_sizes(offset_index, time_index);
+        segment.has_aborts = listing.size(base, files::TXN_INDEX).is_some_and(|bytes| bytes > 0);
         segments.push_back(segment);
     }
     if segments.is_empty() {

@@ -1,5 +1,6 @@
 //! Idempotent producers and transactions, through the log.
 
+use weir_log::disk::{Fault, FaultKind};
 use weir_log::{AppendError, AppendOrigin, Appended};
 use weir_protocol::batch::{build_control, ControlMarker};
 use weir_protocol::{Offset, ProducerEpoch, ProducerId, TimestampMs};
@@ -197,6 +198,25 @@ fn aborted_transactions_are_listed_also_after_a_crash() {
     check(&rig);
     let (rig, _) = rig.close_and_reopen();
     check(&rig);
+}
+
+#[test]
+fn a_log_in_which_nothing_was_aborted_is_asked_without_touching_a_file() {
+    let mut rig = Rig::with(&[("segment.bytes", "300")]);
+    for n in 0..20 {
+        rig.append(txn_batch(5, n)).unwrap();
+        end(&mut rig, 5, ControlMarker::Commit);
+    }
+    rig.commit();
+    assert!(rig.log().segment_count() > 5);
+    let (mut rig, _) = rig.close_and_reopen();
+    rig.disk.inject(Fault { after: 0, kind: FaultKind::TooManyOpen });
+    assert!(rig.log().aborted_txns(Offset(0), Offset(40)).unwrap().is_empty());
+    rig.disk.clear_fault();
+    rig.append(txn_batch(5, 20)).unwrap();
+    end(&mut rig, 5, ControlMarker::Abort);
+    let (rig, _) = rig.close_and_reopen();
+    assert_eq!(rig.log().aborted_txns(Offset(0), Offset(42)).unwrap().len(), 1);
 }
 
 #[test]
