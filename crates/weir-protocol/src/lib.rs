@@ -15,6 +15,7 @@
 //! | [`frame`] | length prefix, request and response headers, whole frames |
 //! | [`batch`] | record batch format v2: views, records, the builder |
 //! | [`compression`] | none, gzip, snappy, lz4, zstd, with a cap on what comes out |
+//! | [`scram`] | keys, proofs and messages of SCRAM (RFC 5802) |
 //!
 //! # What holds for every decoder here
 //! - No input makes it panic, and none makes it allocate more than the input is worth: each length
@@ -31,6 +32,7 @@ pub mod error;
 pub mod error_code;
 pub mod frame;
 pub mod primitive;
+pub mod scram;
 pub mod types;
 
 pub use api::Request;
