@@ -34,6 +34,8 @@ use crate::produce::storage_failed;
 use crate::producer_ids::ProducerIds;
 use crate::purgatory::Purgatory;
 use crate::request::{Request, Response};
+use crate::scram_users::{self, ScramUsers};
+use crate::security::authenticator;
 use crate::staged::Staged;
 use crate::stats::{BrokerStats, GroupStats, TopicStats};
 use crate::topics::{self, log_config, Topic, Topics};
@@ -77,6 +79,7 @@ pub struct Broker {
     pub(crate) purgatory: Purgatory,
     pub(crate) commit_queue: CommitQueue,
     pub(crate) producer_ids: ProducerIds,
+    pub(crate) scram_users: ScramUsers,
     /// Changes of the broker's own files that are not on disk yet.
     pub(crate) staged: Staged,
     pub(crate) ids: IdSource,
@@ -161,6 +164,7 @@ impl Broker {
         report_recovery(&recovery);
         let known_id = logs.iter().filter_map(|(_, log)| log.producer_id_max()).max();
         let producer_ids = ProducerIds::open(&*disk, &config.data_dir, known_id)?;
+        let scram_users = ScramUsers::open(&*disk, &config.data_dir)?;
         let mut broker = Self {
             cluster_id: Str::copy_from(logs.cluster_id()),
             disk,
@@ -171,6 +175,7 @@ impl Broker {
             purgatory: Purgatory::default(),
             commit_queue: CommitQueue::default(),
             producer_ids,
+            scram_users,
             staged: Staged::default(),
             ids,
             fetch_turn: 0,
@@ -330,6 +335,15 @@ impl Broker {
             }
             Request::DeleteRecords(delete) => self.delete_records(ticket, delete, now),
             Request::DescribeLogDirs(describe) => self.describe_log_dirs(describe),
+            Request::DescribeUserScramCredentials(describe) => {
+                self.describe_user_scram_credentials(describe)
+            }
+            Request::AlterUserScramCredentials(alter) => {
+                self.alter_user_scram_credentials(ticket, alter)
+            }
+            // A login is the listener's: who gets here has no business with one.
+            Request::SaslHandshake(_) => Step::Answer(authenticator::answer_to_handshake()),
+            Request::SaslAuthenticate(_) => Step::Answer(authenticator::answer_to_authenticate()),
             Request::InitProducerId(init) => self.init_producer_id(ticket, init, version, now),
             Request::AddPartitionsToTxn(add) => {
                 self.add_partitions_to_txn(ticket, add, version, now)
@@ -449,7 +463,7 @@ impl Broker {
             return None;
         }
         self.commit_queue.begin();
-        let writes = self.staged.begin(&self.topics);
+        let writes = self.staged.begin(&self.topics, &self.scram_users);
         let (disk, dir) = (self.disk.clone(), self.config.data_dir.clone());
         let files = PendingFiles { disk, dir, writes };
         let group = self.logs.begin_commit();
@@ -665,6 +679,10 @@ fn fail(response: Response) -> Response {
                 topic.error_message = Some(NOT_STORED);
             });
             Response::CreatePartitions(response)
+        }
+        Response::AlterUserScramCredentials(mut response) => {
+            scram_users::fail(&mut response, ErrorCode::KafkaStorageError, &NOT_STORED);
+            Response::AlterUserScramCredentials(response)
         }
         Response::IncrementalAlterConfigs(mut response) => {
             let fine = response.responses.iter_mut().filter(|one| one.error_code == 0);

@@ -4,10 +4,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use weir_log::disk::{place_replacements, write_replacements, OpenMode};
+use weir_log::disk::{
+    place_replacements, write_private_replacements, write_replacements, OpenMode,
+};
 use weir_log::Disk;
 
 use crate::error::BrokerError;
+use crate::scram_users;
 use crate::topics;
 
 /// Makes the data directory if it is not there, so that a power cut does not take it away with all that is in it: the
@@ -60,6 +63,13 @@ pub(crate) struct FileWrite {
     pub(crate) text: String,
 }
 
+impl FileWrite {
+    /// Whether only its owner may read it.
+    fn is_private(&self) -> bool {
+        self.file == scram_users::FILE
+    }
+}
+
 /// Files that are to be replaced, for a thread that may wait.
 #[derive(Debug)]
 pub(crate) struct PendingFiles {
@@ -83,18 +93,22 @@ impl PendingFiles {
     /// After a failed sync or rename nobody knows what is on disk, and nobody may go on with what memory says. A full disk
     /// is met before the files themselves are touched.
     pub(crate) fn run(&self) -> Result<(), WriteFailed> {
-        let files: Vec<(PathBuf, Vec<u8>)> = self
-            .writes
-            .iter()
-            .map(|write| (self.dir.join(write.file), write.text.clone().into_bytes()))
-            .collect();
         let Some(first) = self.writes.first() else { return Ok(()) };
+        let (private, mut files): (Vec<&FileWrite>, Vec<&FileWrite>) =
+            self.writes.iter().partition(|write| write.is_private());
+        let paths = |writes: &[&FileWrite]| -> Vec<(PathBuf, Vec<u8>)> {
+            let path = |write: &FileWrite| self.dir.join(write.file);
+            writes.iter().map(|write| (path(write), write.text.clone().into_bytes())).collect()
+        };
         let failed = |source| BrokerError::File { action: "write", file: first.file, source };
-        write_replacements(&*self.disk, &files).map_err(|source| {
+        let written = write_private_replacements(&*self.disk, &paths(&private))
+            .and_then(|()| write_replacements(&*self.disk, &paths(&files)));
+        written.map_err(|source| {
             let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
             WriteFailed { is_unchanged: full.contains(&source.kind()), error: failed(source) }
         })?;
-        place_replacements(&*self.disk, &files)
+        files.extend(private);
+        place_replacements(&*self.disk, &paths(&files))
             .map_err(|source| WriteFailed { is_unchanged: false, error: failed(source) })
     }
 }

@@ -18,6 +18,8 @@
 //! | [`transaction`] | the transactions of one transactional id as a pure state machine |
 //! | [`transaction_coordinator`], [`transaction_records`] | transactions of all producers, and their log |
 //! | [`producer_ids`] | ids for idempotent producers, durable in `weir-producer-ids` |
+//! | [`security`] | listeners with TLS and SASL, logins as pure state machines |
+//! | [`scram_users`] | users that clients make, durable in `weir-scram-users` |
 //!
 //! # Non-obvious
 //! - acks=all, OffsetCommit, DeleteGroups and the assignment of a group are answered after a sync. The high watermark is
@@ -51,6 +53,8 @@ pub mod produce;
 pub mod producer_ids;
 pub mod purgatory;
 pub mod request;
+pub mod scram_users;
+pub mod security;
 pub mod staged;
 pub mod stats;
 mod time_search;

@@ -7,13 +7,14 @@ use std::collections::HashSet;
 
 use bytes::{Bytes, BytesMut};
 use weir_protocol::api::{
-    add_offsets_to_txn, add_partitions_to_txn, api_versions, create_partitions, create_topics,
-    delete_groups, delete_records, delete_topics, describe_cluster, describe_configs,
-    describe_groups, describe_log_dirs, describe_producers, describe_transactions, end_txn, fetch,
-    find_coordinator, heartbeat, incremental_alter_configs, init_producer_id, join_group,
-    leave_group, list_groups, list_offsets, list_transactions, metadata, offset_commit,
-    offset_fetch, offset_for_leader_epoch, produce, sync_group, txn_offset_commit,
-    write_txn_markers,
+    add_offsets_to_txn, add_partitions_to_txn, alter_user_scram_credentials, api_versions,
+    create_partitions, create_topics, delete_groups, delete_records, delete_topics,
+    describe_cluster, describe_configs, describe_groups, describe_log_dirs, describe_producers,
+    describe_transactions, describe_user_scram_credentials, end_txn, fetch, find_coordinator,
+    heartbeat, incremental_alter_configs, init_producer_id, join_group, leave_group, list_groups,
+    list_offsets, list_transactions, metadata, offset_commit, offset_fetch,
+    offset_for_leader_epoch, produce, sasl_authenticate, sasl_handshake, sync_group,
+    txn_offset_commit, write_txn_markers,
 };
 use weir_protocol::frame::{self, RequestHeader};
 use weir_protocol::{ApiKey, DecodeError, Decoder, EncodeError};
@@ -112,6 +113,10 @@ messages! {
     CreateTopics: create_topics::CreateTopicsRequest => CreateTopicsResponse;
     DeleteTopics: delete_topics::DeleteTopicsRequest => DeleteTopicsResponse;
     InitProducerId: init_producer_id::InitProducerIdRequest => InitProducerIdResponse;
+    SaslHandshake: sasl_handshake::SaslHandshakeRequest => SaslHandshakeResponse;
+    SaslAuthenticate: sasl_authenticate::SaslAuthenticateRequest => SaslAuthenticateResponse;
+    DescribeUserScramCredentials: describe_user_scram_credentials::DescribeUserScramCredentialsRequest => DescribeUserScramCredentialsResponse;
+    AlterUserScramCredentials: alter_user_scram_credentials::AlterUserScramCredentialsRequest => AlterUserScramCredentialsResponse;
     OffsetForLeaderEpoch: offset_for_leader_epoch::OffsetForLeaderEpochRequest => OffsetForLeaderEpochResponse;
     DescribeConfigs: describe_configs::DescribeConfigsRequest => DescribeConfigsResponse;
     DeleteGroups: delete_groups::DeleteGroupsRequest => DeleteGroupsResponse;

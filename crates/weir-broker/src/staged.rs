@@ -23,6 +23,7 @@ use crate::files::FileWrite;
 use crate::metadata::{KEY_TYPE_GROUP, KEY_TYPE_TRANSACTION};
 use crate::producer_ids;
 use crate::request::{distinct, Request, Response};
+use crate::scram_users::{ScramChange, ScramUsers};
 use crate::topic_requests::Refused;
 use crate::topics::{
     self, is_internal, Deleting, Topic, Topics, OFFSETS_TOPIC, TRANSACTIONS_TOPIC,
@@ -59,6 +60,11 @@ pub enum Change {
         /// The first that may not.
         block_end: i64,
     },
+    /// SCRAM credentials are set or removed.
+    ScramUsers {
+        /// Each user at most once.
+        changes: Vec<ScramChange>,
+    },
 }
 
 impl Change {
@@ -68,7 +74,7 @@ impl Change {
             Self::Delete { name, .. } | Self::Grow { name, .. } | Self::Configure { name, .. } => {
                 Some(name)
             }
-            Self::ProducerIds { .. } => None,
+            Self::ProducerIds { .. } | Self::ScramUsers { .. } => None,
         }
     }
 }
@@ -120,8 +126,21 @@ impl Staged {
         self.iter().any(|change| matches!(change, Change::ProducerIds { .. }))
     }
 
+    /// SCRAM credentials that are on their way.
+    fn scram_changes(changes: &[Change]) -> impl Iterator<Item = &ScramChange> {
+        changes.iter().flat_map(|change| match change {
+            Change::ScramUsers { changes } => changes.as_slice(),
+            _ => &[],
+        })
+    }
+
+    /// Whether any are.
+    fn has_scram_users(&self) -> bool {
+        self.iter().any(|change| matches!(change, Change::ScramUsers { .. }))
+    }
+
     /// A commit begins: what waits goes with it. Returns the files to write.
-    pub(crate) fn begin(&mut self, topics: &Topics) -> Vec<FileWrite> {
+    pub(crate) fn begin(&mut self, topics: &Topics, scram_users: &ScramUsers) -> Vec<FileWrite> {
         debug_assert!(self.running.is_empty(), "one commit at a time");
         self.running = mem::take(&mut self.waiting);
         let mut writes = Vec::new();
@@ -135,6 +154,9 @@ impl Staged {
         });
         if let Some(block_end) = block_ends.max() {
             writes.push(FileWrite { file: producer_ids::FILE, text: format!("{block_end}\n") });
+        }
+        if Self::scram_changes(&self.running).next().is_some() {
+            writes.push(scram_users.write(Self::scram_changes(&self.running)));
         }
         writes
     }
@@ -194,6 +216,8 @@ impl Broker {
             }
             Request::AddOffsetsToTxn(_) | Request::TxnOffsetCommit(_) => self.stage_offsets_topic(),
             Request::EndTxn(end) => self.end_must_wait(end),
+            // Whether a user is there must be known.
+            Request::AlterUserScramCredentials(_) => self.staged.has_scram_users(),
             Request::CreateTopics(create) => {
                 create.topics.iter().any(|topic| self.staged.touches(&topic.name))
             }
@@ -287,6 +311,9 @@ impl Broker {
                 }
             }
             Change::ProducerIds { block_end } => self.producer_ids.extend(block_end),
+            Change::ScramUsers { changes } => {
+                changes.iter().for_each(|change| self.scram_users.apply(change));
+            }
         }
     }
 

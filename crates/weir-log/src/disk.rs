@@ -137,6 +137,8 @@ pub enum OpenMode {
     Create,
     /// It is created, and emptied if it exists.
     Truncate,
+    /// As [`OpenMode::Truncate`], and only its owner may read or write it.
+    TruncatePrivate,
 }
 
 /// One name in a directory.
@@ -197,9 +199,24 @@ pub(crate) fn replace_files(disk: &dyn Disk, files: &[(PathBuf, Vec<u8>)]) -> io
 /// # Errors
 /// The files are what they were.
 pub fn write_replacements(disk: &dyn Disk, files: &[(PathBuf, Vec<u8>)]) -> io::Result<()> {
+    write_beside(disk, files, OpenMode::Truncate)
+}
+
+/// As [`write_replacements`], for files that only their owner may read.
+///
+/// # Errors
+/// The files are what they were.
+pub fn write_private_replacements(disk: &dyn Disk, files: &[(PathBuf, Vec<u8>)]) -> io::Result<()> {
+    write_beside(disk, files, OpenMode::TruncatePrivate)
+}
+
+fn write_beside(disk: &dyn Disk, files: &[(PathBuf, Vec<u8>)], mode: OpenMode) -> io::Result<()> {
+    if files.is_empty() {
+        return Ok(());
+    }
     let mut written = Vec::with_capacity(files.len());
     for (path, bytes) in files {
-        let file = disk.open(&temporary(path), OpenMode::Truncate)?;
+        let file = disk.open(&temporary(path), mode)?;
         file.write_at(bytes, 0)?;
         written.push(file);
     }

@@ -436,13 +436,13 @@ impl Disk for MemDisk {
         let mut state = self.state();
         state.take_handle()?;
         let inode = match (state.file(path), mode) {
-            (Ok(inode), OpenMode::Truncate) => {
+            (Ok(inode), OpenMode::Truncate | OpenMode::TruncatePrivate) => {
                 state.operate(Kind::Other)?;
                 lock(&inode).change(Change::SetLen(0));
                 inode
             }
             (Ok(inode), _) => inode,
-            (Err(error), OpenMode::Create | OpenMode::Truncate)
+            (Err(error), OpenMode::Create | OpenMode::Truncate | OpenMode::TruncatePrivate)
                 if error.kind() == io::ErrorKind::NotFound =>
             {
                 state.operate(Kind::Grow)?;

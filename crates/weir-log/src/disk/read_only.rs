@@ -26,7 +26,7 @@ impl Disk for ReadOnlyDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
         match mode {
             OpenMode::Existing => Ok(Arc::new(ReadOnlyFile { file: File::open(path)? })),
-            OpenMode::Create | OpenMode::Truncate => refused(),
+            OpenMode::Create | OpenMode::Truncate | OpenMode::TruncatePrivate => refused(),
         }
     }
 
