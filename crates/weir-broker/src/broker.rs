@@ -29,6 +29,7 @@ use crate::files::{self, PendingFiles, WriteFailed};
 use crate::group::Joined;
 use crate::ids::IdSource;
 use crate::logs::Logs;
+use crate::offset_delete;
 use crate::offsets::fail_commit;
 use crate::produce::storage_failed;
 use crate::producer_ids::ProducerIds;
@@ -315,6 +316,7 @@ impl Broker {
             Request::OffsetForLeaderEpoch(epochs) => self.offset_for_leader_epoch(epochs),
             Request::OffsetCommit(commit) => self.offset_commit(ticket, commit, version, now),
             Request::OffsetFetch(fetch) => self.offset_fetch(fetch, version),
+            Request::OffsetDelete(delete) => self.offset_delete(ticket, delete, now),
             Request::FindCoordinator(find) => {
                 self.find_coordinator(connection, std::mem::take(&mut **find), version)
             }
@@ -646,6 +648,9 @@ fn fail(response: Response) -> Response {
                 result.error_code = ErrorCode::CoordinatorNotAvailable.code();
             }
             Response::DeleteGroups(response)
+        }
+        Response::OffsetDelete(_) => {
+            Response::OffsetDelete(offset_delete::failed(ErrorCode::CoordinatorNotAvailable))
         }
         Response::DeleteRecords(mut response) => {
             let partitions = response.topics.iter_mut().flat_map(|topic| &mut topic.partitions);

@@ -20,7 +20,7 @@ use weir_protocol::api::join_group::{
 use weir_protocol::api::leave_group::{LeaveGroupRequest, LeaveGroupResponse, MemberResponse};
 use weir_protocol::api::list_groups::{ListGroupsRequest, ListGroupsResponse, ListedGroup};
 use weir_protocol::api::sync_group::{SyncGroupRequest, SyncGroupResponse};
-use weir_protocol::{ErrorCode, Str, TimestampMs};
+use weir_protocol::{ErrorCode, Offset, Str, TimestampMs};
 
 use crate::broker::{Broker, Step};
 use crate::commit_queue::Due;
@@ -31,7 +31,7 @@ use crate::group::{
 use crate::offset_records::{CommittedOffset, OffsetKey};
 use crate::offsets::tombstones;
 use crate::request::{distinct, Response};
-use crate::transaction_coordinator::TxnOffsets;
+use crate::transaction_coordinator::{supersede, TxnOffsets};
 
 /// Operations on a group, as bits: without an authorizer everybody may do all of them.
 const GROUP_OPERATIONS: i32 = 0b1101_0100_1000;
@@ -54,7 +54,7 @@ pub struct GroupEntry {
 
 impl GroupEntry {
     /// The partitions it has offsets of in the log, also where the commit is still under way.
-    fn offset_keys(&self) -> BTreeSet<(Str, i32)> {
+    pub(crate) fn offset_keys(&self) -> BTreeSet<(Str, i32)> {
         let seen = self.offsets.iter().flat_map(|(topic, partitions)| {
             partitions.keys().map(move |partition| (topic.clone(), *partition))
         });
@@ -75,6 +75,18 @@ impl GroupEntry {
         });
         partitions.append(&mut self.forget_txn_offsets(topic));
         partitions
+    }
+
+    /// Forgets the offset of one partition.
+    pub(crate) fn forget(&mut self, key: &(Str, i32)) {
+        if let Some(partitions) = self.offsets.get_mut(&key.0) {
+            partitions.remove(&key.1);
+            if partitions.is_empty() {
+                self.offsets.remove(&key.0);
+            }
+        }
+        self.pending_offsets.remove(key);
+        supersede(&mut self.txn_offsets, key, Offset(i64::MAX));
     }
 
     /// Takes `ticket` off those that wait for this offset. False if the offset was forgotten meanwhile.

@@ -24,6 +24,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use weir_protocol::api::consumer_protocol::{self, ConsumerProtocolSubscription};
 use weir_protocol::{ErrorCode, Str, TimestampMs};
 
 use crate::effects::Ticket;
@@ -185,6 +186,9 @@ pub enum GroupEffect {
     /// Write [`Group::record`]; nobody waits.
     Store,
 }
+
+/// The protocol type of consumers.
+pub const CONSUMER_PROTOCOL_TYPE: &str = "consumer";
 
 /// A round of a rebalance that nobody has joined takes at least so long, whatever its members ask for: it would only be
 /// looked at again and again.
@@ -350,6 +354,31 @@ impl Group {
     #[must_use]
     pub fn metadata_of(&self, member: &Member) -> Bytes {
         self.protocol.as_ref().and_then(|name| member.metadata(name)).unwrap_or_default()
+    }
+
+    /// Nobody is in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.state == GroupState::Empty
+    }
+
+    /// Its members are consumers, which say what they read.
+    #[must_use]
+    pub fn has_consumers(&self) -> bool {
+        self.protocol_type.as_ref().is_some_and(|kind| *kind == CONSUMER_PROTOCOL_TYPE)
+    }
+
+    /// Whether a member reads this topic. Where that cannot be told, one may.
+    #[must_use]
+    pub fn subscribes_to(&self, topic: &str) -> bool {
+        self.members.values().any(|member| {
+            let metadata = self.protocol.as_ref().and_then(|name| member.metadata(name));
+            let decoded = metadata.map(consumer_protocol::decode::<ConsumerProtocolSubscription>);
+            match decoded {
+                Some(Ok((_, said))) => said.topics.iter().any(|one| *one == *topic),
+                _ => true,
+            }
+        })
     }
 
     /// Nobody is in it and nobody is on the way.

@@ -13,7 +13,7 @@
 //! | [`produce`], [`fetch`], [`list_offsets`], [`metadata`] | the APIs of records |
 //! | [`topics`], [`topic_requests`], [`partitions_and_configs`], [`configs`], [`topic_defaults`] | topics and their configuration, durable in `weir-topics` |
 //! | [`group`] | a classic consumer group as a pure state machine |
-//! | [`coordinator`], [`offsets`], [`offset_records`] | groups and committed offsets, and their log |
+//! | [`coordinator`], [`offsets`], [`offset_delete`], [`offset_records`] | groups and committed offsets, and their log |
 //! | [`commit_queue`], [`purgatory`] | what waits for a commit, and for data |
 //! | [`transaction`] | the transactions of one transactional id as a pure state machine |
 //! | [`transaction_coordinator`], [`transaction_records`] | transactions of all producers, and their log |
@@ -46,6 +46,7 @@ pub mod list_offsets;
 pub mod listener;
 mod logs;
 pub mod metadata;
+pub mod offset_delete;
 pub mod offset_records;
 pub mod offsets;
 pub mod partitions_and_configs;

@@ -12,7 +12,7 @@ use weir_protocol::api::{
     describe_cluster, describe_configs, describe_groups, describe_log_dirs, describe_producers,
     describe_transactions, describe_user_scram_credentials, end_txn, fetch, find_coordinator,
     heartbeat, incremental_alter_configs, init_producer_id, join_group, leave_group, list_groups,
-    list_offsets, list_transactions, metadata, offset_commit, offset_fetch,
+    list_offsets, list_transactions, metadata, offset_commit, offset_delete, offset_fetch,
     offset_for_leader_epoch, produce, sasl_authenticate, sasl_handshake, sync_group,
     txn_offset_commit, write_txn_markers,
 };
@@ -120,6 +120,7 @@ messages! {
     OffsetForLeaderEpoch: offset_for_leader_epoch::OffsetForLeaderEpochRequest => OffsetForLeaderEpochResponse;
     DescribeConfigs: describe_configs::DescribeConfigsRequest => DescribeConfigsResponse;
     DeleteGroups: delete_groups::DeleteGroupsRequest => DeleteGroupsResponse;
+    OffsetDelete: offset_delete::OffsetDeleteRequest => OffsetDeleteResponse;
     CreatePartitions: create_partitions::CreatePartitionsRequest => CreatePartitionsResponse;
     DeleteRecords: delete_records::DeleteRecordsRequest => DeleteRecordsResponse;
     DescribeLogDirs: describe_log_dirs::DescribeLogDirsRequest => DescribeLogDirsResponse;

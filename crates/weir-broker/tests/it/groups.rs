@@ -1,6 +1,7 @@
 use bytes::Bytes;
 use weir_broker::Ticket;
 use weir_log::disk::{Fault, FaultKind};
+use weir_protocol::api::consumer_protocol::{self, ConsumerProtocolSubscription};
 use weir_protocol::api::delete_groups::DeleteGroupsRequest;
 use weir_protocol::api::delete_topics::{DeleteTopicState, DeleteTopicsRequest};
 use weir_protocol::api::describe_groups::DescribeGroupsRequest;
@@ -13,6 +14,9 @@ use weir_protocol::api::leave_group::{LeaveGroupRequest, MemberIdentity};
 use weir_protocol::api::list_groups::ListGroupsRequest;
 use weir_protocol::api::offset_commit::{
     OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+};
+use weir_protocol::api::offset_delete::{
+    OffsetDeleteRequest, OffsetDeleteRequestPartition, OffsetDeleteRequestTopic,
 };
 use weir_protocol::api::offset_fetch::{
     OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
@@ -513,4 +517,71 @@ fn deadlines_move_along_with_a_clock_that_is_set() {
         h.pass_ms(1);
         assert!(h.answer::<FetchRequest>(poll).is_some());
     }
+}
+
+fn delete_offsets(h: &mut Harness, group: &str, topics: &[&str]) -> (i16, Vec<i16>) {
+    let topic = |name: &&str| OffsetDeleteRequestTopic {
+        name: Str::copy_from(name),
+        partitions: vec![OffsetDeleteRequestPartition { partition_index: 0 }],
+    };
+    let request = OffsetDeleteRequest {
+        group_id: Str::copy_from(group),
+        topics: topics.iter().map(topic).collect(),
+    };
+    let answer = h.ask(0, &request);
+    let codes = answer.topics.iter().map(|topic| topic.partitions[0].error_code).collect();
+    (answer.error_code, codes)
+}
+
+#[test]
+fn offsets_of_topics_that_nobody_reads_can_be_deleted() {
+    let mut h = Harness::with_coordinator();
+    for topic in ["read", "unread", "other"] {
+        h.create(topic, 1, &[]);
+    }
+    let subscription = ConsumerProtocolSubscription {
+        topics: vec!["read".into()],
+        ..ConsumerProtocolSubscription::default()
+    };
+    let mut request = join("");
+    request.protocols[0].metadata = consumer_protocol::encode(&subscription, 3).unwrap();
+    let id: Str = h.ask(3, &request).member_id;
+    h.ask(3, &sync(&id, 1, &[(&id, "share")]));
+    for topic in ["read", "unread", "other"] {
+        h.ask(9, &commit("g", &id, 1, topic, 7));
+    }
+    let (error, codes) = delete_offsets(&mut h, "g", &["read", "unread", "nope"]);
+    let subscribed = ErrorCode::GroupSubscribedToTopic.code();
+    let unknown = ErrorCode::UnknownTopicOrPartition.code();
+    assert_eq!((error, codes), (0, vec![subscribed, 0, unknown]));
+    let mut h = h.after_power_cut(1);
+    let left = ["read", "unread", "other"].map(|topic| committed(&mut h, "g", topic).0);
+    assert_eq!(left, [7, -1, 7]);
+}
+
+#[test]
+fn offsets_are_deleted_of_known_groups_alone_and_not_of_strangers_to_consumers() {
+    let mut h = Harness::with_coordinator();
+    h.create("t", 1, &[]);
+    let code = |error: ErrorCode| (error.code(), Vec::new());
+    assert_eq!(delete_offsets(&mut h, "nope", &["t"]), code(ErrorCode::GroupIdNotFound));
+    assert_eq!(delete_offsets(&mut h, "", &["t"]), code(ErrorCode::InvalidGroupId));
+    h.ask(9, &commit("s", "", -1, "t", 9));
+    assert_eq!(delete_offsets(&mut h, "s", &["t"]), (0, vec![0]));
+    assert_eq!(committed(&mut h, "s", "t").0, -1);
+    let connect = JoinGroupRequest { protocol_type: "connect".into(), ..join("") };
+    h.ask(3, &connect);
+    assert_eq!(delete_offsets(&mut h, "g", &["t"]), code(ErrorCode::NonEmptyGroup));
+}
+
+#[test]
+fn an_offset_under_way_can_be_deleted() {
+    let mut h = Harness::with_coordinator();
+    h.create("t", 1, &[]);
+    h.ask(9, &commit("s", "", -1, "t", 8));
+    let _ = h.call(9, &commit("s", "", -1, "t", 9)).ticket();
+    assert_eq!(delete_offsets(&mut h, "s", &["t"]), (0, vec![0]));
+    assert_eq!(committed(&mut h, "s", "t").0, -1);
+    let mut h = h.after_power_cut(1);
+    assert_eq!(committed(&mut h, "s", "t").0, -1);
 }
