@@ -3,7 +3,7 @@
 /// Declares the messages of one API: types, defaults, [`Wire`](crate::Wire) and
 /// [`Request`](crate::Request).
 ///
-/// The second form is for data without an API, whose version stands in front of it.
+/// The other forms are for data without an API, whose version stands in front of it.
 macro_rules! messages {
     (
         api $key:ident, versions $first:literal..=$last:literal;
@@ -22,6 +22,9 @@ macro_rules! messages {
             const VERSIONS: ::std::ops::RangeInclusive<i16> = $first..=$last;
             type Response = $response;
         }
+    };
+    (always flexible; $(struct $name:ident $body:tt)+) => {
+        $(wire_struct! { (always) $name $body })+
     };
     (never flexible; $(struct $name:ident $body:tt)+) => {
         $(wire_struct! { () $name $body })+
@@ -146,6 +149,7 @@ macro_rules! wire_struct {
     };
 
     (@flexible (), $version:ident) => { false };
+    (@flexible (always), $version:ident) => { true };
     (@flexible ($key:ident $(, $versions:expr)?), $version:ident) => {
         $version >= const { $crate::ApiKey::$key.flexible_from() }
     };

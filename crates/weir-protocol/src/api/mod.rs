@@ -130,6 +130,7 @@ apis! {
     list_config_resources::ListConfigResourcesRequest,
 }
 
+pub mod consumer_group_records;
 pub mod consumer_protocol;
 
 fn check_encode_version(
