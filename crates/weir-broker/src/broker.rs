@@ -25,6 +25,7 @@ use crate::config::BrokerConfig;
 use crate::coordinator::{joined_response, Coordinator, RequestMeta};
 use crate::effects::{CommitNeed, ConnId, Connection, Effects, Reply, Ticket};
 use crate::error::BrokerError;
+use crate::fetch_session::FetchSessions;
 use crate::files::{self, PendingFiles, WriteFailed};
 use crate::group::Joined;
 use crate::ids::IdSource;
@@ -84,6 +85,7 @@ pub struct Broker {
     /// Changes of the broker's own files that are not on disk yet.
     pub(crate) staged: Staged,
     pub(crate) ids: IdSource,
+    pub(crate) fetch_sessions: FetchSessions,
     /// Counts fetches, so that each begins at another partition.
     pub(crate) fetch_turn: usize,
     cluster_id: Str,
@@ -179,6 +181,10 @@ impl Broker {
             scram_users,
             staged: Staged::default(),
             ids,
+            fetch_sessions: FetchSessions::new(
+                config.fetch_session_slots_max,
+                config.fetch_session_partitions_max,
+            ),
             fetch_turn: 0,
             recovery,
             next_ticket: 1,
@@ -305,9 +311,7 @@ impl Broker {
         let meta = RequestMeta { version, client_id: header.client_id.as_ref(), now };
         match request {
             Request::Produce(produce) => self.produce(ticket, produce, now),
-            Request::Fetch(fetch) => {
-                self.fetch(connection.id, ticket, std::mem::take(&mut **fetch), version, now)
-            }
+            Request::Fetch(fetch) => self.fetch(connection.id, ticket, fetch, version, now, woken),
             Request::ApiVersions => {
                 Step::Answer(Response::ApiVersions(api_table::api_versions(version)))
             }
@@ -430,6 +434,7 @@ impl Broker {
     /// The clock that `now` comes from was set, forward or back: what has a deadline keeps the time it had left.
     pub fn clock_set(&mut self, by_ms: i64) {
         self.purgatory.shift(by_ms);
+        self.fetch_sessions.shift(by_ms);
         self.coordinator.shift(by_ms);
         self.transactions.shift(by_ms);
         self.next_housekeeping = self.next_housekeeping.plus_ms(by_ms);
@@ -499,7 +504,8 @@ impl Broker {
         for due in self.commit_queue.finish() {
             self.carry_out(due, outcome, now, &mut woken);
         }
-        self.wake_fetches(synced.unwrap_or_default().into_iter().map(|(log, _)| log), &mut woken);
+        let synced = synced.unwrap_or_default();
+        self.wake_fetches(synced.into_iter().map(|(log, _)| log), now, &mut woken);
         self.note_housekeeping();
         woken
     }

@@ -74,6 +74,10 @@ pub struct BrokerConfig {
     pub fetch_bytes_max: usize,
     /// The longest wait of a fetch, whatever it asks for.
     pub fetch_wait_ms_max: i32,
+    /// `max.incremental.fetch.session.cache.slots`
+    pub fetch_session_slots_max: usize,
+    /// Partitions of all fetch sessions together. One takes some 200 bytes.
+    pub fetch_session_partitions_max: usize,
     /// `max.request.partition.size.limit`, for every request that names partitions.
     pub request_partitions_max: usize,
     /// Topics, groups or resources that one request may name, where an answer says more of each than the request did.
@@ -142,6 +146,8 @@ impl Default for BrokerConfig {
             request_stall_ms_max: 30_000,
             fetch_bytes_max: 57_671_680,
             fetch_wait_ms_max: 300_000,
+            fetch_session_slots_max: 1_000,
+            fetch_session_partitions_max: 100_000,
             request_partitions_max: 20_000,
             request_names_max: 20_000,
             durability: Durability::Strict,

@@ -4,15 +4,16 @@
 //! decides which bytes of which files are sent; reading them is left to the shell, outside the lock: little at once
 //! ([`FetchAnswer::read`]), much a chunk at a time while the frame is being sent ([`FetchAnswer::encode_around`]).
 //!
-//! Fetch sessions (KIP-227) are not kept: every answer says session 0, so every request names its partitions.
+//! Of a fetch session (KIP-227, [`crate::fetch_session`]) an answer has only the partitions with news.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 
 use bytes::{Bytes, BytesMut};
 use weir_log::{FileSlice, LogId};
 use weir_protocol::api::fetch::{
-    FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData,
+    FetchPartition, FetchRequest, FetchResponse, FetchTopic, FetchableTopicResponse,
+    ForgottenTopic, PartitionData,
 };
 use weir_protocol::{
     frame, ApiKey, EncodeError, ErrorCode, LeaderEpoch, Offset, PartitionId, Str, TimestampMs, Uuid,
@@ -20,6 +21,10 @@ use weir_protocol::{
 
 use crate::broker::{Broker, Step};
 use crate::effects::{ConnId, Ticket};
+use crate::fetch_session::{
+    Answered, Begun, PartitionKey, Position, SessionHead, SessionPartition, Told, TopicRef,
+    NO_SESSION,
+};
 use crate::purgatory::ParkedFetch;
 use crate::request::Response;
 
@@ -30,27 +35,39 @@ pub(crate) const READ_COMMITTED: i8 = 1;
 #[derive(Debug)]
 pub struct FetchPlan {
     read_committed: bool,
-    by_id: bool,
     min_bytes: usize,
     bytes_max: usize,
+    session: PlanSession,
     topics: Vec<PlanTopic>,
+    /// The partitions as places in `topics`, in the order they are read: whoever comes last may find no room.
+    order: Vec<(usize, usize)>,
     /// The logs it waits for, while it is parked.
     logs: Vec<LogId>,
 }
 
+/// What becomes of the session when a fetch is answered.
+#[derive(Debug, Clone, Copy)]
+enum PlanSession {
+    /// Nothing.
+    None,
+    /// One is made.
+    New { by_id: bool },
+    /// Its partitions are told.
+    Goes(SessionHead),
+}
+
 #[derive(Debug)]
 struct PlanTopic {
-    name: Str,
-    topic_id: Uuid,
+    topic: TopicRef,
     partitions: Vec<PlanPartition>,
 }
 
 #[derive(Debug)]
 struct PlanPartition {
     index: i32,
-    offset: Offset,
-    bytes_max: usize,
-    current_leader_epoch: LeaderEpoch,
+    position: Position,
+    /// What the client knows of it; `None` if it must be told.
+    told: Option<Told>,
 }
 
 /// An answer whose record bytes are still in their files.
@@ -60,7 +77,6 @@ pub struct FetchAnswer {
     pub response: FetchResponse,
     slices: Vec<PartitionSlices>,
     bytes: usize,
-    failed: bool,
 }
 
 /// A piece of an answer's frame.
@@ -83,33 +99,53 @@ struct PartitionSlices {
 }
 
 impl FetchPlan {
-    fn new(request: FetchRequest, version: i16, fetch_bytes_max: usize) -> Self {
-        let size = |bytes: i32| usize::try_from(bytes).unwrap_or(0);
+    /// A plan of `request` without its partitions.
+    fn new(request: &FetchRequest, session: PlanSession, fetch_bytes_max: usize) -> Self {
         Self {
             read_committed: request.isolation_level == READ_COMMITTED,
-            by_id: version >= 13,
             // More than may be sent would never come.
             min_bytes: size(request.min_bytes).min(size(request.max_bytes)).min(fetch_bytes_max),
             bytes_max: size(request.max_bytes).min(fetch_bytes_max),
-            topics: request
-                .topics
-                .into_iter()
-                .map(|topic| PlanTopic {
-                    name: Str::copy_from(&topic.topic),
-                    topic_id: topic.topic_id,
-                    partitions: topic
-                        .partitions
-                        .into_iter()
-                        .map(|partition| PlanPartition {
-                            index: partition.partition,
-                            offset: Offset(partition.fetch_offset),
-                            bytes_max: size(partition.partition_max_bytes),
-                            current_leader_epoch: LeaderEpoch(partition.current_leader_epoch),
-                        })
-                        .collect(),
-                })
-                .collect(),
+            session,
+            topics: Vec::new(),
+            order: Vec::new(),
             logs: Vec::new(),
+        }
+    }
+
+    /// Takes the partitions of a request. Each fetch begins to read at another one.
+    fn add_topics(&mut self, topics: &[FetchTopic], by_id: bool, turn: usize) {
+        for topic in topics {
+            let partitions = topic.partitions.iter().map(|partition| PlanPartition {
+                index: partition.partition,
+                position: position(partition),
+                told: None,
+            });
+            let partitions: Vec<_> = partitions.collect();
+            let place = self.topics.len();
+            self.order.extend((0..partitions.len()).map(|partition| (place, partition)));
+            self.topics.push(PlanTopic {
+                topic: topic_ref(&topic.topic, topic.topic_id, by_id),
+                partitions,
+            });
+        }
+        if !self.order.is_empty() {
+            let turn = turn % self.order.len();
+            self.order.rotate_left(turn);
+        }
+    }
+
+    /// Takes the partitions of a session, in its order.
+    fn add_partitions(&mut self, partitions: Vec<SessionPartition>) {
+        let mut places: HashMap<TopicRef, usize> = HashMap::new();
+        for SessionPartition { key, position, told } in partitions {
+            let place = *places.entry(key.topic).or_insert_with_key(|topic| {
+                self.topics.push(PlanTopic { topic: topic.clone(), partitions: Vec::new() });
+                self.topics.len() - 1
+            });
+            let Some(topic) = self.topics.get_mut(place) else { continue };
+            self.order.push((place, topic.partitions.len()));
+            topic.partitions.push(PlanPartition { index: key.index, position, told });
         }
     }
 
@@ -118,9 +154,69 @@ impl FetchPlan {
         self.logs.iter().copied()
     }
 
-    fn partition_count(&self) -> usize {
-        self.topics.iter().map(|topic| topic.partitions.len()).sum()
+    fn at(&self, (topic, partition): (usize, usize)) -> Option<(&PlanTopic, &PlanPartition)> {
+        let topic = self.topics.get(topic)?;
+        Some((topic, topic.partitions.get(partition)?))
     }
+}
+
+fn size(bytes: i32) -> usize {
+    usize::try_from(bytes).unwrap_or(0)
+}
+
+fn position(partition: &FetchPartition) -> Position {
+    Position {
+        offset: Offset(partition.fetch_offset),
+        bytes_max: size(partition.partition_max_bytes),
+        current_leader_epoch: LeaderEpoch(partition.current_leader_epoch),
+    }
+}
+
+fn topic_ref(name: &Str, id: Uuid, by_id: bool) -> TopicRef {
+    match by_id {
+        true => TopicRef::Id(id),
+        false => TopicRef::Name(Str::copy_from(name)),
+    }
+}
+
+fn wanted_partitions(
+    topics: &[FetchTopic],
+    by_id: bool,
+) -> impl Iterator<Item = (PartitionKey, Position)> + '_ {
+    topics.iter().flat_map(move |topic| {
+        let named = topic_ref(&topic.topic, topic.topic_id, by_id);
+        topic.partitions.iter().map(move |partition| {
+            let key = PartitionKey { topic: named.clone(), index: partition.partition };
+            (key, position(partition))
+        })
+    })
+}
+
+fn forgotten_partitions(
+    topics: &[ForgottenTopic],
+    by_id: bool,
+) -> impl Iterator<Item = PartitionKey> + '_ {
+    topics.iter().flat_map(move |topic| {
+        let named = topic_ref(&topic.topic, topic.topic_id, by_id);
+        let key = move |index: &i32| PartitionKey { topic: named.clone(), index: *index };
+        topic.partitions.iter().map(key)
+    })
+}
+
+/// What was found for one partition.
+#[derive(Debug)]
+struct Found {
+    place: (usize, usize),
+    data: PartitionData,
+    slices: Vec<FileSlice>,
+}
+
+/// What there is for a plan.
+#[derive(Debug, Default)]
+struct Evaluation {
+    found: Vec<Found>,
+    bytes: usize,
+    failed: bool,
 }
 
 impl FetchAnswer {
@@ -162,8 +258,6 @@ impl FetchAnswer {
         version: i16,
         correlation_id: i32,
     ) -> Result<Vec<Piece>, EncodeError> {
-        // The frame has them in the order of the partitions; they were read in another.
-        self.slices.sort_unstable_by_key(|part| (part.topic, part.partition));
         let stand_in = Bytes::from_static(&STAND_IN);
         let mut lens = Vec::with_capacity(self.slices.len());
         for part in &self.slices {
@@ -203,9 +297,41 @@ impl FetchAnswer {
         self.bytes
     }
 
-    fn error(error: ErrorCode) -> Self {
-        let response = FetchResponse { error_code: error.code(), ..FetchResponse::default() };
-        Self { response, slices: Vec::new(), bytes: 0, failed: true }
+    fn error(error: ErrorCode, session_id: i32) -> Self {
+        let error_code = error.code();
+        let response = FetchResponse { error_code, session_id, ..FetchResponse::default() };
+        Self { response, slices: Vec::new(), bytes: 0 }
+    }
+
+    /// The answer of these partitions, which lie in the order of their places.
+    fn new(plan: &FetchPlan, found: Vec<Found>, session_id: i32) -> Self {
+        let mut answer = Self {
+            response: FetchResponse { session_id, ..FetchResponse::default() },
+            slices: Vec::new(),
+            bytes: 0,
+        };
+        let mut last = None;
+        for Found { place, data, slices } in found {
+            let Some(planned) = plan.topics.get(place.0) else { continue };
+            let responses = &mut answer.response.responses;
+            if last.replace(place.0) != Some(place.0) {
+                let (topic, topic_id) = match &planned.topic {
+                    TopicRef::Name(name) => (name.clone(), Uuid::ZERO),
+                    TopicRef::Id(id) => (Str::new(), *id),
+                };
+                let partitions = Vec::new();
+                responses.push(FetchableTopicResponse { topic, topic_id, partitions });
+            }
+            let topic = responses.len() - 1;
+            let Some(place) = responses.get_mut(topic) else { continue };
+            if !slices.is_empty() {
+                answer.bytes += slices.iter().map(|slice| slice.len_bytes()).sum::<usize>();
+                let partition = place.partitions.len();
+                answer.slices.push(PartitionSlices { topic, partition, slices });
+            }
+            place.partitions.push(data);
+        }
+        answer
     }
 }
 
@@ -214,32 +340,89 @@ impl Broker {
         &mut self,
         conn: ConnId,
         ticket: Ticket,
-        request: FetchRequest,
+        request: &FetchRequest,
         version: i16,
         now: TimestampMs,
+        woken: &mut Vec<(Ticket, Response)>,
     ) -> Step {
-        if request.session_id != 0 && request.session_epoch > 0 {
-            return Step::Answer(Response::Fetch(FetchAnswer::error(
-                ErrorCode::FetchSessionIdNotFound,
-            )));
-        }
+        let refused = |error| Step::Answer(Response::Fetch(FetchAnswer::error(error, NO_SESSION)));
         if request.replica_id >= 0 || request.replica_state.replica_id >= 0 {
             // Replicas read beyond the high watermark, and there are none (CVE-2018-1288).
-            return Step::Answer(Response::Fetch(FetchAnswer::error(ErrorCode::InvalidRequest)));
+            return refused(ErrorCode::InvalidRequest);
         }
-        let wait_ms = request.max_wait_ms.clamp(0, self.config.fetch_wait_ms_max);
-        let mut plan = FetchPlan::new(request, version, self.config.fetch_bytes_max);
-        if plan.partition_count() > self.config.request_partitions_max {
-            return Step::Answer(Response::Fetch(FetchAnswer::error(ErrorCode::InvalidRequest)));
+        let named: usize = request.topics.iter().map(|topic| topic.partitions.len()).sum();
+        if named > self.config.request_partitions_max {
+            return refused(ErrorCode::InvalidRequest);
         }
-        self.fetch_turn = self.fetch_turn.wrapping_add(1);
-        let answer = self.evaluate(&plan);
-        if answer.failed
-            || answer.bytes >= plan.min_bytes
+        let plan = match self.plan_fetch(request, version, now, woken) {
+            Ok(plan) => plan,
+            Err(error) => return refused(error),
+        };
+        self.answer_or_park(conn, ticket, request.max_wait_ms, plan, now)
+    }
+
+    /// The plan of a fetch: of the partitions it names, or of its session.
+    fn plan_fetch(
+        &mut self,
+        request: &FetchRequest,
+        version: i16,
+        now: TimestampMs,
+        woken: &mut Vec<(Ticket, Response)>,
+    ) -> Result<FetchPlan, ErrorCode> {
+        let by_id = version >= 13;
+        let (id, epoch) = (request.session_id, request.session_epoch);
+        let head = SessionHead { id, epoch, by_id };
+        let begun = self.fetch_sessions.begin(
+            head,
+            wanted_partitions(&request.topics, by_id),
+            forgotten_partitions(&request.forgotten_topics_data, by_id),
+            self.config.request_partitions_max,
+            now,
+        )?;
+        let fetch_bytes_max = self.config.fetch_bytes_max;
+        let session = match &begun {
+            Begun::Sessionless => PlanSession::None,
+            Begun::Full => PlanSession::New { by_id },
+            Begun::Incremental { partitions, .. } if partitions.is_empty() => PlanSession::None,
+            Begun::Incremental { .. } => PlanSession::Goes(head),
+        };
+        let mut plan = FetchPlan::new(request, session, fetch_bytes_max);
+        match begun {
+            Begun::Sessionless | Begun::Full => {
+                self.fetch_turn = self.fetch_turn.wrapping_add(1);
+                plan.add_topics(&request.topics, by_id, self.fetch_turn);
+            }
+            Begun::Incremental { partitions, overtaken } => {
+                plan.add_partitions(partitions);
+                if let Some(overtaken) = overtaken.filter(|one| self.purgatory.take(*one).is_some())
+                {
+                    let error = ErrorCode::InvalidFetchSessionEpoch;
+                    woken.push((overtaken, Response::Fetch(FetchAnswer::error(error, id))));
+                }
+            }
+        }
+        Ok(plan)
+    }
+
+    fn answer_or_park(
+        &mut self,
+        conn: ConnId,
+        ticket: Ticket,
+        wait_ms_max: i32,
+        mut plan: FetchPlan,
+        now: TimestampMs,
+    ) -> Step {
+        let wait_ms = wait_ms_max.clamp(0, self.config.fetch_wait_ms_max);
+        let evaluation = self.evaluate(&plan);
+        if evaluation.failed
+            || evaluation.bytes >= plan.min_bytes
             || wait_ms == 0
-            || plan.partition_count() == 0
+            || plan.order.is_empty()
         {
-            return Step::Answer(Response::Fetch(answer));
+            return Step::Answer(self.fetch_response(&plan, evaluation, now));
+        }
+        if let PlanSession::Goes(head) = plan.session {
+            self.fetch_sessions.wait(head.id, ticket);
         }
         plan.logs = self.logs_of(&plan);
         let deadline = now.plus_ms(i64::from(wait_ms));
@@ -252,7 +435,7 @@ impl Broker {
             plan.topics.iter().flat_map(|topic| topic.partitions.iter().map(move |p| (topic, p)));
         let mut logs: Vec<LogId> = partitions
             .filter_map(|(topic, partition)| {
-                self.fetched_topic(plan, topic).ok()?.log(PartitionId(partition.index))
+                self.fetched_topic(&topic.topic).ok()?.log(PartitionId(partition.index))
             })
             .collect();
         logs.sort_unstable();
@@ -265,119 +448,124 @@ impl Broker {
     pub(crate) fn wake_fetches(
         &mut self,
         logs: impl Iterator<Item = LogId>,
+        now: TimestampMs,
         woken: &mut Vec<(Ticket, Response)>,
     ) {
         let tickets: BTreeSet<Ticket> =
             logs.flat_map(|log| self.purgatory.waiting_for(log)).collect();
         for ticket in tickets {
-            self.wake_fetch_if_ready(ticket, woken);
+            self.wake_fetch_if_ready(ticket, now, woken);
         }
     }
 
     /// Looks at all that wait: a topic was made or deleted.
-    pub(crate) fn wake_all_fetches(&mut self, woken: &mut Vec<(Ticket, Response)>) {
+    pub(crate) fn wake_all_fetches(
+        &mut self,
+        now: TimestampMs,
+        woken: &mut Vec<(Ticket, Response)>,
+    ) {
         for ticket in self.purgatory.tickets() {
-            self.wake_fetch_if_ready(ticket, woken);
+            self.wake_fetch_if_ready(ticket, now, woken);
         }
     }
 
-    fn wake_fetch_if_ready(&mut self, ticket: Ticket, woken: &mut Vec<(Ticket, Response)>) {
+    fn wake_fetch_if_ready(
+        &mut self,
+        ticket: Ticket,
+        now: TimestampMs,
+        woken: &mut Vec<(Ticket, Response)>,
+    ) {
         let Some(parked) = self.purgatory.get(ticket) else { return };
-        let answer = self.evaluate(&parked.plan);
-        if answer.failed || answer.bytes >= parked.plan.min_bytes {
-            self.purgatory.take(ticket);
-            woken.push((ticket, Response::Fetch(answer)));
+        let evaluation = self.evaluate(&parked.plan);
+        if evaluation.failed || evaluation.bytes >= parked.plan.min_bytes {
+            if let Some(parked) = self.purgatory.take(ticket) {
+                woken.push((ticket, self.fetch_response(&parked.plan, evaluation, now)));
+            }
         }
     }
 
     /// Answers those whose time is up with what there is.
     pub(crate) fn expire_fetches(&mut self, now: TimestampMs, woken: &mut Vec<(Ticket, Response)>) {
         while let Some((ticket, parked)) = self.purgatory.take_due(now) {
-            let answer = self.evaluate(&parked.plan);
-            woken.push((ticket, Response::Fetch(answer)));
+            let evaluation = self.evaluate(&parked.plan);
+            woken.push((ticket, self.fetch_response(&parked.plan, evaluation, now)));
         }
     }
 
-    /// What there is now for `plan`.
-    ///
-    /// Partitions are answered in the order of the request, but each fetch begins to read at another one: whoever comes
-    /// last under `max_bytes` is not always the same.
-    fn evaluate(&self, plan: &FetchPlan) -> FetchAnswer {
-        let mut answer = FetchAnswer {
-            response: FetchResponse::default(),
-            slices: Vec::new(),
-            bytes: 0,
-            failed: false,
-        };
-        answer.response.responses = plan
-            .topics
-            .iter()
-            .map(|topic| FetchableTopicResponse {
-                topic: topic.name.clone(),
-                topic_id: topic.topic_id,
-                partitions: topic.partitions.iter().map(|_| PartitionData::default()).collect(),
-            })
-            .collect();
-        let mut places: Vec<(usize, usize)> = Vec::with_capacity(plan.partition_count());
-        for (topic, wanted) in plan.topics.iter().enumerate() {
-            places.extend((0..wanted.partitions.len()).map(|partition| (topic, partition)));
+    /// What there is now for `plan`, but for partitions without news.
+    fn evaluate(&self, plan: &FetchPlan) -> Evaluation {
+        let mut evaluation = Evaluation::default();
+        for place in &plan.order {
+            let Some((topic, wanted)) = plan.at(*place) else { continue };
+            let left_bytes = plan.bytes_max.saturating_sub(evaluation.bytes);
+            let first = evaluation.bytes == 0;
+            let read = self.read_partition(plan, topic, wanted, left_bytes, first);
+            let (data, slices) = read.unwrap_or_else(|error| {
+                evaluation.failed = true;
+                (failed_partition(wanted.index, error), Vec::new())
+            });
+            evaluation.bytes += slices.iter().map(|slice| slice.len_bytes()).sum::<usize>();
+            if !slices.is_empty() || wanted.told.is_none() || wanted.told != told(&data) {
+                evaluation.found.push(Found { place: *place, data, slices });
+            }
         }
-        if !places.is_empty() {
-            let turn = self.fetch_turn % places.len();
-            places.rotate_left(turn);
-        }
-        for (topic, partition) in places {
-            self.evaluate_partition(plan, topic, partition, &mut answer);
-        }
-        answer
+        evaluation
     }
 
-    fn evaluate_partition(
-        &self,
+    /// The answer to a fetch, whose session takes note of it.
+    fn fetch_response(
+        &mut self,
         plan: &FetchPlan,
-        topic: usize,
-        partition: usize,
-        answer: &mut FetchAnswer,
-    ) {
-        let Some(wanted_topic) = plan.topics.get(topic) else { return };
-        let Some(wanted) = wanted_topic.partitions.get(partition) else { return };
-        let left_bytes = plan.bytes_max.saturating_sub(answer.bytes);
-        let (data, slices) =
-            match self.read_partition(plan, wanted_topic, wanted, left_bytes, answer.bytes == 0) {
-                Ok(read) => read,
-                Err(error) => {
-                    answer.failed = true;
-                    let data = PartitionData {
-                        partition_index: wanted.index,
-                        error_code: error.code(),
-                        high_watermark: -1,
-                        aborted_transactions: None,
-                        records: Some(bytes::Bytes::new()),
-                        ..PartitionData::default()
-                    };
-                    (data, Vec::new())
+        mut evaluation: Evaluation,
+        now: TimestampMs,
+    ) -> Response {
+        evaluation.found.sort_unstable_by_key(|found| found.place);
+        let found = evaluation.found;
+        let session_id = match plan.session {
+            PlanSession::None => NO_SESSION,
+            PlanSession::New { by_id } => self.make_session(plan, by_id, &found, now),
+            PlanSession::Goes(head) => {
+                let key = |found: &Found| {
+                    let (topic, partition) = plan.at(found.place)?;
+                    Some(PartitionKey { topic: topic.topic.clone(), index: partition.index })
+                };
+                let news = found.iter().filter_map(|found| {
+                    let (told, has_records) = (told(&found.data), !found.slices.is_empty());
+                    Some(Answered { key: key(found)?, told, has_records })
+                });
+                if let Err(error) = self.fetch_sessions.answered(head.id, head.epoch, news) {
+                    return Response::Fetch(FetchAnswer::error(error, head.id));
                 }
-            };
-        if let Some(place) =
-            answer.response.responses.get_mut(topic).and_then(|t| t.partitions.get_mut(partition))
-        {
-            *place = data;
-        }
-        if !slices.is_empty() {
-            answer.bytes += slices.iter().map(|slice| slice.len_bytes()).sum::<usize>();
-            answer.slices.push(PartitionSlices { topic, partition, slices });
-        }
+                head.id
+            }
+        };
+        Response::Fetch(FetchAnswer::new(plan, found, session_id))
     }
 
-    fn fetched_topic(
-        &self,
+    /// Makes the session of a full fetch, of which every partition is answered.
+    fn make_session(
+        &mut self,
         plan: &FetchPlan,
-        topic: &PlanTopic,
-    ) -> Result<&crate::topics::Topic, ErrorCode> {
-        if plan.by_id {
-            return self.topics.get_by_id(topic.topic_id).ok_or(ErrorCode::UnknownTopicId);
+        by_id: bool,
+        found: &[Found],
+        now: TimestampMs,
+    ) -> i32 {
+        let partitions = found.iter().filter_map(|found| {
+            let (topic, partition) = plan.at(found.place)?;
+            let key = PartitionKey { topic: topic.topic.clone(), index: partition.index };
+            let (position, told) = (partition.position, told(&found.data));
+            Some((SessionPartition { key, position, told }, !found.slices.is_empty()))
+        });
+        let partitions = partitions.collect();
+        let ids = &mut self.ids;
+        self.fetch_sessions.create(by_id, partitions, || ids.number(), now)
+    }
+
+    fn fetched_topic(&self, topic: &TopicRef) -> Result<&crate::topics::Topic, ErrorCode> {
+        match topic {
+            TopicRef::Id(id) => self.topics.get_by_id(*id).ok_or(ErrorCode::UnknownTopicId),
+            TopicRef::Name(name) => self.topics.get(name).ok_or(ErrorCode::UnknownTopicOrPartition),
         }
-        self.topics.get(&topic.name).ok_or(ErrorCode::UnknownTopicOrPartition)
     }
 
     fn read_partition(
@@ -388,11 +576,12 @@ impl Broker {
         left_bytes: usize,
         first: bool,
     ) -> Result<(PartitionData, Vec<FileSlice>), ErrorCode> {
-        let topic = self.fetched_topic(plan, topic)?;
+        let topic = self.fetched_topic(&topic.topic)?;
         let log = topic.existing_log(PartitionId(wanted.index))?;
         let bounds = self.logs.bounds_or_empty(log);
-        bounds.check_epoch(wanted.current_leader_epoch)?;
-        if wanted.offset < bounds.start || wanted.offset > bounds.end {
+        let Position { offset, bytes_max, current_leader_epoch } = wanted.position;
+        bounds.check_epoch(current_leader_epoch)?;
+        if offset < bounds.start || offset > bounds.end {
             return Err(ErrorCode::OffsetOutOfRange);
         }
         let bound = if plan.read_committed { bounds.last_stable } else { bounds.high_watermark };
@@ -406,11 +595,11 @@ impl Broker {
             records: Some(bytes::Bytes::new()),
             ..PartitionData::default()
         };
-        let room_bytes = left_bytes.min(wanted.bytes_max);
-        let Some(log) = log.filter(|_| wanted.offset < bound && (first || room_bytes > 0)) else {
+        let room_bytes = left_bytes.min(bytes_max);
+        let Some(log) = log.filter(|_| offset < bound && (first || room_bytes > 0)) else {
             return Ok((data, Vec::new()));
         };
-        let (slices, next_offset) = self.logs.read(log, wanted.offset, room_bytes, bound)?;
+        let (slices, next_offset) = self.logs.read(log, offset, room_bytes, bound)?;
         // A log gives its first batch whatever its size, or a reader would never get past it. That holds for the first
         // partition with data only; the others wait for their turn.
         let bytes: usize = slices.iter().map(|slice| slice.len_bytes()).sum();
@@ -418,8 +607,26 @@ impl Broker {
             return Ok((data, Vec::new()));
         }
         if plan.read_committed && !slices.is_empty() {
-            data.aborted_transactions = Some(self.logs.aborted(log, wanted.offset, next_offset)?);
+            data.aborted_transactions = Some(self.logs.aborted(log, offset, next_offset)?);
         }
         Ok((data, slices))
+    }
+}
+
+/// What an answer says of a partition beside its records; `None` for an error.
+fn told(data: &PartitionData) -> Option<Told> {
+    let high_watermark = Offset(data.high_watermark);
+    let log_start = Offset(data.log_start_offset);
+    (data.error_code == 0).then_some(Told { high_watermark, log_start })
+}
+
+fn failed_partition(index: i32, error: ErrorCode) -> PartitionData {
+    PartitionData {
+        partition_index: index,
+        error_code: error.code(),
+        high_watermark: -1,
+        aborted_transactions: None,
+        records: Some(Bytes::new()),
+        ..PartitionData::default()
     }
 }

@@ -32,6 +32,11 @@ impl IdSource {
         }
     }
 
+    /// Any number.
+    pub(crate) fn number(&mut self) -> u64 {
+        split_mix(&mut self.low)
+    }
+
     /// A UUID as Java's `UUID.toString` writes it, which member ids end with.
     pub(crate) fn java_uuid(&mut self) -> String {
         let hex: String = self.uuid().0.iter().map(|byte| format!("{byte:02x}")).collect();

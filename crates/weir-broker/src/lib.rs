@@ -11,6 +11,7 @@
 //! | [`broker`] | the core: dispatch, tickets, time, commits |
 //! | [`request`] | requests and answers, from and to frames |
 //! | [`produce`], [`fetch`], [`list_offsets`], [`metadata`] | the APIs of records |
+//! | [`fetch_session`] | incremental fetches as a pure state machine |
 //! | [`topics`], [`topic_requests`], [`partitions_and_configs`], [`configs`], [`topic_defaults`] | topics and their configuration, durable in `weir-topics` |
 //! | [`group`] | a classic consumer group as a pure state machine |
 //! | [`coordinator`], [`offsets`], [`offset_delete`], [`offset_records`] | groups and committed offsets, and their log |
@@ -39,6 +40,7 @@ pub mod coordinator;
 pub mod effects;
 pub mod error;
 pub mod fetch;
+pub mod fetch_session;
 mod files;
 pub mod group;
 mod ids;

@@ -277,7 +277,7 @@ impl Broker {
         for change in changes {
             self.apply(change, now);
         }
-        self.wake_all_fetches(woken);
+        self.wake_all_fetches(now, woken);
     }
 
     fn apply(&mut self, change: Change, now: TimestampMs) {

@@ -8,6 +8,7 @@
 
 mod compaction;
 mod core;
+mod fetch_sessions;
 mod groups;
 mod harness;
 mod server;
