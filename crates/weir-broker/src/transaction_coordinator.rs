@@ -75,7 +75,8 @@ struct Entry {
     began: Mark,
     /// When it is looked at next; `None` if it is not among the deadlines.
     wake_at: Option<TimestampMs>,
-    /// Markers or the record of the end could not be written; who is answered when they are.
+    /// Decision, markers or the record of the end could not be written: when that is tried again, and who is
+    /// answered when it is done.
     stuck: Option<(TimestampMs, Option<EndReply>)>,
     /// What a crash has left open of the transaction that follows the one that is ending.
     adopted: Vec<(Str, i32)>,
@@ -124,7 +125,8 @@ impl Transactions {
     fn reschedule(&mut self, id: &Str) {
         let Some(entry) = self.by_id.get_mut(id) else { return };
         let stuck = entry.stuck.as_ref().map(|(at, _)| *at);
-        let next = [entry.txn.deadline(), stuck].into_iter().flatten().min();
+        // What could not be written is tried again in its time, also where the deadline has passed long since.
+        let next = stuck.or(entry.txn.deadline());
         if entry.wake_at == next {
             return;
         }

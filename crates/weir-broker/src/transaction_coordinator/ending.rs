@@ -65,6 +65,11 @@ impl Broker {
     ) -> Result<(), ErrorCode> {
         debug_assert!(txn.decision().is_some(), "what ends is decided");
         self.store_transaction(id, txn, now)?;
+        // An earlier decision, a timeout's, may be waiting to be tried again: this one is in its place, and markers must
+        // not come before it is on disk.
+        let stuck = self.transactions.by_id.get_mut(id).and_then(|entry| entry.stuck.take());
+        debug_assert!(!matches!(stuck, Some((_, Some(_)))), "what is being ended is not ended again");
+        self.transactions.reschedule(id);
         self.commit_queue.push(Due::Transaction(TxnDue::Decided { id: id.clone(), reply }));
         Ok(())
     }
@@ -105,8 +110,13 @@ impl Broker {
         only_open: bool,
         now: TimestampMs,
     ) {
-        let Some(entry) = self.transactions.by_id.get(id) else { return };
-        let Some(commit) = entry.txn.decision() else { return };
+        let decided = self.transactions.by_id.get(id);
+        let decided = decided.and_then(|entry| Some((entry, entry.txn.decision()?)));
+        let Some((entry, commit)) = decided else {
+            // Whoever waits is answered all the same.
+            self.commit_queue.push(Due::Transaction(TxnDue::Marked { id: id.clone(), reply }));
+            return;
+        };
         let producer = entry.txn.producer();
         let partitions: Vec<(Str, i32)> = partitions_of(entry).collect();
         let epoch = self.coordinator_epoch(id, now);
@@ -185,8 +195,14 @@ impl Broker {
         now: TimestampMs,
         woken: &mut Vec<(Ticket, Response)>,
     ) {
-        let Some(entry) = self.transactions.by_id.get_mut(id) else { return };
-        let Some(commit) = entry.txn.decision() else { return };
+        let decided = self.transactions.by_id.get_mut(id);
+        let decided = decided.and_then(|entry| entry.txn.decision().map(|commit| (entry, commit)));
+        let Some((entry, commit)) = decided else {
+            // It has come to its end on another way: asking again tells how.
+            let response = end_response(ErrorCode::ConcurrentTransactions, Producer::NONE);
+            woken.extend(reply.map(|reply| (reply.ticket, Response::EndTxn(response))));
+            return;
+        };
         let adopted = std::mem::take(&mut entry.adopted);
         let mut txn = entry.txn.clone();
         self.settle_offsets(txn.producer().id, commit, None);
@@ -239,11 +255,18 @@ impl Broker {
     fn time_out(&mut self, id: &Str, now: TimestampMs) {
         let Some(entry) = self.transactions.get(id) else { return };
         let mut txn = entry.txn.clone();
-        tracing::info!(id = %id, timeout_ms = txn.timeout_ms(), "a transaction took longer than it may and is aborted");
+        let timeout_ms = txn.timeout_ms();
         txn.fence(now);
         match self.begin_end(id, txn, None, now) {
-            Ok(()) => self.transactions.timed_out += 1,
-            Err(_) => self.put_off(id, None, now),
+            Ok(()) => {
+                tracing::info!(id = %id, timeout_ms, "a transaction took longer than it may and is aborted");
+                self.transactions.timed_out += 1;
+            }
+            // The disk is full or gone, which is told elsewhere.
+            Err(error) => {
+                tracing::debug!(id = %id, %error, "the abort of a transaction was not written; it will be tried again");
+                self.put_off(id, None, now);
+            }
         }
     }
 

@@ -16,3 +16,4 @@ mod slow_disk;
 mod stored;
 mod transactions;
 mod transactions_model;
+mod transactions_on_bad_disks;
