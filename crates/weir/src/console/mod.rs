@@ -7,7 +7,7 @@
 //! | path | answer |
 //! |---|---|
 //! | `/live` | WebSocket: positions as binary frames, everything else as JSON frames ([`live`]) |
-//! | `/api/state` | all of it once, as JSON; `?devices_max=n` |
+//! | `/api/state` | all of it once, as JSON; `?devices_max=n`, up to 10,000 |
 //! | `/api/device?id=x` | one device and its last events |
 //! | `/api/layers` | which layers run and how to turn the others on |
 //! | `/`, `/map`, ... | the pages of [`assets`]; `/app.js`, `/app.css`, `/land.bin` |
@@ -38,6 +38,8 @@ use hub::ConsoleHub;
 
 /// Devices listed by `/api/state` unless the caller asks for more.
 const STATE_DEVICES: usize = 1_000;
+/// And at most: the answer is made in memory.
+const STATE_DEVICES_MAX: usize = 10_000;
 
 /// Who may talk to the console, and how many at once.
 #[derive(Debug, Clone)]
@@ -136,7 +138,8 @@ async fn api_state(
         Ok(Query(query)) => query,
         Err(error) => return bad_query(&error),
     };
-    json_bytes(shared.hub.state_json(query.devices_max.unwrap_or(STATE_DEVICES)))
+    let devices_max = query.devices_max.unwrap_or(STATE_DEVICES).min(STATE_DEVICES_MAX);
+    json_bytes(shared.hub.state_json(devices_max))
 }
 
 #[derive(Debug, Deserialize)]

@@ -3,6 +3,7 @@
 mod banner;
 mod demo;
 mod feed;
+mod http;
 pub(crate) mod instance;
 mod kafka;
 mod node;

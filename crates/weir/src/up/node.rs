@@ -22,7 +22,7 @@ use super::feed::Feed;
 use super::instance::Holder;
 use super::views::Views;
 use super::worker::{Worker, WorkerParts};
-use super::{cannot_listen, kafka, own_events};
+use super::{cannot_listen, http, kafka, own_events};
 use crate::config::Settings;
 use crate::console::hub::{About, ConsoleHub, Layer, Mode};
 use crate::console::{self, ConsoleConfig};
@@ -40,6 +40,12 @@ const DRAIN: Duration = Duration::from_millis(500);
 const STOP_MAX: Duration = Duration::from_millis(1_400);
 /// How long the body of a request may take to arrive.
 const BODY_TIME: Duration = Duration::from_secs(30);
+/// How long an HTTP connection may take to say what it wants.
+const HEAD_TIME: Duration = Duration::from_secs(60);
+/// HTTP connections at once, streams apart.
+const GATEWAY_CONNECTIONS_MAX: u32 = 8_192;
+/// A console answers with much at a time, and few look.
+const CONSOLE_CONNECTIONS_MAX: u32 = 256;
 /// Orders that wait for the demo fleet.
 const ORDERS_MAX: usize = 256;
 /// The demo fleet is the same at every start, but for its start time.
@@ -174,9 +180,10 @@ impl Node {
         tell_hub(settings, &shared.hub, &brokers, broker.is_some(), gateway.address);
         let (sources, mut readers) = start_tasks(settings, &shared, broker.clone());
         watch_kafka(&mut readers, &shared, broker.as_ref(), kafka_health);
-        let console = ports
-            .console
-            .map(|port| serve(port, console::router(shared.hub.clone(), console_config(settings))));
+        let console = ports.console.map(|port| {
+            let router = console::router(shared.hub.clone(), console_config(settings));
+            serve(port, router, CONSOLE_CONNECTIONS_MAX)
+        });
         ready.store(true, Ordering::Release);
         Ok(Self {
             broker,
@@ -297,7 +304,7 @@ fn loopback_only(settings: &Settings) -> bool {
         .all(|address| address.ip().is_loopback())
 }
 
-fn serve(port: Port, router: axum::Router) -> Served {
+fn serve(port: Port, router: axum::Router, connections_max: u32) -> Served {
     let Port { listener, address } = port;
     let stop = watch::Sender::new(false);
     let mut stopped = stop.subscribe();
@@ -306,9 +313,8 @@ fn serve(port: Port, router: axum::Router) -> Served {
             // An error means that the sender is gone, which is a stop too.
             let _ = stopped.wait_for(|stop| *stop).await;
         };
-        if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stopped).await {
-            tracing::error!(%error, "HTTP server");
-        }
+        let bounds = http::Bounds { connections_max, head_time: HEAD_TIME };
+        http::serve(listener, router, bounds, stopped).await;
     });
     Served { address, stop, task }
 }
@@ -334,7 +340,7 @@ fn serve_gateway(
         (true, Durability::Relaxed) => "relaxed",
     };
     let gateway = Gateway::new(shared.ingest.clone(), limits, Arc::clone(ready), kafka, durability);
-    serve(port, gateway.with_broker(broker).router())
+    serve(port, gateway.with_broker(broker).router(), GATEWAY_CONNECTIONS_MAX)
 }
 
 fn traffic(
