@@ -12,6 +12,9 @@ use crate::events::{Checked, Id};
 /// Tasks kept unless set otherwise; beyond, the one that ended or moved longest ago goes.
 pub const TASKS_MAX: usize = 10_000;
 
+/// Bytes kept of a task's name, step and result: an event may bring a megabyte of each.
+const TEXT_BYTES_MAX: usize = 512;
+
 /// Where a task stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TaskState {
@@ -182,14 +185,14 @@ impl TaskRecord {
     fn apply(&mut self, event: &Checked<'_>, at: TimestampMs) {
         match event {
             Checked::TaskCreated(e) => {
-                self.name = e.name.as_deref().map(str::to_owned);
+                self.name = e.name.as_deref().map(start_of);
                 self.report(e.estimated_completion.map(|time| time.0));
             }
             Checked::TaskProgress(e) => {
                 self.state = TaskState::Running;
                 self.progress = e.progress.get();
                 if let Some(step) = &e.current_step {
-                    self.current_step = Some(step.to_string());
+                    self.current_step = Some(start_of(step));
                 }
                 match e.estimated_completion {
                     Some(time) => self.report(Some(time.0)),
@@ -198,7 +201,7 @@ impl TaskRecord {
             }
             Checked::TaskCompleted(e) => {
                 self.state = TaskState::Completed;
-                self.result = e.result.as_deref().map(str::to_owned);
+                self.result = e.result.as_deref().map(start_of);
                 // A task that was broken off keeps the progress it had.
                 if self.result.as_deref().is_none_or(|result| result == "done") {
                     self.progress = 100.0;
@@ -228,6 +231,14 @@ impl TaskRecord {
             self.completion_is_reported = false;
         }
     }
+}
+
+fn start_of(text: &str) -> String {
+    let mut end = text.len().min(TEXT_BYTES_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text[..end].to_owned()
 }
 
 #[cfg(test)]
@@ -262,6 +273,18 @@ mod tests {
         assert_eq!((change.task.state, change.task.progress), (TaskState::Completed, 100.0));
         let late = r#"{"task_id":123,"drone_id":1,"progress":80}"#;
         assert_eq!(give(&mut book, 30, "task.progress", late), None, "it is over");
+    }
+
+    #[test]
+    fn long_texts_of_a_task_are_kept_in_part_only() {
+        let mut book = TaskBook::new();
+        let long = "\u{5de1}".repeat(1_000);
+        give(&mut book, 0, "task.created", &format!(r#"{{"task_id":1,"name":"{long}"}}"#));
+        let data = format!(r#"{{"task_id":1,"drone_id":1,"progress":5,"current_step":"{long}"}}"#);
+        let task = give(&mut book, 1, "task.progress", &data).unwrap().task;
+        for text in [task.name.unwrap(), task.current_step.unwrap()] {
+            assert!(long.starts_with(&text) && text.len() == 510, "{}", text.len());
+        }
     }
 
     #[test]

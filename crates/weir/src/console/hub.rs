@@ -27,6 +27,10 @@ pub(crate) const TASKS_MAX: usize = 500;
 /// Samples of the overview kept: five minutes at one a second.
 pub(crate) const HISTORY_MAX: usize = 300;
 
+/// Bytes kept of a text that an event brought. The list a text is in is held in memory and sent whole
+/// to every console at each change; an event may have a megabyte of it.
+pub(crate) const TEXT_BYTES_MAX: usize = 512;
+
 /// Milliseconds since 1970, from the clock of the process that owns the hub.
 pub(crate) type Now = Arc<dyn Fn() -> i64 + Send + Sync>;
 
@@ -131,6 +135,19 @@ pub(crate) struct Alert {
     pub(crate) at_ms: i64,
     /// When it was cleared; `None` = it still holds.
     pub(crate) cleared_ms: Option<i64>,
+}
+
+impl Alert {
+    /// With no text longer than [`TEXT_BYTES_MAX`].
+    pub(crate) fn shortened(mut self) -> Self {
+        for text in [&mut self.id, &mut self.kind, &mut self.message] {
+            shorten(text);
+        }
+        let optional =
+            [&mut self.message_en, &mut self.message_zh, &mut self.device, &mut self.auto_action];
+        optional.into_iter().flatten().for_each(shorten);
+        self
+    }
 }
 
 /// One task. The same `id` again replaces it.
@@ -510,6 +527,7 @@ impl ConsoleHub {
     /// Takes a position. Only the last one of a device is kept.
     pub(crate) fn position(&self, position: Position<'_>) {
         let now_ms = (self.shared.now)();
+        let position = Position { status: start_of(position.status), ..position };
         let grown = {
             let mut fleet = lock(&self.shared.fleet);
             // Under the lock, so that a reader who holds it has seen every version given out.
@@ -524,19 +542,26 @@ impl ConsoleHub {
     }
 
     /// Takes an event of a device, for the list in its panel.
-    pub(crate) fn event(&self, event: DeviceEvent) {
+    pub(crate) fn event(&self, mut event: DeviceEvent) {
+        for text in [&mut event.event_type, &mut event.topic, &mut event.summary] {
+            shorten(text);
+        }
         lock(&self.shared.fleet).event(event);
     }
 
     /// Takes an alert, raised or cleared.
     pub(crate) fn alert(&self, alert: Alert) {
+        let alert = alert.shortened();
         self.change(Section::Alerts, |board| {
             upsert(&mut board.alerts, alert, ALERTS_MAX, |held| &held.id);
         });
     }
 
     /// Takes the state of a task.
-    pub(crate) fn task(&self, task: Task) {
+    pub(crate) fn task(&self, mut task: Task) {
+        for text in [&mut task.id, &mut task.device, &mut task.current_step] {
+            shorten(text);
+        }
         self.change(Section::Tasks, |board| {
             // A task moves to the front each time it is heard of.
             board.tasks.retain(|held| held.id != task.id);
@@ -767,6 +792,23 @@ fn upsert<T>(held: &mut VecDeque<T>, item: T, items_max: usize, id: impl Fn(&T) 
             held.push_front(item);
             held.truncate(items_max);
         }
+    }
+}
+
+/// As much of a text as is kept.
+fn start_of(text: &str) -> &str {
+    let mut end = text.len().min(TEXT_BYTES_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
+fn shorten(text: &mut String) {
+    let end = start_of(text).len();
+    if end < text.len() {
+        text.truncate(end);
+        text.shrink_to_fit();
     }
 }
 

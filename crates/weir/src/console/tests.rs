@@ -199,6 +199,45 @@ fn lists_are_bounded_and_the_same_id_replaces() {
 }
 
 #[test]
+fn texts_of_events_are_kept_in_part_only() {
+    let (hub, _) = hub_at(0);
+    // Three bytes each: no multiple of the bound.
+    let long = "\u{8b66}".repeat(300_000);
+    let some = || Some(long.clone());
+    hub.position(Position { status: &long, ..at("1") });
+    hub.alert(Alert {
+        kind: long.clone(),
+        message: long.clone(),
+        message_en: some(),
+        message_zh: some(),
+        auto_action: some(),
+        ..alert("a")
+    });
+    hub.task(Task {
+        id: "t".to_owned(),
+        device: "1".to_owned(),
+        progress_percent: 1.0,
+        current_step: long.clone(),
+        estimated_completion_ms: None,
+        at_ms: 1,
+    });
+    hub.event(DeviceEvent {
+        device: "1".to_owned(),
+        event_type: long.clone(),
+        topic: "t".to_owned(),
+        partition: 0,
+        offset: 0,
+        at_ms: 1,
+        summary: long.clone(),
+    });
+    let (state, device) = (hub.state_json(10), hub.device_json("1").unwrap());
+    assert!(state.len() < 10_000 && device.len() < 3_000, "{} {}", state.len(), device.len());
+    let state: Value = serde_json::from_str(&state).unwrap();
+    let kept = state["alerts"][0]["message"].as_str().unwrap();
+    assert!(long.starts_with(kept) && kept.len() == 510, "{}", kept.len());
+}
+
+#[test]
 fn a_line_has_a_point_every_five_seconds_and_its_last_is_now() {
     let (hub, time) = hub_at(10_000);
     let row = |per_s| TopicRow {

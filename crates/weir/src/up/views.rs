@@ -147,7 +147,8 @@ impl State {
             auto_action: alert.auto_action.as_deref().map(str::to_owned),
             at_ms: at.get(),
             cleared_ms: None,
-        };
+        }
+        .shortened();
         hub.alert(row.clone());
         self.alerts.insert(row.id.clone(), row);
     }
