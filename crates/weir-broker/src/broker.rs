@@ -67,6 +67,8 @@ pub enum Step {
     Silent,
     /// Its connection is to be closed.
     Close,
+    /// A produce that is not taken yet: [`crate::produce::Produce::check_keys`] first.
+    CheckKeys,
 }
 
 /// A single-node Kafka broker.
@@ -282,6 +284,7 @@ impl Broker {
             Step::Answer(response) => Reply::Now(Box::new(response)),
             Step::Silent => Reply::Silent,
             Step::Close => Reply::Close,
+            Step::CheckKeys => Reply::CheckKeys,
             // A group may have answered at once.
             Step::Parked => match woken.iter().position(|(woken, _)| *woken == ticket) {
                 Some(at) => Reply::Now(Box::new(woken.swap_remove(at).1)),

@@ -5,8 +5,8 @@
 //! goes to its log. With acks=all the answer waits for the commit that covers it.
 //!
 //! # Limits
-//! Single records are looked at for compacted topics alone, and then under the lock. Elsewhere a batch whose records are
-//! broken inside, under a CRC that fits, is taken as it is: Kafka would refuse it, here its readers do
+//! Single records are looked at for compacted topics alone, and then outside the lock as well: the core says
+//! [`Step::CheckKeys`], and the request comes again when that is done. Elsewhere a batch whose records are broken inside, under a CRC that fits, is taken as it is: Kafka would refuse it, here its readers do
 //! (`docs/adr/2026-11-21-records-inside-batches-are-opaque.md`).
 
 use std::ops::Range;
@@ -18,6 +18,7 @@ use weir_protocol::api::produce::{
     TopicProduceResponse,
 };
 use weir_protocol::batch::{validate_for_produce, BatchError, BatchView};
+use weir_protocol::compression::Codec;
 use weir_protocol::{ErrorCode, PartitionId, Str, TimestampMs, Uuid};
 
 use crate::broker::{Broker, Step};
@@ -51,6 +52,18 @@ struct ProducePartition {
     index: i32,
     /// Where its batch lies in the frame, or what is wrong with it.
     batch: Result<Range<usize>, Refusal>,
+    keys: Keys,
+}
+
+/// Whether each record of a batch has a key.
+#[derive(Debug, Clone)]
+enum Keys {
+    /// Nobody wants to know.
+    Unread,
+    /// Its topic is compacted.
+    Wanted,
+    /// The answer.
+    Read(Result<(), Refusal>),
 }
 
 /// Why a batch is not taken.
@@ -109,6 +122,7 @@ impl Produce {
                                     - start;
                                 at..at + len
                             }),
+                            keys: Keys::Unread,
                         })
                         .collect(),
                 })
@@ -126,10 +140,48 @@ impl Produce {
         self.frame
     }
 
+    /// Looks for records without a key where the core wants to know. A record without one can never be compacted away
+    /// (Kafka's `LogValidator.validateKey`).
+    ///
+    /// Cost: the batches' records, inflated to at most `inflate_bytes_max` one after the other.
+    pub fn check_keys(&mut self, inflate_bytes_max: usize) {
+        let frame = &self.frame;
+        for partition in self.topics.iter_mut().flat_map(|topic| &mut topic.partitions) {
+            let (Keys::Wanted, Ok(range)) = (&partition.keys, &partition.batch) else { continue };
+            let bytes = frame.get(range.clone()).unwrap_or_default();
+            partition.keys = Keys::Read(refuse_records_without_key(bytes, inflate_bytes_max));
+        }
+    }
+
+    /// Whether [`Produce::check_keys`] would inflate something.
+    #[must_use]
+    pub fn keys_are_compressed(&self) -> bool {
+        let partitions = self.topics.iter().flat_map(|topic| &topic.partitions);
+        let mut wanted = partitions.filter(|partition| matches!(partition.keys, Keys::Wanted));
+        wanted.any(|partition| {
+            let bytes = partition.batch.clone().ok().and_then(|range| self.frame.get(range));
+            let view = bytes.and_then(|bytes| BatchView::parse(bytes).ok());
+            view.is_some_and(|view| !matches!(view.codec(), Ok(Codec::None)))
+        })
+    }
+
     /// How many partitions it writes to.
     #[must_use]
     pub fn partition_count(&self) -> usize {
         self.topics.iter().map(|topic| topic.partitions.len()).sum()
+    }
+}
+
+fn refuse_records_without_key(bytes: &[u8], inflate_bytes_max: usize) -> Result<(), Refusal> {
+    let view = BatchView::parse(bytes).map_err(|error| Refusal::batch(&error))?;
+    let summary = view.check_records(inflate_bytes_max).map_err(|error| Refusal::batch(&error))?;
+    match summary.keyless_index {
+        None => Ok(()),
+        Some(index) => Err(Refusal {
+            error: ErrorCode::InvalidRecord,
+            message: Some(Str::from_static("a compacted topic takes no record without a key")),
+            records: vec![index],
+        }),
     }
 }
 
@@ -148,6 +200,9 @@ impl Broker {
         now: TimestampMs,
     ) -> Step {
         let too_many = produce.partition_count() > self.config.request_partitions_max;
+        if !too_many && self.wants_keys(produce) {
+            return Step::CheckKeys;
+        }
         let batches = match too_many {
             true => Vec::new(),
             false => self.transactional_batches(produce),
@@ -201,7 +256,7 @@ impl Broker {
         if !(-1..=1).contains(&acks) {
             return Err(Refusal::bare(ErrorCode::InvalidRequiredAcks));
         }
-        let range = partition.batch.clone()?;
+        let (range, keys) = (partition.batch.clone()?, partition.keys.clone());
         let bytes = frame.get_mut(range).ok_or(Refusal::bare(ErrorCode::UnknownServerError))?;
         let topic = self.produced_topic(request)?;
         let partition = PartitionId(partition.index);
@@ -223,7 +278,11 @@ impl Broker {
             self.check_transactional_write(write, batch).map_err(Refusal::bare)?;
         }
         if limits.compacted {
-            self.refuse_records_without_key(bytes)?;
+            // It was looked at: see `wants_keys`.
+            let Keys::Read(checked) = keys else {
+                return Err(Refusal::bare(ErrorCode::UnknownServerError));
+            };
+            checked?;
         }
         let log = match existing {
             Some(log) => log,
@@ -237,6 +296,24 @@ impl Broker {
             self.commit_queue.appended(self.waits_for_sync(acks));
         }
         Ok(taken)
+    }
+
+    /// Whether batches are for compacted topics and nobody has looked at their keys. Nothing of the request is taken before.
+    fn wants_keys(&self, produce: &mut Produce) -> bool {
+        let mut wants = false;
+        for request in &mut produce.topics {
+            let compacted = |topic: &Topic| topic.limits.compacted;
+            if !self.produced_topic(request).is_ok_and(compacted) {
+                continue;
+            }
+            for partition in &mut request.partitions {
+                if partition.batch.is_ok() && !matches!(partition.keys, Keys::Read(_)) {
+                    partition.keys = Keys::Wanted;
+                    wants = true;
+                }
+            }
+        }
+        wants
     }
 
     /// The transactional batches of a request, to partitions that there are.
@@ -276,22 +353,6 @@ impl Broker {
                 "internal topics are written by the broker alone",
             )),
             false => Ok(topic),
-        }
-    }
-
-    /// A record without a key can never be compacted away (Kafka's `LogValidator.validateKey`).
-    fn refuse_records_without_key(&self, bytes: &[u8]) -> Result<(), Refusal> {
-        let view = BatchView::parse(bytes).map_err(|error| Refusal::batch(&error))?;
-        let summary = view
-            .check_records(self.config.inflate_bytes_max)
-            .map_err(|error| Refusal::batch(&error))?;
-        match summary.keyless_index {
-            None => Ok(()),
-            Some(index) => Err(Refusal {
-                error: ErrorCode::InvalidRecord,
-                message: Some(Str::from_static("a compacted topic takes no record without a key")),
-                records: vec![index],
-            }),
         }
     }
 }

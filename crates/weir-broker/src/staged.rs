@@ -333,7 +333,7 @@ impl Broker {
         match step {
             Step::Answer(response) => woken.push((ticket, response)),
             Step::Parked => {}
-            Step::Silent | Step::Close => {
+            Step::Silent | Step::Close | Step::CheckKeys => {
                 debug_assert!(false, "only requests with an answer are put aside");
             }
         }

@@ -23,7 +23,7 @@ use super::shared::{Answer, Registered, Shared, UnderWay, PERMIT_BYTES};
 use super::DRAIN_MS;
 use crate::effects::Connection;
 use crate::fetch::Piece;
-use crate::request::{self, Request, Response};
+use crate::request::{self, Request, RequestFrame, Response};
 
 /// Answers are gathered up to this before they are written.
 const GATHER_BYTES: usize = 256 << 10;
@@ -208,7 +208,18 @@ async fn read<R: AsyncRead + Unpin>(
             Request::Produce(produce) => produce.partition_count() * KEPT_PER_PRODUCED_BYTES,
             _ => frame_bytes.saturating_mul(KEPT_PER_REQUEST_BYTE),
         };
-        let outgoing = match shared.handle(connection, &mut decoded) {
+        let mut answer = shared.handle(connection, &mut decoded);
+        while let Answer::CheckKeys = answer {
+            let checked = tokio::select! {
+                biased;
+                checked = check_keys(shared, decoded) => checked,
+                _ = stopped.wait_for(|stopped| *stopped) => return ConnectionEnd::Stopped,
+            };
+            let Some(checked) = checked else { return ConnectionEnd::Stopped };
+            decoded = checked;
+            answer = shared.handle(connection, &mut decoded);
+        }
+        let outgoing = match answer {
             Answer::Ready(response) if is_unread(&response) => {
                 Some((What::Unread(head, response), kept_bytes))
             }
@@ -221,7 +232,7 @@ async fn read<R: AsyncRead + Unpin>(
             },
             Answer::Waiting(receiver) => Some((What::Waiting(head, receiver), kept_bytes)),
             Answer::None => None,
-            Answer::Close => return ConnectionEnd::ProduceFailed,
+            Answer::Close | Answer::CheckKeys => return ConnectionEnd::ProduceFailed,
         };
         if let Request::Produce(produce) = decoded.request {
             frames.recycle(produce.into_frame());
@@ -238,6 +249,26 @@ async fn read<R: AsyncRead + Unpin>(
             _ = stopped.wait_for(|stopped| *stopped) => return ConnectionEnd::Stopped,
         }
     }
+}
+
+/// Looks at the keys of a produce. What must be inflated for it goes to a thread that may wait, as a few bytes may become
+/// many.
+async fn check_keys(shared: &Arc<Shared>, mut frame: RequestFrame) -> Option<RequestFrame> {
+    let Request::Produce(produce) = &mut frame.request else { return Some(frame) };
+    let inflate_bytes_max = shared.config.inflate_bytes_max;
+    if !produce.keys_are_compressed() {
+        produce.check_keys(inflate_bytes_max);
+        return Some(frame);
+    }
+    let turn = shared.inflates.clone().acquire_owned().await.ok()?;
+    let check = move || {
+        if let Request::Produce(produce) = &mut frame.request {
+            produce.check_keys(inflate_bytes_max);
+        }
+        drop(turn);
+        frame
+    };
+    tokio::task::spawn_blocking(check).await.ok()
 }
 
 /// The memory that what waits on one connection may take.

@@ -26,6 +26,9 @@ pub(super) const PERMIT_BYTES: usize = 1 << 10;
 /// Files that are read at once for large answers, each on a thread of its own.
 const FILE_READS_MAX: usize = 16;
 
+/// Batches that are inflated at once to look for keys: as many as take a small machine's processors.
+const INFLATES_MAX: usize = 2;
+
 /// What becomes of a request, for its connection.
 #[derive(Debug)]
 pub(super) enum Answer {
@@ -37,6 +40,8 @@ pub(super) enum Answer {
     None,
     /// There is none, and the connection is to be closed.
     Close,
+    /// The request comes again when the keys of its records were looked at.
+    CheckKeys,
 }
 
 #[derive(Debug)]
@@ -77,6 +82,8 @@ pub(super) struct Shared {
     pub(super) request_memory: Arc<Semaphore>,
     /// Turns to read files on threads that may wait: a disk is not faster with more of them.
     pub(super) file_reads: Arc<Semaphore>,
+    /// Turns to inflate what was produced to compacted topics. Each may take `inflate_bytes_max` of memory.
+    pub(super) inflates: Arc<Semaphore>,
     pub(super) registry: Registry,
     repeats: Mutex<Repeats>,
     started: Instant,
@@ -100,6 +107,7 @@ impl Shared {
             earlier_deadline: Notify::new(),
             request_memory: Arc::new(Semaphore::new(permits)),
             file_reads: Arc::new(Semaphore::new(FILE_READS_MAX)),
+            inflates: Arc::new(Semaphore::new(INFLATES_MAX)),
             registry: Registry::default(),
             repeats: Mutex::default(),
             started: steady_now(),
@@ -160,6 +168,7 @@ impl Shared {
             }
             Reply::Silent => Answer::None,
             Reply::Close => Answer::Close,
+            Reply::CheckKeys => Answer::CheckKeys,
         };
         let woken = core.senders(effects.woken);
         drop(core);

@@ -153,10 +153,17 @@ impl Harness {
             client_host: "/127.0.0.1".into(),
             advertised: (Str::from("localhost"), 9092),
         };
-        let effects =
+        let mut effects =
             self.broker.handle(&connection, &decoded.header, &mut decoded.request, self.now);
+        if let Reply::CheckKeys = effects.reply {
+            let request::Request::Produce(produce) = &mut decoded.request else { panic!() };
+            produce.check_keys(self.config.inflate_bytes_max);
+            effects =
+                self.broker.handle(&connection, &decoded.header, &mut decoded.request, self.now);
+        }
         self.take(effects.woken);
         match effects.reply {
+            Reply::CheckKeys => panic!("its keys were looked at"),
             Reply::Now(response) => {
                 let bytes = encode(*response, R::API_KEY, version);
                 Called::Answered(decode::<R>(bytes, version))

@@ -11,6 +11,7 @@ mod core;
 mod fetch_sessions;
 mod groups;
 mod harness;
+mod keys;
 mod server;
 mod slow_disk;
 mod stored;

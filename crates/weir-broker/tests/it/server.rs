@@ -34,7 +34,7 @@ pub(crate) fn config() -> BrokerConfig {
     config
 }
 
-async fn start_on(disk: Arc<MemDisk>, config: BrokerConfig) -> BrokerServer {
+pub(crate) async fn start_on(disk: Arc<MemDisk>, config: BrokerConfig) -> BrokerServer {
     BrokerServer::start_on(config, disk as Arc<dyn Disk>, Arc::new(WallClock)).await.unwrap()
 }
 
