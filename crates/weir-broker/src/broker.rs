@@ -9,7 +9,7 @@
 //! commits    ── begin_commit(), PendingCommit::run() without the lock, finish_commit() ──▶ woken: produces, fetches
 //! ```
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use weir_log::{
@@ -86,6 +86,8 @@ pub struct Broker {
     pub(crate) scram_users: ScramUsers,
     /// Changes of the broker's own files that are not on disk yet.
     pub(crate) staged: Staged,
+    /// Partitions of new topics that have no log yet.
+    pub(crate) unmade_logs: VecDeque<(Str, PartitionId)>,
     pub(crate) ids: IdSource,
     pub(crate) fetch_sessions: FetchSessions,
     /// Counts fetches, so that each begins at another partition.
@@ -182,6 +184,7 @@ impl Broker {
             producer_ids,
             scram_users,
             staged: Staged::default(),
+            unmade_logs: VecDeque::new(),
             ids,
             fetch_sessions: FetchSessions::new(
                 config.fetch_session_slots_max,
@@ -504,6 +507,7 @@ impl Broker {
         }
         let outcome = CommitOutcome { synced: synced.is_ok(), stored: done.files.is_ok() };
         self.finish_staged(outcome.stored, now, &mut woken);
+        self.make_some_logs(now);
         for due in self.commit_queue.finish() {
             self.carry_out(due, outcome, now, &mut woken);
         }

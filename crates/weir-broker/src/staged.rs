@@ -287,7 +287,7 @@ impl Broker {
                 self.topics.insert(topic);
                 // The partitions of internal topics get their logs when they are written to.
                 if !is_internal(&name) {
-                    self.make_logs(&name, 0..partitions, now);
+                    self.make_logs(&name, 0..partitions);
                 }
             }
             Change::Delete { name, id } => {
@@ -300,7 +300,7 @@ impl Broker {
                 let Some(topic) = self.topics.get_mut(&name) else { return };
                 let before = topic.partition_count();
                 topic.set_partition_count(partitions);
-                self.make_logs(&name, before..partitions, now);
+                self.make_logs(&name, before..partitions);
             }
             Change::Configure { name, configs } => {
                 let Some(topic) = self.topics.get_mut(&name) else { return };

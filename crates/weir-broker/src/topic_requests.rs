@@ -27,6 +27,9 @@ use crate::topics::{self, log_config, Topic, OFFSETS_TOPIC, TRANSACTIONS_TOPIC};
 /// Why a topic is not made or deleted: the code, and words for a person.
 pub(crate) type Refused = (ErrorCode, String);
 
+/// Logs that are made in one go, under the lock: about five small files each.
+pub(crate) const LOGS_MADE_MAX: usize = 32;
+
 /// A topic that may be made.
 struct Plan {
     partitions: usize,
@@ -247,14 +250,28 @@ impl Broker {
         self.topics.get(OFFSETS_TOPIC).ok_or(ErrorCode::CoordinatorNotAvailable)
     }
 
-    /// Makes the logs of new partitions. The topic is there for good; a log that cannot be made now is made by the first
-    /// append.
-    pub(crate) fn make_logs(&mut self, name: &str, partitions: Range<usize>, now: TimestampMs) {
-        for partition in partitions.filter_map(|index| i32::try_from(index).ok()).map(PartitionId) {
-            if let Err(error) = self.log_for_append(name, partition, now) {
-                tracing::warn!(topic = name, %partition, %error, "the log of a new partition could not be made");
-                break;
+    /// Has the logs of new partitions made, a few with each commit, so that many hold nobody up. The topic is there for good;
+    /// a log that is not made yet is made by the first append.
+    pub(crate) fn make_logs(&mut self, name: &Str, partitions: Range<usize>) {
+        let partitions = partitions.filter_map(|index| i32::try_from(index).ok()).map(PartitionId);
+        self.unmade_logs.extend(partitions.map(|partition| (name.clone(), partition)));
+    }
+
+    /// Makes some of the logs that are to be made. The commit that makes them durable asks for the next.
+    pub(crate) fn make_some_logs(&mut self, now: TimestampMs) {
+        for _ in 0..LOGS_MADE_MAX {
+            let Some((name, partition)) = self.unmade_logs.pop_front() else { return };
+            // Its topic may be gone again.
+            if self.topics.get(&name).is_none() {
+                continue;
             }
+            if let Err(error) = self.log_for_append(&name, partition, now) {
+                tracing::warn!(topic = %name, %partition, %error, "the log of a new partition could not be made");
+                self.unmade_logs.retain(|(unmade, _)| *unmade != name);
+            }
+        }
+        if !self.unmade_logs.is_empty() {
+            self.commit_queue.appended(false);
         }
     }
 

@@ -35,6 +35,42 @@ fn seen(h: &mut Harness, name: &str) -> i16 {
     h.call(12, &metadata(name, false)).answer().topics[0].error_code
 }
 
+/// Directories of partitions on the disk.
+fn log_dirs(h: &Harness) -> usize {
+    let metadata = h.disk.files().into_keys();
+    metadata.filter(|path| path.ends_with("partition.metadata")).count()
+}
+
+#[test]
+fn the_logs_of_many_partitions_are_made_a_few_with_each_commit() {
+    let mut h = Harness::new();
+    let topic = |name: &str, partitions| {
+        create_request(name, partitions, &[]).topics.into_iter().next().unwrap()
+    };
+    let topics = vec![topic("a", 100), topic("b", 1), topic("c", 100)];
+    let request = CreateTopicsRequest { topics, ..create_request("a", 1, &[]) };
+    let ticket = h.call(7, &request).ticket();
+    h.commit();
+    let answer = h.answer::<CreateTopicsRequest>(ticket).unwrap();
+    assert!(answer.topics.iter().all(|topic| topic.error_code == 0));
+    assert_eq!(log_dirs(&h), 32);
+    // One that has no log yet takes records all the same.
+    assert_eq!(h.produce("c", 99, batch(&["x"])).error_code, 0);
+    assert_eq!(h.read("c", 99, 0), ["x"]);
+    assert_eq!(h.read("c", 98, 0), [""; 0]);
+    h.commit_all();
+    assert_eq!(log_dirs(&h), 201);
+    // A topic that goes meanwhile takes those along that were not made.
+    let ticket = h.call(7, &create_request("d", 100, &[])).ticket();
+    h.commit();
+    h.answer::<CreateTopicsRequest>(ticket).unwrap();
+    h.call(6, &delete("d")).ticket();
+    h.commit_all();
+    let mut h = h.reopened();
+    assert_eq!(seen(&mut h, "d"), UNKNOWN);
+    assert_eq!(h.read("c", 99, 0), ["x"]);
+}
+
 const UNKNOWN: i16 = ErrorCode::UnknownTopicOrPartition.code();
 const OFFLINE: i16 = ErrorCode::KafkaStorageError.code();
 
