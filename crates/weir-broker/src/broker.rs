@@ -769,6 +769,7 @@ fn log_dir_options(
             dedupe_buffer_bytes_max: config.cleaner_dedupe_buffer_bytes_max,
             inflate_bytes_max: config.inflate_bytes_max,
         },
+        recovery_watch: config.recovery_watch.clone(),
     }
 }
 

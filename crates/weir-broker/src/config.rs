@@ -3,6 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use weir_log::RecoveryWatch;
+
 use crate::error::BrokerError;
 use crate::topic_defaults::TopicDefaults;
 
@@ -122,6 +124,8 @@ pub struct BrokerConfig {
     pub cleaner_io_bytes_per_second_max: Option<u64>,
     /// `log.retention.ms` and the like: what holds for topics that do not say it themselves.
     pub topic_defaults: TopicDefaults,
+    /// Who is told how far a recovery is at the start; by default it is logged.
+    pub recovery_watch: RecoveryWatch,
 }
 
 impl Default for BrokerConfig {
@@ -170,6 +174,7 @@ impl Default for BrokerConfig {
             cleaner_dedupe_buffer_bytes_max: 128 << 20,
             cleaner_io_bytes_per_second_max: None,
             topic_defaults: TopicDefaults::default(),
+            recovery_watch: RecoveryWatch::default(),
         }
     }
 }

@@ -8,6 +8,7 @@ mod connection;
 mod file_limit;
 mod frame_reader;
 mod jump;
+mod recovery_log;
 mod registry;
 mod repeats;
 mod shared;
@@ -81,6 +82,9 @@ impl BrokerServer {
         config.listen = local_addr;
         config.connections_max =
             file_limit::connections_max(config.connections_max, file_limit::raise());
+        if config.recovery_watch.is_none() {
+            config.recovery_watch = recovery_log::watch();
+        }
         let broker = Broker::open(config.clone(), disk, seed(), clock.now())?;
         let shared = Arc::new(Shared::new(broker, config, clock));
         let commits = CommitThread::start(shared.clone())?;

@@ -70,6 +70,6 @@ pub use log::{
     AbortedTxn, AppendOrigin, Appended, BatchAt, Log, MaxTimestamp, ProducerInfo, ReadResult,
 };
 pub use log_dir::{LogDir, LogDirOptions, LogId, TickReport};
-pub use recovery::{Damage, RecoveryReport};
+pub use recovery::{Damage, RecoveryProgress, RecoveryReport, RecoveryWatch};
 pub use slice::FileSlice;
 pub use upkeep::{Upkeep, UpkeepDone, UpkeepReport};

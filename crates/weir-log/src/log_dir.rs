@@ -32,7 +32,7 @@ use crate::files;
 use crate::index::Place;
 use crate::journal::{Journal, GROUP_BYTES_MAX};
 use crate::log::{Log, LogPosition};
-use crate::recovery::RecoveryReport;
+use crate::recovery::{RecoveryReport, RecoveryWatch};
 use crate::segment::Segment;
 use crate::shared::Shared;
 use crate::upkeep::UpkeepState;
@@ -86,6 +86,8 @@ pub struct LogDirOptions {
     pub journal_group_bytes_max: u64,
     /// How logs are compacted.
     pub cleaner: CleanerOptions,
+    /// Who is told how far a recovery is.
+    pub recovery_watch: RecoveryWatch,
 }
 
 impl Default for LogDirOptions {
@@ -104,6 +106,7 @@ impl Default for LogDirOptions {
             journal_bytes_max: Some(64 << 20),
             journal_group_bytes_max: GROUP_BYTES_MAX,
             cleaner: CleanerOptions::default(),
+            recovery_watch: RecoveryWatch::default(),
         }
     }
 }

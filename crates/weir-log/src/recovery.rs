@@ -18,6 +18,7 @@
 
 mod last_batches;
 mod open;
+mod progress;
 pub(crate) mod scan;
 mod swap;
 
@@ -35,6 +36,8 @@ use crate::producer_state::{self, EndMarker, ProducerStates};
 use crate::segment::Segment;
 
 pub(crate) use open::{open_log, OpenRequest};
+pub(crate) use progress::Watched;
+pub use progress::{RecoveryProgress, RecoveryWatch};
 pub(crate) use scan::{scan, unused_name, Region};
 
 /// What opening a directory found.

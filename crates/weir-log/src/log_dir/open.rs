@@ -18,7 +18,7 @@ use crate::files;
 use crate::index::Place;
 use crate::journal::{self, OpenJournal};
 use crate::log::Log;
-use crate::recovery::{open_log, OpenRequest, RecoveryReport};
+use crate::recovery::{open_log, OpenRequest, RecoveryProgress, RecoveryReport, Watched};
 use crate::shared::Shared;
 use crate::upkeep::UpkeepState;
 
@@ -231,6 +231,8 @@ fn load_logs(
         entries.into_iter().filter(|entry| entry.is_dir).map(|entry| entry.name).collect();
     // The same directory gives the same ids, whatever order the system lists it in.
     names.sort_unstable();
+    let is_log = |name: &&String| files::parse_partition_dir(name).is_some();
+    let logs_total = names.iter().filter(is_log).count();
     for name in names {
         let path = log_dir.dir.join(&name);
         if name.ends_with(files::DELETE_DIR) {
@@ -256,7 +258,16 @@ fn load_logs(
             cleaned_to: cleaned.get(&key).copied(),
             now,
         };
-        let (log, one) = open_log(request)?;
+        let progress = RecoveryProgress {
+            logs_done: log_dir.logs.len(),
+            logs_total,
+            topic: topic.to_owned(),
+            partition,
+            bytes_done: 0,
+            bytes_total: 0,
+        };
+        let mut watched = Watched::new(log_dir.options.recovery_watch.clone(), progress);
+        let (log, one) = open_log(request, &mut watched)?;
         report.add(one);
         if let Some(log) = log {
             log_dir.insert(log);

@@ -9,7 +9,7 @@ use weir_protocol::{LeaderEpoch, Offset, PartitionId, TimestampMs, Uuid};
 
 use super::scan::{keep_aside, scan, survivors, unused_name, Region, Survivors};
 use super::swap;
-use super::{end_marker, load_snapshot, reload_producers, replay, Damage, RecoveryReport};
+use super::{end_marker, load_snapshot, reload_producers, replay, Damage, RecoveryReport, Watched};
 use crate::checkpoint;
 use crate::config::LogConfig;
 use crate::error::LogError;
@@ -56,7 +56,10 @@ struct Listing {
 }
 
 /// Opens a log. `None` if it was never created whole: nobody was told of it, and it is removed.
-pub(crate) fn open_log(request: OpenRequest) -> Result<(Option<Log>, RecoveryReport), LogError> {
+pub(crate) fn open_log(
+    request: OpenRequest,
+    watched: &mut Watched,
+) -> Result<(Option<Log>, RecoveryReport), LogError> {
     let clean = request.recovery_point.is_none();
     let mut report = RecoveryReport { clean, logs: 1, ..RecoveryReport::default() };
     let mut listing = Listing::read(&request.place)?;
@@ -82,10 +85,10 @@ pub(crate) fn open_log(request: OpenRequest) -> Result<(Option<Log>, RecoveryRep
         None => {
             let outcome = open_clean(&mut log, &mut report);
             if let Err(error) = outcome.and_then(|()| check_end(&log, synced)) {
-                recover_unexpectedly(&mut log, error, &mut report)?;
+                recover_unexpectedly(&mut log, error, &mut report, watched)?;
             }
         }
-        Some(point) => recover(&mut log, point, &mut report)?,
+        Some(point) => recover(&mut log, point, &mut report, watched)?,
     }
     report_gap(&log, synced, &mut report);
     log.epochs.truncate_from_start(log.log_start);
@@ -372,6 +375,7 @@ fn recover_unexpectedly(
     log: &mut Log,
     error: LogError,
     report: &mut RecoveryReport,
+    watched: &mut Watched,
 ) -> Result<(), LogError> {
     match &error {
         LogError::Damaged { .. } | LogError::BadFile { .. } => {}
@@ -386,7 +390,7 @@ fn recover_unexpectedly(
         log.gaps_to = log.gaps_to.max(point);
     }
     log.producers = ProducerStates::default();
-    recover(log, point, report)
+    recover(log, point, report, watched)
 }
 
 /// Builds the indexes that are missing or cannot be right.
@@ -420,7 +424,12 @@ struct Start {
 }
 
 /// After an unclean stop: reads everything from `point` on.
-fn recover(log: &mut Log, point: Offset, report: &mut RecoveryReport) -> Result<(), LogError> {
+fn recover(
+    log: &mut Log,
+    point: Offset,
+    report: &mut RecoveryReport,
+    watched: &mut Watched,
+) -> Result<(), LogError> {
     let start = find_start(log, point)?;
     rebuild_before(log, start.segment, report)?;
     let (states, covered) = load_snapshot(log, start.offset)?;
@@ -432,7 +441,7 @@ fn recover(log: &mut Log, point: Offset, report: &mut RecoveryReport) -> Result<
     let known = log.epochs.clone();
     log.epochs.truncate_from_end(start.offset.next());
     let before = report.bytes_scanned + report.bytes_cut;
-    scan_from(log, start, report)?;
+    scan_from(log, start, report, watched)?;
     log.log_start = log.log_start.min(log.end.offset);
     raise_epoch(log, &known);
     if report.bytes_scanned + report.bytes_cut > before {
@@ -563,7 +572,14 @@ fn rebuild_before(
 }
 
 /// Scans segment after segment, until the end or the first problem.
-fn scan_from(log: &mut Log, start: Start, report: &mut RecoveryReport) -> Result<(), LogError> {
+fn scan_from(
+    log: &mut Log,
+    start: Start,
+    report: &mut RecoveryReport,
+    watched: &mut Watched,
+) -> Result<(), LogError> {
+    let sizes = log.segments.iter().skip(start.segment).map(|segment| segment.size_bytes);
+    watched.begin(sizes.sum::<u64>().saturating_sub(start.position));
     let mut at = start.segment;
     let mut position = start.position;
     let mut next = start.offset;
@@ -575,7 +591,7 @@ fn scan_from(log: &mut Log, start: Start, report: &mut RecoveryReport) -> Result
             break;
         }
         next = next.max(base);
-        let problem = scan_segment(log, at, position, &mut next, report)?;
+        let problem = scan_segment(log, at, position, &mut next, report, watched)?;
         if let Some((bad_position, what)) = problem {
             cut_at(log, at, bad_position, next, &what, report)?;
             break;
@@ -604,6 +620,7 @@ fn scan_segment(
     position: u64,
     next: &mut Offset,
     report: &mut RecoveryReport,
+    watched: &mut Watched,
 ) -> Result<Option<(u64, String)>, LogError> {
     let Some(segment) = log.segments.get_mut(at) else { return Ok(None) };
     let (base, end) = (segment.base, segment.size_bytes);
@@ -638,6 +655,7 @@ fn scan_segment(
         let marker = if header.is_control { end_marker(batch) } else { None };
         log.index_abort(header, marker)?;
         log.note_producer(header, marker, now);
+        watched.scanned(header.size_bytes);
         Ok(None)
     })?;
     report.bytes_scanned += outcome.position - position;

@@ -4,7 +4,7 @@ use weir_log::disk::{Fault, FaultKind, OpenMode};
 use weir_log::Disk;
 use weir_protocol::{LeaderEpoch, Offset};
 
-use crate::rig::{batch_of, exists, open, Rig, T0};
+use crate::rig::{batch_at, batch_of, exists, open, Rig, T0};
 
 /// `batches` of 5 records in segments of 3 batches, synced.
 fn filled(batches: usize) -> Rig {
@@ -353,4 +353,39 @@ fn the_last_time_entry_of_a_segment_sealed_before_a_crash_is_synced_with_the_nex
         let found = dir.logs().next().unwrap().1.offset_for_timestamp(T0).unwrap().unwrap();
         assert_eq!(found.base_offset, Offset(0), "seed {seed}");
     }
+}
+
+#[test]
+fn a_recovery_tells_how_far_it_is_and_reads_nothing_before_the_recovery_point() {
+    let mut rig = Rig::with(&[("segment.bytes", "30000000")]);
+    for round in 0..2 {
+        for _ in 0..45 {
+            rig.append(batch_at(1_000, 1_000, T0)).unwrap();
+        }
+        rig.commit();
+        if round == 0 {
+            rig.dir.tick(T0.plus_ms(60_000)).unwrap();
+            rig.commit();
+        }
+    }
+    let unchecked = 45 * batch_at(1_000, 1_000, T0).len() as u64;
+    let (disk, config) = (rig.disk.clone(), rig.config.clone());
+    drop(rig.dir);
+    disk.kill();
+    let told = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let watch = {
+        let told = std::sync::Arc::clone(&told);
+        weir_log::RecoveryWatch::new(move |progress| told.lock().unwrap().push(progress.clone()))
+    };
+    let options = weir_log::LogDirOptions { recovery_watch: watch, ..crate::rig::options(&config) };
+    let disk = std::sync::Arc::new(disk);
+    let opened = weir_log::LogDir::open(disk, std::path::Path::new(crate::rig::DIR), options, T0);
+    assert_eq!(opened.unwrap().1.bytes_scanned, unchecked);
+    let told = told.lock().unwrap();
+    let is_said = told
+        .iter()
+        .all(|one| one.bytes_total == unchecked && (one.logs_done, one.logs_total) == (0, 1));
+    assert!(is_said, "{told:?}");
+    let done: Vec<u64> = told.iter().map(|one| one.bytes_done >> 20).collect();
+    assert_eq!(done, [0, 16, 32], "{told:?}");
 }
