@@ -74,5 +74,8 @@ pub use effects::{CommitNeed, ConnId, Connection, Effects, Reply, Ticket};
 pub use error::BrokerError;
 pub use listener::BrokerServer;
 pub use request::{Request, Response};
-pub use stats::{BrokerStats, CleanerStats, GroupStats, TopicStats, TransactionStats, Uncleanable};
+pub use stats::{
+    BrokerStats, CleanedPartition, CleanerStats, GroupStats, TopicStats, TransactionStats,
+    Uncleanable,
+};
 pub use topic_defaults::TopicDefaults;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-pub use weir_log::{CleanerStats, Uncleanable};
+pub use weir_log::{CleanedPartition, CleanerStats, Uncleanable};
 
 /// What there is.
 #[derive(Debug, Clone, Default)]

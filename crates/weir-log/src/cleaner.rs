@@ -100,6 +100,21 @@ pub struct CleanerStats {
     pub running: Option<(String, i32)>,
     /// Logs that are left alone, and why.
     pub uncleanable: Vec<Uncleanable>,
+    /// The compacted logs.
+    pub partitions: Vec<CleanedPartition>,
+}
+
+/// A compacted log.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CleanedPartition {
+    /// Its topic.
+    pub topic: String,
+    /// Its partition.
+    pub partition: i32,
+    /// The share of dirty bytes among those that may be cleaned, when it was last looked.
+    pub dirty_ratio: f64,
+    /// Bytes that it has become smaller by since the start.
+    pub bytes_cleaned: u64,
 }
 
 /// A log that could not be cleaned.
@@ -151,6 +166,10 @@ pub(crate) struct CleanerState {
     uncleanable: BTreeMap<LogId, String>,
     next_look: TimestampMs,
     stats: CleanerStats,
+    /// Of each compacted log, when it was last looked.
+    dirty_ratios: BTreeMap<LogId, f64>,
+    /// Of each log, since the start.
+    bytes_cleaned: BTreeMap<LogId, u64>,
     /// There is a `cleaner-offset-checkpoint`, or should be.
     pub(crate) has_offsets: bool,
 }
@@ -208,7 +227,13 @@ impl LogDir {
             let (topic, partition) = name(id)?;
             Some(Uncleanable { topic, partition, reason: reason.clone() })
         });
+        let partitions = state.dirty_ratios.iter().filter_map(|(id, dirty_ratio)| {
+            let (topic, partition) = name(id)?;
+            let bytes_cleaned = state.bytes_cleaned.get(id).copied().unwrap_or(0);
+            Some(CleanedPartition { topic, partition, dirty_ratio: *dirty_ratio, bytes_cleaned })
+        });
         CleanerStats {
+            partitions: partitions.collect(),
             running: state.current.as_ref().and_then(name),
             uncleanable: uncleanable.collect(),
             ..state.stats.clone()
@@ -352,7 +377,9 @@ impl LogDir {
         log.note_dir();
         log.shared.note(|dirty| dirty.offsets = true);
         let bytes_before = running.bytes_before;
-        self.upkeep.cleaner.stats.bytes_cleaned += bytes_before.saturating_sub(bytes_after);
+        let bytes_cleaned = bytes_before.saturating_sub(bytes_after);
+        self.upkeep.cleaner.stats.bytes_cleaned += bytes_cleaned;
+        *self.upkeep.cleaner.bytes_cleaned.entry(id).or_default() += bytes_cleaned;
         CleanOutcome::Cleaned { topic, partition, cleaned_to: clean_to, bytes_before, bytes_after }
     }
 

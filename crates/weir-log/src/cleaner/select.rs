@@ -46,15 +46,20 @@ impl LogDir {
         let forced = self.roll_forced(now);
         let mut best: Option<((bool, bool, f64), LogId, Cleanable)> = None;
         let mut ratio_max = 0.0_f64;
+        let mut dirty_ratios = BTreeMap::new();
         let mut wanting = Vec::new();
         for (id, log) in self.logs().filter(|(_, log)| log.config.cleanup_compact) {
             let is_forced = forced.contains_key(&id);
             let is_left_alone = self.upkeep.cleaner.uncleanable.contains_key(&id);
-            if !is_forced && (!all || is_left_alone) {
+            if !is_forced && !all {
                 continue;
             }
             let cleanable = log.cleanable(now);
             let ratio = cleanable.dirty_ratio();
+            dirty_ratios.insert(id, ratio);
+            if !is_forced && is_left_alone {
+                continue;
+            }
             ratio_max = ratio_max.max(ratio);
             let is_dirty = cleanable.dirty_bytes > 0;
             let is_due =
@@ -74,6 +79,7 @@ impl LogDir {
         }
         if all {
             self.upkeep.cleaner.stats.dirty_ratio_max = ratio_max;
+            self.upkeep.cleaner.dirty_ratios = dirty_ratios;
         }
         self.ask_for_checkpoint(wanting);
         self.drop_hopeless(&forced);

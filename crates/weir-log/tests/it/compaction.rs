@@ -424,6 +424,31 @@ fn records_without_a_key_are_dropped_and_counted() {
     assert_eq!((stats.keyless_dropped, stats.records_dropped), (10, 14));
 }
 
+#[test]
+fn each_compacted_partition_has_its_dirty_ratio_and_the_bytes_it_became_smaller_by() {
+    let mut rig = compacted(&[("cleanup.policy", "compact"), ("min.cleanable.dirty.ratio", "1")]);
+    for n in 0..50 {
+        put(&mut rig, "a", Some(&format!("{n}")));
+    }
+    rig.commit();
+    assert!(rig.dir.cleaner_stats().partitions.is_empty(), "not looked at yet");
+    // The recovery point moves on, then the cleaner looks.
+    rig.dir.tick(T0.plus_ms(60_000)).unwrap();
+    rig.commit();
+    upkeep(&mut rig, T0.plus_ms(60_000));
+    let seen = rig.dir.cleaner_stats().partitions;
+    let [one] = seen.as_slice() else { panic!("{seen:?}") };
+    assert_eq!((&*one.topic, one.partition, one.bytes_cleaned), (crate::rig::TOPIC, 0, 0));
+    assert!((one.dirty_ratio - 1.0).abs() < 1e-9, "{one:?}");
+    let before = rig.log().size_bytes();
+    clean(&mut rig, T0.plus_ms(120_000));
+    let stats = rig.dir.cleaner_stats();
+    let [one] = stats.partitions.as_slice() else { panic!("{stats:?}") };
+    assert!(one.dirty_ratio < 1e-9, "{one:?}");
+    assert_eq!(one.bytes_cleaned, before - rig.log().size_bytes());
+    assert_eq!(one.bytes_cleaned, stats.bytes_cleaned);
+}
+
 /// Begins a cleaning and stops before the step at which a group takes its place.
 fn run_to_swap(rig: &mut Rig) -> weir_log::UpkeepDone {
     rig.commit();

@@ -76,11 +76,12 @@ fn cleaner(registry: &mut Registry, stats: &CleanerStats) {
     for (name, help, value) in counters {
         counter(registry, name, help, value);
     }
+    partitions(registry, stats);
     let ratio = Gauge::<f64, AtomicU64>::default();
     ratio.set(stats.dirty_ratio_max);
     registry.register(
-        "kafka_logs_dirty_ratios",
-        "Largest share of bytes not yet cleaned in a compacted log, when the cleaner last looked",
+        "weir_cleaner_dirty_ratio_max",
+        "The largest of kafka_logs_dirty_ratios, without partitions that are left alone",
         ratio,
     );
     let last = Gauge::<f64, AtomicU64>::default();
@@ -104,6 +105,26 @@ fn cleaner(registry: &mut Registry, stats: &CleanerStats) {
         "weir_cleaner_uncleanable",
         "1 for each partition that is left alone; the broker's log has the reason",
         uncleanable,
+    );
+}
+
+fn partitions(registry: &mut Registry, stats: &CleanerStats) {
+    let ratios = Family::<PartitionLabels, Gauge<f64, AtomicU64>>::default();
+    let cleaned = Family::<PartitionLabels, Counter>::default();
+    for one in &stats.partitions {
+        let labels = PartitionLabels { topic: one.topic.clone(), partition: one.partition };
+        ratios.get_or_create(&labels).set(one.dirty_ratio);
+        cleaned.get_or_create(&labels).inc_by(one.bytes_cleaned);
+    }
+    registry.register(
+        "kafka_logs_dirty_ratios",
+        "Share of bytes not yet cleaned in a compacted log, when the cleaner last looked",
+        ratios,
+    );
+    registry.register(
+        "weir_cleaner_partition_cleaned_bytes",
+        "Bytes that compaction has made a log smaller by",
+        cleaned,
     );
 }
 
@@ -150,7 +171,7 @@ fn gauge(registry: &mut Registry, name: &str, help: &str, value: usize) {
 
 #[cfg(test)]
 mod tests {
-    use weir_broker::Uncleanable;
+    use weir_broker::{CleanedPartition, Uncleanable};
 
     use super::*;
     use crate::gateway::metrics::{Metrics, TrafficGauges};
@@ -178,6 +199,12 @@ mod tests {
                     partition: 3,
                     reason: "damaged".to_owned(),
                 }],
+                partitions: vec![CleanedPartition {
+                    topic: "state".to_owned(),
+                    partition: 3,
+                    dirty_ratio: 0.125,
+                    bytes_cleaned: 1_000,
+                }],
                 ..CleanerStats::default()
             },
             ..BrokerStats::default()
@@ -189,7 +216,9 @@ mod tests {
         let text = Metrics::new().render(&TrafficGauges::default(), Some(&stats()));
         for line in [
             "kafka_logs_cleaned_bytes_total 1234",
-            "kafka_logs_dirty_ratios 0.25",
+            "kafka_logs_dirty_ratios{topic=\"state\",partition=\"3\"} 0.125",
+            "weir_cleaner_partition_cleaned_bytes_total{topic=\"state\",partition=\"3\"} 1000",
+            "weir_cleaner_dirty_ratio_max 0.25",
             "weir_cleaner_runs_total 6",
             "weir_cleaner_records_dropped_total 99",
             "weir_cleaner_last_run_seconds 1.5",

@@ -308,7 +308,7 @@ fn a_compacted_topic_of_a_stopped_broker_is_cleaned_now_and_keeps_the_newest_of_
     }
     let metrics = get(&format!("{}/metrics", weir.gateway)).1;
     for name in
-        ["kafka_logs_cleaned_bytes_total 0", "kafka_logs_dirty_ratios ", "weir_transactions{"]
+        ["kafka_logs_cleaned_bytes_total 0", "weir_cleaner_dirty_ratio_max ", "weir_transactions{"]
     {
         assert!(metrics.contains(name), "{name} is not in\n{metrics}");
     }
