@@ -90,6 +90,24 @@ fn acks_1_is_answered_at_once_and_seen_after_the_commit() {
 }
 
 #[test]
+fn what_was_acked_at_acks_1_survives_a_kill_and_soon_a_power_cut() {
+    for seed in 0..10 {
+        let mut h = Harness::new();
+        h.create("t", 1, &[]);
+        h.commit_all();
+        let answer = first(h.call(9, &produce_request("t", 0, 1, batch(&["a"]))).answer());
+        assert_eq!(answer.error_code, 0);
+        // A process that is killed leaves its page cache.
+        let mut killed = Harness::on(Arc::new(h.disk.crash_as_kill()), h.config.clone());
+        assert_eq!(killed.read("t", 0, 0), ["a"]);
+        // The commit that nobody waits for is asked for all the same.
+        h.commit_all();
+        let mut h = h.after_power_cut(seed);
+        assert_eq!(h.read("t", 0, 0), ["a"], "seed {seed}");
+    }
+}
+
+#[test]
 fn acks_0_has_no_answer_and_its_failure_closes() {
     let mut h = Harness::new();
     h.create("t", 1, &[]);

@@ -11,4 +11,5 @@ mod main_job;
 mod newcomer;
 mod outage;
 mod process;
+mod promises;
 mod refusals;
