@@ -714,7 +714,7 @@ fn fail(response: Response) -> Response {
     }
 }
 
-fn check_config(config: &BrokerConfig) -> Result<(), BrokerError> {
+pub(crate) fn check_config(config: &BrokerConfig) -> Result<(), BrokerError> {
     if config.num_partitions < 1 {
         let value = config.num_partitions.to_string();
         return Err(BrokerError::Config {
@@ -728,10 +728,22 @@ fn check_config(config: &BrokerConfig) -> Result<(), BrokerError> {
         let expected = "at least request_bytes_max";
         return Err(BrokerError::Config { key: "request_bytes_total_max", value, expected });
     }
+    check_listeners(config)?;
     if config.group_session_timeout_ms_min > config.group_session_timeout_ms_max {
         let value = config.group_session_timeout_ms_min.to_string();
         let expected = "at most group_session_timeout_ms_max";
         return Err(BrokerError::Config { key: "group_session_timeout_ms_min", value, expected });
+    }
+    Ok(())
+}
+
+fn check_listeners(config: &BrokerConfig) -> Result<(), BrokerError> {
+    for (at, listener) in config.listeners.iter().enumerate() {
+        let bad = |reason| BrokerError::Listener { name: listener.name.clone(), reason };
+        listener.check().map_err(bad)?;
+        if config.listeners[..at].iter().any(|other| other.name == listener.name) {
+            return Err(bad("is there twice"));
+        }
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use weir_log::RecoveryWatch;
 
 use crate::error::BrokerError;
+use crate::security::{ConfiguredUser, ListenerConfig};
 use crate::topic_defaults::TopicDefaults;
 
 /// Partitions of `__consumer_offsets`. Part of the format: a group's records lie in partition
@@ -41,8 +42,20 @@ pub struct BrokerConfig {
     pub listen: SocketAddr,
     /// The address that clients are told to come back to; `None`: the one they came to.
     pub advertised: Option<(String, u16)>,
-    /// Allows a `listen` address that others than this machine can reach, though nobody is asked who they are.
+    /// Listeners beside `listen`, which has no security of its own: weir's own clients come there.
+    pub listeners: Vec<ListenerConfig>,
+    /// Who may log in, beside the users that clients make (KIP-554).
+    pub users: Vec<ConfiguredUser>,
+    /// Allows an address that others than this machine can reach, though nobody is asked who they are.
     pub insecure_listen: bool,
+    /// `connections.max.reauth.ms`: how long a login holds; `None`: as long as its connection.
+    pub session_ms_max: Option<u64>,
+    /// How long a client may take for TLS and its login together.
+    pub authentication_ms_max: u64,
+    /// `connection.failed.authentication.delay.ms`: how long the answer to a failed login waits.
+    pub failed_authentication_delay_ms: u64,
+    /// `sasl.server.max.receive.size`: the largest request before a login.
+    pub unauthenticated_request_bytes_max: usize,
     /// The id of the cluster; `None`: the one in the data directory, or a new one.
     pub cluster_id: Option<String>,
     /// `num.partitions`: partitions of a topic that is created without a number.
@@ -72,6 +85,9 @@ pub struct BrokerConfig {
     pub connection_idle_ms_max: u64,
     /// The longest pause inside one request.
     pub request_stall_ms_max: u64,
+    /// How long a request may take from its first byte to its last: a client that sends a byte now and then never stalls.
+    /// Clients give up after 30 s, unless they are told otherwise.
+    pub request_read_ms_max: u64,
     /// `fetch.max.bytes`
     pub fetch_bytes_max: usize,
     /// The longest wait of a fetch, whatever it asks for.
@@ -134,7 +150,13 @@ impl Default for BrokerConfig {
             data_dir: PathBuf::from("data"),
             listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9092),
             advertised: None,
+            listeners: Vec::new(),
+            users: Vec::new(),
             insecure_listen: false,
+            session_ms_max: None,
+            authentication_ms_max: 10_000,
+            failed_authentication_delay_ms: 100,
+            unauthenticated_request_bytes_max: 512 << 10,
             cluster_id: None,
             num_partitions: 4,
             auto_create_topics: true,
@@ -148,6 +170,7 @@ impl Default for BrokerConfig {
             connections_per_ip_max: None,
             connection_idle_ms_max: 600_000,
             request_stall_ms_max: 30_000,
+            request_read_ms_max: 120_000,
             fetch_bytes_max: 57_671_680,
             fetch_wait_ms_max: 300_000,
             fetch_session_slots_max: 1_000,

@@ -21,6 +21,8 @@ pub struct Connection {
     pub client_host: Str,
     /// The host and port that this client is told to connect to.
     pub advertised: (Str, u16),
+    /// Who the client is, in Kafka's form: `User:ann`, `User:CN=pump-7,O=Acme`, `User:ANONYMOUS`.
+    pub principal: Str,
 }
 
 /// What becomes of a request.

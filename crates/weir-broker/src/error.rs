@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 /// Why a broker does not start, or stops. What a client did wrong is an answer to the client, not one of these.
 #[derive(Debug, thiserror::Error)]
@@ -16,10 +17,28 @@ pub enum BrokerError {
         source: io::Error,
     },
     /// An address that others can reach, with nobody asked who they are.
-    #[error("listen on {address}: it can be reached from other machines and there is no authentication; allow it with insecure_listen")]
+    #[error("listen on {address}: it can be reached from other machines and {why}; allow it with insecure_listen")]
     InsecureListen {
         /// The address.
         address: SocketAddr,
+        /// What makes it unsafe.
+        why: &'static str,
+    },
+    /// A certificate, or its key, that no TLS can be spoken with.
+    #[error("{}: {reason}", file.display())]
+    Tls {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A listener that contradicts itself, or another.
+    #[error("listener \"{name}\" {reason}")]
+    Listener {
+        /// Which.
+        name: String,
+        /// What is wrong with it, to follow its name.
+        reason: &'static str,
     },
     /// The logs.
     #[error(transparent)]
@@ -54,6 +73,9 @@ pub enum BrokerError {
         /// What it may say.
         expected: &'static str,
     },
+    /// The system gives no random bytes, and what is made of others can be foreseen.
+    #[error("the system gives no random bytes")]
+    Randomness,
     /// The thread that syncs could not be started.
     #[error("start the commit thread: {0}")]
     CommitThread(io::Error),
@@ -73,7 +95,9 @@ impl BrokerError {
             Self::File { .. } => "WEIR-0303",
             Self::DamagedFile { .. } => "WEIR-0304",
             Self::Config { .. } => "WEIR-0305",
-            Self::CommitThread(_) | Self::UpkeepThread(_) => "WEIR-0306",
+            Self::CommitThread(_) | Self::UpkeepThread(_) | Self::Randomness => "WEIR-0306",
+            Self::Tls { .. } => "WEIR-0307",
+            Self::Listener { .. } => "WEIR-0308",
         }
     }
 }

@@ -5,16 +5,20 @@
 
 mod commits;
 mod connection;
+mod endpoint;
 mod file_limit;
 mod frame_reader;
 mod jump;
+mod login;
 mod recovery_log;
 mod registry;
 mod repeats;
 mod shared;
+mod tls;
 mod upkeep;
+mod users;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,12 +31,17 @@ use weir_protocol::{Clock, ErrorCode, PartitionId, Str};
 
 use crate::broker::Broker;
 use crate::config::BrokerConfig;
-use crate::effects::{ConnId, Connection};
+use crate::effects::ConnId;
 use crate::error::BrokerError;
+use crate::scram_users;
+use crate::security::SecurityProtocol;
 use crate::stats::BrokerStats;
 use commits::CommitThread;
 pub use connection::ConnectionEnd;
+use endpoint::Endpoint;
+use login::Login;
 use shared::{Registered, Shared};
+use tls::HandshakeEnd;
 use upkeep::UpkeepThread;
 
 /// How long connections may take to get their answers out when the broker stops.
@@ -46,9 +55,10 @@ const TIMER_MS_MAX: i64 = 1_000;
 #[derive(Debug)]
 pub struct BrokerServer {
     shared: Arc<Shared>,
-    local_addr: SocketAddr,
+    /// The first is that of [`BrokerConfig::listen`].
+    endpoints: Vec<Arc<Endpoint>>,
     stop: watch::Sender<bool>,
-    accepting: JoinHandle<JoinSet<()>>,
+    accepting: Vec<JoinHandle<JoinSet<()>>>,
     timer: JoinHandle<()>,
     commits: CommitThread,
     upkeep: UpkeepThread,
@@ -72,20 +82,22 @@ impl BrokerServer {
         disk: Arc<dyn Disk>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, BrokerError> {
-        if !config.listen.ip().is_loopback() && !config.insecure_listen {
-            return Err(BrokerError::InsecureListen { address: config.listen });
-        }
-        // The address first: whoever finds it taken has not touched the directory.
-        let bind = |source| BrokerError::Bind { address: config.listen, source };
-        let listener = TcpListener::bind(config.listen).await.map_err(bind)?;
-        let local_addr = listener.local_addr().map_err(bind)?;
-        config.listen = local_addr;
+        // The addresses first: whoever finds one taken has not touched the directory.
+        let bound = endpoint::bind_all(&config).await?;
+        let endpoints: Vec<Arc<Endpoint>> =
+            bound.iter().map(|(_, endpoint)| endpoint.clone()).collect();
+        config.listen = endpoints[0].local_addr;
         config.connections_max =
             file_limit::connections_max(config.connections_max, file_limit::raise());
         if config.recovery_watch.is_none() {
             config.recovery_watch = recovery_log::watch();
         }
-        let broker = Broker::open(config.clone(), disk, seed(), clock.now())?;
+        let mut broker = Broker::open(config.clone(), disk, seed(), clock.now())?;
+        let mut secret = [0; scram_users::SECRET_BYTES];
+        if !tls::fill_random(&mut secret) {
+            return Err(BrokerError::Randomness);
+        }
+        broker.scram_users.give_secret(secret);
         let shared = Arc::new(Shared::new(broker, config, clock));
         let commits = CommitThread::start(shared.clone())?;
         let upkeep = match UpkeepThread::start(shared.clone()) {
@@ -97,14 +109,36 @@ impl BrokerServer {
         };
         let (stop, stopped) = watch::channel(false);
         let timer = tokio::spawn(run_timer(shared.clone(), stopped.clone()));
-        let accepting = tokio::spawn(accept(listener, shared.clone(), stopped));
-        Ok(Self { shared, local_addr, stop, accepting, timer, commits, upkeep })
+        let accepting = bound
+            .into_iter()
+            .map(|(socket, endpoint)| {
+                let (shared, stopped) = (shared.clone(), stopped.clone());
+                tokio::spawn(accept(socket, endpoint, shared, stopped))
+            })
+            .collect();
+        Ok(Self { shared, endpoints, stop, accepting, timer, commits, upkeep })
     }
 
-    /// Where it listens.
+    /// What [`BrokerServer::start`] would refuse of a configuration, without starting anything: it looks at certificates, not
+    /// at addresses and the data directory.
+    ///
+    /// # Errors
+    /// As [`BrokerServer::start`].
+    pub fn check(config: &BrokerConfig) -> Result<(), BrokerError> {
+        crate::broker::check_config(config)?;
+        endpoint::check_exposure(config)?;
+        config.listeners.iter().filter_map(|one| one.tls.as_ref()).try_for_each(tls::check)
+    }
+
+    /// Where it listens for those of this machine ([`BrokerConfig::listen`]).
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
-        self.local_addr
+        self.endpoints[0].local_addr
+    }
+
+    /// Name, address and protocol of every listener, that of [`BrokerServer::local_addr`] first.
+    pub fn listeners(&self) -> impl Iterator<Item = (&str, SocketAddr, SecurityProtocol)> {
+        self.endpoints.iter().map(|one| (one.name.as_str(), one.local_addr, one.protocol))
     }
 
     /// What there is.
@@ -128,9 +162,11 @@ impl BrokerServer {
     ) -> ConnectionEnd {
         let (reader, writer) = tokio::io::split(stream);
         let (shared, stopped) = (self.shared.clone(), self.stop.subscribe());
-        let connection = shared.connection(self.local_addr.ip(), self.local_addr);
+        let address = self.local_addr();
+        let id = ConnId(shared.next_connection());
+        let connection = self.endpoints[0].connection(id, address.ip(), address);
         let registered = shared.register(connection.id, None);
-        connection::serve(shared, connection, registered, reader, writer, stopped).await
+        connection::serve(shared, connection, registered, None, reader, writer, stopped).await
     }
 
     /// Stops: no new connections, answers out, a last commit, the mark of a clean stop.
@@ -140,9 +176,11 @@ impl BrokerServer {
     pub async fn shutdown(self) -> Result<(), BrokerError> {
         // No receiver left means that everything has ended already.
         let _ = self.stop.send(true);
-        if let Ok(mut connections) = self.accepting.await {
+        let deadline = tokio::time::Instant::now() + Duration::from_millis(DRAIN_MS + 100);
+        for accepting in self.accepting {
+            let Ok(mut connections) = accepting.await else { continue };
             let drained = async { while connections.join_next().await.is_some() {} };
-            if tokio::time::timeout(Duration::from_millis(DRAIN_MS + 100), drained).await.is_err() {
+            if tokio::time::timeout_at(deadline, drained).await.is_err() {
                 connections.shutdown().await;
             }
         }
@@ -162,10 +200,15 @@ fn seed() -> u128 {
 
 async fn accept(
     listener: TcpListener,
+    endpoint: Arc<Endpoint>,
     shared: Arc<Shared>,
     mut stopped: watch::Receiver<bool>,
 ) -> JoinSet<()> {
     let mut connections = JoinSet::new();
+    if let Some(tls) = &endpoint.tls {
+        // Ends when the broker stops.
+        connections.spawn(tls.clone().watch(endpoint.name.clone(), stopped.clone()));
+    }
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -177,8 +220,8 @@ async fn accept(
             Ok((stream, peer)) => {
                 if let Some(registered) = admit(&shared, peer) {
                     let id = registered.id;
-                    let served =
-                        serve_socket(shared.clone(), registered, stream, peer, stopped.clone());
+                    let guest = Guest { registered, stream, peer };
+                    let served = guest.serve(shared.clone(), endpoint.clone(), stopped.clone());
                     shared.registry.set_task(id, connections.spawn(served));
                 }
             }
@@ -218,25 +261,71 @@ fn admit(shared: &Arc<Shared>, peer: SocketAddr) -> Option<Registered> {
     Some(shared.register(ConnId(shared.next_connection()), Some(ip)))
 }
 
-async fn serve_socket(
-    shared: Arc<Shared>,
+/// Somebody who has been given a place.
+struct Guest {
     registered: Registered,
     stream: TcpStream,
     peer: SocketAddr,
-    stopped: watch::Receiver<bool>,
-) {
-    // Answers are written whole; waiting for more (Nagle) would only add its delay. Failing that, they come later.
-    let _ = stream.set_nodelay(true);
-    let Ok(local) = stream.local_addr() else { return };
-    let connection = Connection { id: registered.id, ..shared.connection(peer.ip(), local) };
-    let (reader, writer) = stream.into_split();
-    let served = connection::serve(shared.clone(), connection, registered, reader, writer, stopped);
-    let end = served.await;
-    match end.reason() {
-        Some(reason) if shared.is_news(reason) => {
-            tracing::warn!(%peer, reason = %end, "connection closed");
+}
+
+impl Guest {
+    async fn serve(
+        self,
+        shared: Arc<Shared>,
+        endpoint: Arc<Endpoint>,
+        stopped: watch::Receiver<bool>,
+    ) {
+        let peer = self.peer;
+        let end = self.serve_to_the_end(shared.clone(), &endpoint, stopped).await;
+        let listener = endpoint.name.as_str();
+        match end.reason() {
+            Some(reason) if shared.is_news(reason) => {
+                tracing::warn!(listener, %peer, reason = %end, "connection closed");
+            }
+            _ => tracing::debug!(listener, %peer, reason = %end, "connection ended"),
         }
-        _ => tracing::debug!(%peer, reason = %end, "connection ended"),
+    }
+
+    async fn serve_to_the_end(
+        self,
+        shared: Arc<Shared>,
+        endpoint: &Endpoint,
+        mut stopped: watch::Receiver<bool>,
+    ) -> ConnectionEnd {
+        let Self { registered, stream, peer } = self;
+        let patience = Duration::from_millis(shared.config.authentication_ms_max);
+        let deadline = tokio::time::Instant::now() + patience;
+        // Answers are written whole; waiting for more (Nagle) would only add its delay. Failing that, they come later.
+        let _ = stream.set_nodelay(true);
+        let local = match stream.local_addr() {
+            Ok(local) => local,
+            Err(error) => return ConnectionEnd::Io(error),
+        };
+        let mut connection = endpoint.connection(registered.id, peer.ip(), local);
+        let login = endpoint.authenticator().map(|one| Login::new(one, deadline));
+        let Some(tls) = &endpoint.tls else {
+            let (reader, writer) = stream.into_split();
+            return connection::serve(
+                shared, connection, registered, login, reader, writer, stopped,
+            )
+            .await;
+        };
+        let shaken = tokio::select! {
+            shaken = tokio::time::timeout_at(deadline, tls.accept(stream)) => shaken,
+            _ = stopped.wait_for(|stopped| *stopped) => return ConnectionEnd::Stopped,
+        };
+        let stream = match shaken {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(HandshakeEnd::NotTls)) => return ConnectionEnd::NotTls,
+            Ok(Err(HandshakeEnd::Closed)) => return ConnectionEnd::Closed,
+            Ok(Err(HandshakeEnd::Refused(error))) => return ConnectionEnd::Tls(error.to_string()),
+            Err(_) => return ConnectionEnd::NoLogin,
+        };
+        if login.is_none() {
+            connection.principal = Str::from(tls::principal(&stream));
+        }
+        let (reader, writer) = tokio::io::split(stream);
+        connection::serve(shared, connection, registered, login, reader, writer, stopped).await
     }
 }
 
@@ -251,21 +340,6 @@ async fn run_timer(shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) {
             () = sleep => {}
             () = shared.earlier_deadline.notified() => {}
             _ = stopped.wait_for(|stopped| *stopped) => return,
-        }
-    }
-}
-
-impl Shared {
-    /// A new connection: clients are told to come back to where they came to, unless the configuration says otherwise.
-    fn connection(&self, peer: IpAddr, local: SocketAddr) -> Connection {
-        let advertised = match &self.config.advertised {
-            Some((host, port)) => (Str::copy_from(host), *port),
-            None => (Str::from(local.ip().to_canonical().to_string()), local.port()),
-        };
-        Connection {
-            id: ConnId(self.next_connection()),
-            client_host: Str::from(format!("/{}", peer.to_canonical())),
-            advertised,
         }
     }
 }

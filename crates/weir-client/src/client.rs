@@ -23,6 +23,7 @@ use crate::config::ClientConfig;
 use crate::connection::{Connection, Endpoint};
 use crate::error::ClientError;
 use crate::metadata::{ClusterView, TopicView};
+use crate::tls::TlsTransport;
 use crate::transport::{TcpTransport, Transport};
 
 /// The most topics in view at once; what is beyond is not known until others go.
@@ -108,12 +109,16 @@ impl Client {
         Ok(client)
     }
 
-    /// As [`Client::connect`], over TCP.
+    /// As [`Client::connect`], over TCP, with TLS if [`ClientConfig::security`] says so.
     ///
     /// # Errors
     /// As there.
     pub async fn connect_tcp(config: ClientConfig) -> Result<Arc<Client>, ClientError> {
-        Self::connect(config, Arc::new(TcpTransport)).await
+        let transport: Arc<dyn Transport> = match &config.security.tls {
+            None => Arc::new(TcpTransport),
+            Some(tls) => Arc::new(TlsTransport::new(tls)?),
+        };
+        Self::connect(config, transport).await
     }
 
     /// The settings.
@@ -262,6 +267,8 @@ impl Client {
         for endpoint in &endpoints {
             match self.connection_to(endpoint, Lane::SHARED).await {
                 Ok(connection) => return Ok(connection),
+                // Others would not let us in either, and some lock out who tries too often.
+                Err(error @ ClientError::Authentication { .. }) => return Err(error),
                 Err(error) => reason = error.to_string(),
             }
         }

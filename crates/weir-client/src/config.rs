@@ -9,6 +9,7 @@ use weir_protocol::compression::Codec;
 use crate::clock::{Clock, SystemClock};
 use crate::consumer::RebalanceHook;
 use crate::partitioner::Partitioner;
+use crate::security::Security;
 
 /// Kafka's bound on requests in flight for an idempotent producer: a broker remembers the last five
 /// batches of a producer per partition (`ProducerStateEntry.NUM_BATCHES_TO_RETAIN`).
@@ -41,6 +42,8 @@ pub struct ClientConfig {
     pub response_bytes_max: usize,
     /// Whether asking for the metadata of an unknown topic may create it (`allow.auto.create.topics`).
     pub auto_create_topics: bool,
+    /// `security.protocol` and what goes with it.
+    pub security: Security,
     /// Where time comes from.
     pub clock: Arc<dyn Clock>,
 }
@@ -60,6 +63,7 @@ impl Default for ClientConfig {
             api_timeout_ms: 60_000,
             response_bytes_max: 128 << 20,
             auto_create_topics: true,
+            security: Security::default(),
             clock: Arc::new(SystemClock),
         }
     }

@@ -13,6 +13,8 @@
 //! - A request unanswered past its deadline ends the connection: what the broker does with it is
 //!   unknown, and nothing behind it can be answered first.
 
+mod login;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
@@ -33,6 +35,7 @@ use weir_protocol::{frame, ApiKey, Decoder, Request, Wire};
 
 use crate::config::ClientConfig;
 use crate::error::ClientError;
+use crate::security::SaslSettings;
 use crate::transport::{BoxedRead, BoxedWrite, Transport};
 
 /// Requests unanswered at once on one connection; more wait. Producers and fetchers keep far below.
@@ -82,6 +85,9 @@ pub struct Connection {
     client_id: String,
     /// By API key: the broker's versions.
     versions: Vec<Option<RangeInclusive<i16>>>,
+    /// Who we are, if the broker is to know.
+    sasl: Option<SaslSettings>,
+    login_timeout_ms: u32,
 }
 
 /// Until when a request must have been written, and what to say if it is not.
@@ -104,6 +110,8 @@ struct Writer {
     half: BoxedWrite,
     /// A write was cut off: what follows would be read as part of it.
     torn: bool,
+    /// When to log in, for the first time or again; `None`: not at all.
+    log_in_at: Option<Instant>,
 }
 
 impl fmt::Debug for Writer {
@@ -135,7 +143,7 @@ struct Pending {
     deadline: Instant,
     on_reply: OnReply,
     /// Given back when the reply has been handed over.
-    _permit: OwnedSemaphorePermit,
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 impl fmt::Debug for Pending {
@@ -186,13 +194,19 @@ impl Connection {
         tokio::spawn(read_answers(Arc::clone(&shared), read, config.response_bytes_max, tick_ms));
         let mut connection = Connection {
             shared,
-            writer: tokio::sync::Mutex::new(Writer { half: write, torn: false }),
+            writer: tokio::sync::Mutex::new(Writer { half: write, torn: false, log_in_at: None }),
             in_flight: Arc::new(Semaphore::new(REQUESTS_IN_FLIGHT_MAX)),
             next_correlation_id: AtomicI32::new(0),
             client_id: config.client_id.clone(),
             versions: Vec::new(),
+            sasl: config.security.sasl.clone(),
+            login_timeout_ms: config.request_timeout_ms,
         };
         connection.versions = connection.negotiate(config.request_timeout_ms).await?;
+        let mut writer = connection.writer.lock().await;
+        writer.log_in_at = connection.sasl.is_some().then(Instant::now);
+        connection.log_in_if_due(&mut writer).await?;
+        drop(writer);
         Ok(connection)
     }
 
@@ -311,13 +325,16 @@ impl Connection {
             Ok(writer) => writer,
             Err(error) => return on_reply(Err(error)),
         };
+        if let Err(error) = self.log_in_if_due(&mut writer).await {
+            return on_reply(Err(error));
+        }
         let pending = Pending {
             api: frame.api,
             correlation_id: frame.correlation_id,
             timeout_ms: frame.timeout_ms,
             deadline: limit.deadline,
             on_reply,
-            _permit: permit,
+            _permit: Some(permit),
         };
         if writer.torn {
             self.shared.close(lost(&self.shared.endpoint, "a write was cut off".to_owned()));
@@ -333,6 +350,7 @@ impl Connection {
     pub(crate) async fn send_unanswered(&self, frame: Frame) -> Result<(), ClientError> {
         let limit = WriteLimit::of(&frame);
         let mut writer = self.until(&limit, self.writer.lock()).await?;
+        self.log_in_if_due(&mut writer).await?;
         if writer.torn || !self.is_open() {
             return Err(lost(&self.shared.endpoint, "closed".to_owned()));
         }

@@ -143,6 +143,14 @@ pub enum ClientError {
         /// What was asked and why it cannot be.
         what: &'static str,
     },
+    /// The broker does not let us in, or is not to be trusted itself.
+    #[error("log in at {broker}: {reason}")]
+    Authentication {
+        /// `host:port`.
+        broker: String,
+        /// The broker's words, or ours.
+        reason: String,
+    },
     /// The call took longer than its bound, retries included.
     #[error("{what} did not succeed within {timeout_ms} ms: {last}")]
     ApiTimeout {
@@ -181,6 +189,7 @@ impl ClientError {
             ClientError::CorruptBatch { .. } => "WEIR-0422",
             ClientError::WrongMode { .. } => "WEIR-0423",
             ClientError::Closed => "WEIR-0424",
+            ClientError::Authentication { .. } => "WEIR-0440",
         }
     }
 

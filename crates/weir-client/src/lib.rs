@@ -10,7 +10,8 @@
 //! - [`Client`]: metadata and connections, shared by everything below.
 //! - [`Producer`], [`Consumer`], [`Admin`]: what programs use.
 //! - [`event`]: the event envelope, a view of a record.
-//! - [`transport`]: the one I/O seam, with its in-memory twin.
+//! - [`transport`]: the one I/O seam, with its in-memory twin; [`tls`] over TCP.
+//! - [`security`]: TLS and logins.
 
 pub mod accumulator;
 pub mod admin;
@@ -28,11 +29,14 @@ pub mod metadata;
 pub mod partitioner;
 pub mod producer;
 pub mod record;
+pub mod security;
 pub mod timestamp;
+pub mod tls;
 pub mod transport;
 
 mod attempts;
 mod fetcher;
+mod sasl;
 mod sender;
 
 pub use admin::Admin;
@@ -50,6 +54,10 @@ pub use event::{Event, EventBuilder, EventError, Priority};
 pub use partitioner::Partitioner;
 pub use producer::{Appender, Producer, ProducerStats};
 pub use record::{ConsumedRecord, Record, RecordRef};
+pub use security::{
+    ClientCertificate, Password, SaslMechanism, SaslSettings, Security, TlsSettings,
+};
+pub use tls::TlsTransport;
 pub use transport::{MemTransport, TcpTransport, Transport};
 
 /// A record header: a name and a value that may be null.

@@ -14,16 +14,18 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot, watch, OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
+use tokio::time::{timeout, timeout_at};
 use weir_log::FileSlice;
 use weir_protocol::{ApiKey, DecodeError, EncodeError};
 
-use super::frame_reader::{FrameReader, ReadEnd};
+use super::frame_reader::{self, FrameReader, ReadEnd};
+use super::login::{Login, Taken};
 use super::shared::{Answer, Registered, Shared, UnderWay, PERMIT_BYTES};
 use super::DRAIN_MS;
 use crate::effects::Connection;
 use crate::fetch::Piece;
 use crate::request::{self, Request, RequestFrame, Response};
+use crate::security::authenticator::Refusal;
 
 /// Answers are gathered up to this before they are written.
 const GATHER_BYTES: usize = 256 << 10;
@@ -63,6 +65,18 @@ pub enum ConnectionEnd {
     ProduceFailed,
     /// An answer could not be written in its version, or not be read from its files.
     BadAnswer(String),
+    /// No TLS connection came about.
+    Tls(String),
+    /// The client speaks no TLS, where nothing else is spoken.
+    NotTls,
+    /// It speaks TLS, where none is spoken.
+    UnexpectedTls,
+    /// It took too long to say who it is.
+    NoLogin,
+    /// It is not who it says, or does not say it.
+    Refused(Refusal),
+    /// Its login has ended, and it did not renew it (KIP-368).
+    Expired,
     /// The broker stops.
     Stopped,
     /// The system.
@@ -79,6 +93,12 @@ impl ConnectionEnd {
             }
             Self::NoMemory => Some("requests together take too much memory"),
             Self::BadRequest(_) => Some("what came is no request that is served"),
+            Self::Tls(_) => Some("no TLS connection came about"),
+            Self::NotTls => Some("a client speaks no TLS on a listener with TLS"),
+            Self::UnexpectedTls => Some("a client speaks TLS on a listener without it"),
+            Self::NoLogin => Some("a client took too long to say who it is"),
+            Self::Refused(refusal) => Some(refusal.words()),
+            Self::Expired => Some("a client did not renew its login in time"),
             Self::ProduceFailed => Some("a produce with acks=0 failed"),
             Self::BadAnswer(_) => Some("an answer could not be made"),
             Self::Io(_) => Some("the connection broke"),
@@ -96,7 +116,7 @@ impl fmt::Display for ConnectionEnd {
         }?;
         match self {
             Self::BadRequest(error) => write!(f, ": {error}"),
-            Self::BadAnswer(error) => write!(f, ": {error}"),
+            Self::BadAnswer(error) | Self::Tls(error) => write!(f, ": {error}"),
             Self::Io(error) => write!(f, ": {error}"),
             _ => Ok(()),
         }
@@ -122,7 +142,7 @@ struct Outgoing {
 #[derive(Debug)]
 struct Charge {
     _memory: OwnedSemaphorePermit,
-    _under_way: UnderWay,
+    _under_way: Option<UnderWay>,
 }
 
 #[derive(Debug)]
@@ -133,11 +153,15 @@ enum What {
     Waiting(Head, oneshot::Receiver<Response>),
 }
 
-/// Serves one connection to its end.
+/// An answer with what it is charged for: its bytes, and that a request is under way.
+type Ready = (What, usize, Option<UnderWay>);
+
+/// Serves one connection to its end. `login`: what it must pass first.
 pub(super) async fn serve<R, W>(
     shared: Arc<Shared>,
     connection: Connection,
     registered: Registered,
+    login: Option<Login>,
     reader: R,
     writer: W,
     stopped: watch::Receiver<bool>,
@@ -152,11 +176,21 @@ where
     let reads = shared.file_reads.clone();
     let writing =
         Writer { writer, outgoing, buffer, charged: Vec::new(), stall: idle, reads }.run();
-    let reading = read(&shared, &connection, &registered, reader, answers, stopped);
+    let id = connection.id;
+    let mut frames = FrameReader::new(reader, &shared.config, shared.request_memory.clone());
+    if login.is_some() {
+        let unauthenticated = shared.config.unauthenticated_request_bytes_max;
+        frames.set_frame_bytes_max(unauthenticated.min(shared.config.request_bytes_max));
+    }
+    let budget = Budget::new(shared.config.answer_bytes_waiting_max);
+    let registered = &registered;
+    let reading =
+        Reading { shared: &shared, connection, registered, frames, login, budget, answers }
+            .run(stopped);
     tokio::pin!(reading, writing);
     let end = tokio::select! {
         end = &mut reading => {
-            shared.disconnect(connection.id);
+            shared.disconnect(id);
             // Answers that are under way still go out.
             match timeout(Duration::from_millis(DRAIN_MS), &mut writing).await {
                 Ok(Err(failed)) if matches!(end, ConnectionEnd::Closed) => failed,
@@ -164,90 +198,166 @@ where
             }
         }
         ended = &mut writing => {
-            shared.disconnect(connection.id);
+            shared.disconnect(id);
             ended.err().unwrap_or(ConnectionEnd::Closed)
         }
     };
     end
 }
 
-async fn read<R: AsyncRead + Unpin>(
-    shared: &Arc<Shared>,
-    connection: &Connection,
-    registered: &Registered,
-    reader: R,
+/// The reading side of a connection.
+struct Reading<'a, R> {
+    shared: &'a Arc<Shared>,
+    connection: Connection,
+    registered: &'a Registered,
+    frames: FrameReader<R>,
+    login: Option<Login>,
+    budget: Budget,
     answers: mpsc::Sender<Outgoing>,
-    mut stopped: watch::Receiver<bool>,
-) -> ConnectionEnd {
-    let mut frames = FrameReader::new(reader, &shared.config, shared.request_memory.clone());
-    let budget = Budget::new(shared.config.answer_bytes_waiting_max);
-    loop {
-        let frame = tokio::select! {
-            biased;
-            frame = frames.next() => frame,
-            _ = stopped.wait_for(|stopped| *stopped) => return ConnectionEnd::Stopped,
+}
+
+impl<R: AsyncRead + Unpin> Reading<'_, R> {
+    /// Reads requests until there is a reason to end.
+    async fn run(mut self, mut stopped: watch::Receiver<bool>) -> ConnectionEnd {
+        loop {
+            let frame = tokio::select! {
+                biased;
+                frame = self.next() => frame,
+                _ = stopped.wait_for(|stopped| *stopped) => return ConnectionEnd::Stopped,
+            };
+            let taken = match frame {
+                Ok(frame) => self.take(frame).await,
+                Err(end) => return end,
+            };
+            let outgoing = match taken {
+                Ok(Some(outgoing)) => outgoing,
+                Ok(None) => continue,
+                Err(end) => return end,
+            };
+            tokio::select! {
+                biased;
+                queued = self.queue(outgoing) => if queued.is_none() { return ConnectionEnd::Closed },
+                _ = stopped.wait_for(|stopped| *stopped) => return ConnectionEnd::Stopped,
+            }
+        }
+    }
+
+    /// The next frame. Who has not logged in has little time for it, and little room.
+    async fn next(&mut self) -> Result<frame_reader::Frame, ConnectionEnd> {
+        let Some(deadline) = self.login.as_ref().and_then(Login::deadline) else {
+            return self.frames.next().await.map_err(ConnectionEnd::from);
         };
-        let frame = match frame {
-            Ok(frame) => frame,
-            Err(end) => return end.into(),
-        };
-        let under_way = registered.request();
+        match timeout_at(deadline, self.frames.next()).await {
+            Ok(frame) => frame.map_err(ConnectionEnd::from),
+            Err(_) => Err(ConnectionEnd::NoLogin),
+        }
+    }
+
+    async fn queue(&self, (what, bytes, under_way): Ready) -> Option<()> {
+        let charge = Charge { _memory: self.budget.charge(bytes).await?, _under_way: under_way };
+        self.answers.send(Outgoing { what, charge }).await.ok()
+    }
+
+    /// What a frame is answered; `None`: nothing.
+    async fn take(&mut self, frame: frame_reader::Frame) -> Result<Option<Ready>, ConnectionEnd> {
+        if let Some(login) = self.login.as_mut().filter(|login| login.wants_raw_token()) {
+            let principal = &mut self.connection.principal;
+            let taken = login.raw_token(self.shared, &frame.bytes, principal);
+            return self.log_in(None, taken).await;
+        }
         let frame_bytes = frame.bytes.len();
-        let mut decoded = match request::decode(frame.bytes, shared.config.request_heap_bytes_max) {
-            Ok(decoded) => decoded,
-            Err(error) => return ConnectionEnd::BadRequest(error),
-        };
+        let decoded = request::decode(frame.bytes, self.shared.config.request_heap_bytes_max)
+            .map_err(ConnectionEnd::BadRequest)?;
         let head = Head {
             key: decoded.key,
             version: decoded.header.api_version,
             correlation_id: decoded.header.correlation_id,
         };
+        if let Some(login) = &mut self.login {
+            let principal = &mut self.connection.principal;
+            match login.request(self.shared, head.version, &decoded.request, principal) {
+                Taken::Pass => {}
+                taken => return self.log_in(Some(head), taken).await,
+            }
+        }
+        let answered = self.serve(head, decoded, frame_bytes).await;
+        drop(frame.memory);
+        answered
+    }
+
+    /// Goes on with a login. What is asked before one is no activity: such connections go first when there are too many.
+    async fn log_in(
+        &mut self,
+        head: Option<Head>,
+        taken: Taken,
+    ) -> Result<Option<Ready>, ConnectionEnd> {
+        let pieces = |response: &Response| head.map(|head| encode(head, response)).transpose();
+        if let Some(login) = self.login.as_ref().filter(|login| login.is_in()) {
+            debug_assert!(login.deadline().is_none());
+            self.frames.set_frame_bytes_max(self.shared.config.request_bytes_max);
+        }
+        let pieces = match taken {
+            Taken::Pass => None,
+            Taken::Answer(response) => pieces(&response)?,
+            Taken::Bare(bytes) => Some(vec![bytes]),
+            Taken::Expire => return Err(ConnectionEnd::Expired),
+            Taken::Refuse(response, refusal) => {
+                // Whoever guesses passwords has to wait.
+                let delay_ms = self.shared.config.failed_authentication_delay_ms;
+                tokio::time::sleep(Duration::from_millis(delay_ms)).await;
+                if let Some(pieces) = response.as_ref().map(pieces).transpose()?.flatten() {
+                    let bytes = pieces.iter().map(Bytes::len).sum();
+                    self.queue((What::Encoded(pieces), bytes, None)).await;
+                }
+                return Err(ConnectionEnd::Refused(refusal));
+            }
+        };
+        Ok(pieces.map(|pieces| {
+            let bytes = pieces.iter().map(Bytes::len).sum();
+            (What::Encoded(pieces), bytes, None)
+        }))
+    }
+
+    /// Hands a request to the core.
+    async fn serve(
+        &mut self,
+        head: Head,
+        mut decoded: RequestFrame,
+        frame_bytes: usize,
+    ) -> Result<Option<Ready>, ConnectionEnd> {
+        let is_known = self.login.as_ref().is_none_or(Login::is_in);
+        let under_way = is_known.then(|| self.registered.request());
         // What waits keeps about as much as its request says, without records; of an answer that is there the size is
         // known.
         let kept_bytes = match &decoded.request {
             Request::Produce(produce) => produce.partition_count() * KEPT_PER_PRODUCED_BYTES,
             _ => frame_bytes.saturating_mul(KEPT_PER_REQUEST_BYTE),
         };
-        let mut answer = shared.handle(connection, &mut decoded);
+        let mut answer = self.shared.handle(&self.connection, &mut decoded);
         while let Answer::CheckKeys = answer {
-            let checked = tokio::select! {
-                biased;
-                checked = check_keys(shared, decoded) => checked,
-                _ = stopped.wait_for(|stopped| *stopped) => return ConnectionEnd::Stopped,
-            };
-            let Some(checked) = checked else { return ConnectionEnd::Stopped };
-            decoded = checked;
-            answer = shared.handle(connection, &mut decoded);
+            let checked = check_keys(self.shared, decoded).await;
+            decoded = checked.ok_or(ConnectionEnd::Stopped)?;
+            answer = self.shared.handle(&self.connection, &mut decoded);
         }
         let outgoing = match answer {
             Answer::Ready(response) if is_unread(&response) => {
-                Some((What::Unread(head, response), kept_bytes))
+                Some((What::Unread(head, response), kept_bytes, under_way))
             }
-            Answer::Ready(response) => match encode(head, &response) {
-                Ok(pieces) => {
-                    let bytes = pieces.iter().map(Bytes::len).sum();
-                    Some((What::Encoded(pieces), bytes))
-                }
-                Err(end) => return end,
-            },
-            Answer::Waiting(receiver) => Some((What::Waiting(head, receiver), kept_bytes)),
+            Answer::Ready(response) => {
+                let pieces = encode(head, &response)?;
+                let bytes = pieces.iter().map(Bytes::len).sum();
+                Some((What::Encoded(pieces), bytes, under_way))
+            }
+            Answer::Waiting(receiver) => {
+                Some((What::Waiting(head, receiver), kept_bytes, under_way))
+            }
             Answer::None => None,
-            Answer::Close | Answer::CheckKeys => return ConnectionEnd::ProduceFailed,
+            Answer::Close | Answer::CheckKeys => return Err(ConnectionEnd::ProduceFailed),
         };
         if let Request::Produce(produce) = decoded.request {
-            frames.recycle(produce.into_frame());
+            self.frames.recycle(produce.into_frame());
         }
-        drop(frame.memory);
-        let Some((what, bytes)) = outgoing else { continue };
-        let queued = async {
-            let charge = Charge { _memory: budget.charge(bytes).await?, _under_way: under_way };
-            answers.send(Outgoing { what, charge }).await.ok()
-        };
-        tokio::select! {
-            biased;
-            queued = queued => if queued.is_none() { return ConnectionEnd::Closed },
-            _ = stopped.wait_for(|stopped| *stopped) => return ConnectionEnd::Stopped,
-        }
+        Ok(outgoing)
     }
 }
 
@@ -318,6 +428,7 @@ impl From<ReadEnd> for ConnectionEnd {
             ReadEnd::Stalled => Self::Stalled,
             ReadEnd::NoMemory => Self::NoMemory,
             ReadEnd::Length(error) => Self::BadRequest(error),
+            ReadEnd::Tls => Self::UnexpectedTls,
             ReadEnd::Io(error) => broken(error),
         }
     }
@@ -385,6 +496,8 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             self.write(&mut pieces).await?;
             gathered_bytes = 0;
         }
+        // TLS says that it ends; whoever does not take it is gone.
+        let _ = timeout(Duration::from_millis(DRAIN_MS), self.writer.shutdown()).await;
         Ok(())
     }
 
@@ -529,7 +642,11 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             };
             drop_front(pieces, written);
         }
-        Ok(())
+        // TLS keeps what the socket does not take at once.
+        match timeout(self.stall, self.writer.flush()).await {
+            Err(_) => Err(ConnectionEnd::Stalled),
+            Ok(flushed) => flushed.map_err(broken),
+        }
     }
 }
 
@@ -545,7 +662,10 @@ enum Frame {
 /// A client that goes without a word is no event.
 fn broken(error: io::Error) -> ConnectionEnd {
     match error.kind() {
-        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => ConnectionEnd::Closed,
+        // The last: TLS without the end that the protocol asks for.
+        io::ErrorKind::ConnectionReset
+        | io::ErrorKind::BrokenPipe
+        | io::ErrorKind::UnexpectedEof => ConnectionEnd::Closed,
         _ => ConnectionEnd::Io(error),
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
+use tokio::time::{timeout, Instant};
 use weir_protocol::{frame, DecodeError};
 
 use super::connection::BUFFER_IDLE;
@@ -44,6 +44,8 @@ pub(super) enum ReadEnd {
     NoMemory,
     /// A length that no request has.
     Length(DecodeError),
+    /// The beginning of TLS, which is no request either.
+    Tls,
     /// The system.
     Io(io::Error),
 }
@@ -59,6 +61,7 @@ pub(super) struct FrameReader<R> {
     frame_bytes_max: usize,
     idle: Duration,
     stall: Duration,
+    patience: Duration,
     memory: Arc<Semaphore>,
 }
 
@@ -72,8 +75,14 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             frame_bytes_max: config.request_bytes_max,
             idle: Duration::from_millis(config.connection_idle_ms_max),
             stall: Duration::from_millis(config.request_stall_ms_max),
+            patience: Duration::from_millis(config.request_read_ms_max),
             memory,
         }
+    }
+
+    /// How large frames may be from now on.
+    pub(super) fn set_frame_bytes_max(&mut self, frame_bytes_max: usize) {
+        self.frame_bytes_max = frame_bytes_max;
     }
 
     /// Takes back the memory of a frame.
@@ -93,6 +102,8 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         let buffered = self.head.len().min(len);
         bytes.extend_from_slice(&self.head[..buffered]);
         self.head.advance(buffered);
+        // What is waited for memory is not the client's.
+        let mut patience = self.patience;
         while bytes.len() < len {
             let left = len - bytes.len();
             if bytes.len() == bytes.capacity() {
@@ -101,12 +112,14 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             self.charge(&mut memory, bytes.capacity().min(len)).await?;
             let read = (&mut self.reader).take(left as u64);
             tokio::pin!(read);
-            match timeout(self.stall, read.read_buf(&mut bytes)).await {
+            let begun = Instant::now();
+            match timeout(self.stall.min(patience), read.read_buf(&mut bytes)).await {
                 Err(_) => return Err(ReadEnd::Stalled),
                 Ok(Err(error)) => return Err(ReadEnd::Io(error)),
                 Ok(Ok(0)) => return Err(ReadEnd::Closed),
                 Ok(Ok(_)) => {}
             }
+            patience = patience.saturating_sub(begun.elapsed());
         }
         self.proven_bytes = self.proven_bytes.max(len);
         Ok(Frame { bytes, memory })
@@ -137,6 +150,10 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         }
         let prefix = [self.head[0], self.head[1], self.head[2], self.head[3]];
         self.head.advance(4);
+        // A handshake record of TLS (RFC 8446, 5.1); no request is so long.
+        if prefix[..2] == [0x16, 3] && !frame::frame_len(&prefix, self.frame_bytes_max).is_ok() {
+            return Err(ReadEnd::Tls);
+        }
         frame::frame_len(&prefix, self.frame_bytes_max).map_err(ReadEnd::Length)
     }
 

@@ -8,11 +8,13 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{oneshot, Notify, Semaphore};
 use weir_log::{Upkeep, UpkeepDone};
+use weir_protocol::scram::{ScramCredential, ScramMechanism};
 use weir_protocol::{Clock, ErrorCode, PartitionId, TimestampMs};
 
 use super::jump::JumpWatch;
 use super::registry::{Activity, Registry};
 use super::repeats::Repeats;
+use super::users::ConfiguredUsers;
 use crate::broker::{Broker, CommitDone, PendingCommit};
 use crate::config::BrokerConfig;
 use crate::effects::{CommitNeed, ConnId, Connection, Reply, Ticket};
@@ -85,6 +87,8 @@ pub(super) struct Shared {
     /// Turns to inflate what was produced to compacted topics. Each may take `inflate_bytes_max` of memory.
     pub(super) inflates: Arc<Semaphore>,
     pub(super) registry: Registry,
+    /// Users of the configuration.
+    pub(super) users: ConfiguredUsers,
     repeats: Mutex<Repeats>,
     started: Instant,
     next_connection: AtomicU64,
@@ -96,6 +100,7 @@ impl Shared {
             (config.request_bytes_total_max / PERMIT_BYTES).clamp(1, Semaphore::MAX_PERMITS);
         let need = broker.commit_need();
         let jumps = JumpWatch::new(clock.now(), steady_now());
+        let users = ConfiguredUsers::new(&config, &broker.scram_users);
         Self {
             core: Mutex::new(Core { broker: Some(broker), waiting: HashMap::new(), jumps }),
             commit_signal: Mutex::new(CommitSignal { need, stop: false }),
@@ -109,6 +114,7 @@ impl Shared {
             file_reads: Arc::new(Semaphore::new(FILE_READS_MAX)),
             inflates: Arc::new(Semaphore::new(INFLATES_MAX)),
             registry: Registry::default(),
+            users,
             repeats: Mutex::default(),
             started: steady_now(),
             next_connection: AtomicU64::new(1),
@@ -150,6 +156,24 @@ impl Shared {
     /// needs, and a broker that answers nobody would be worse.
     fn lock(&self) -> MutexGuard<'_, Core> {
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a client has made of a user's password.
+    pub(super) fn stored_credential(
+        &self,
+        mechanism: ScramMechanism,
+        user: &str,
+    ) -> Option<Arc<ScramCredential>> {
+        self.lock().broker.as_ref()?.scram_users.get(mechanism, user)
+    }
+
+    /// The salt that belongs to a name.
+    pub(super) fn salt(&self, mechanism: ScramMechanism, user: &str) -> Vec<u8> {
+        let core = self.lock();
+        core.broker
+            .as_ref()
+            .map(|broker| broker.scram_users.salt(mechanism, user))
+            .unwrap_or_default()
     }
 
     /// Hands a request to the core.

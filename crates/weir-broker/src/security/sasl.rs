@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use weir_protocol::scram::{
-    is_same_secret, ClientFinal, ClientFirst, ScramCredential, ScramMechanism, ServerFinal,
-    ServerFirst, ITERATIONS_MIN,
+    ClientFinal, ClientFirst, ScramCredential, ScramMechanism, ServerFinal, ServerFirst,
+    ITERATIONS_MIN,
 };
 
 use super::SaslMechanism;
@@ -194,9 +194,10 @@ impl Challenge {
     /// The server's signature, if the client's proof holds.
     fn signature(&self, token: &[u8]) -> Option<Vec<u8>> {
         let last = ClientFinal::parse(token).ok()?;
-        // CVE-2024-56128: a proof over another nonce is one that was overheard.
-        let is_answer = is_same_secret(last.nonce.as_bytes(), self.nonce.as_bytes())
-            && last.channel_binding == self.gs2_header.as_bytes();
+        // CVE-2024-56128: a proof over another nonce is one that was overheard. librdkafka (2.0, for one) puts its own
+        // nonce before the one that it was sent, and signs it so; Kafka looks at the end too.
+        let is_answer =
+            last.nonce.ends_with(&self.nonce) && last.channel_binding == self.gs2_header.as_bytes();
         let kept = self.credential.as_ref()?;
         let signed = [&self.client_first_bare, ",", &self.server_first, ",", last.without_proof]
             .map(str::as_bytes);

@@ -68,7 +68,10 @@ impl Broker {
         // An earlier decision, a timeout's, may be waiting to be tried again: this one is in its place, and markers must
         // not come before it is on disk.
         let stuck = self.transactions.by_id.get_mut(id).and_then(|entry| entry.stuck.take());
-        debug_assert!(!matches!(stuck, Some((_, Some(_)))), "what is being ended is not ended again");
+        debug_assert!(
+            !matches!(stuck, Some((_, Some(_)))),
+            "what is being ended is not ended again"
+        );
         self.transactions.reschedule(id);
         self.commit_queue.push(Due::Transaction(TxnDue::Decided { id: id.clone(), reply }));
         Ok(())

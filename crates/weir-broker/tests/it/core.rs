@@ -434,6 +434,7 @@ fn an_unknown_version_of_api_versions_is_answered_as_version_0() {
         id: weir_broker::ConnId(1),
         client_host: "/".into(),
         advertised: ("localhost".into(), 1),
+        principal: "User:ANONYMOUS".into(),
     };
     let effects = h.broker.handle(&connection, &decoded.header, &mut decoded.request, h.now);
     let weir_broker::Reply::Now(response) = effects.reply else { panic!("no answer") };
@@ -1225,6 +1226,7 @@ fn a_fetch_is_the_same_whether_its_records_are_read_at_once_or_on_the_way() {
                 id: weir_broker::ConnId(1),
                 client_host: "/127.0.0.1".into(),
                 advertised: (Str::from("localhost"), 9092),
+                principal: "User:ANONYMOUS".into(),
             };
             let effects =
                 h.broker.handle(&connection, &decoded.header, &mut decoded.request, h.now);

@@ -152,6 +152,7 @@ impl Harness {
             id: ConnId(conn),
             client_host: "/127.0.0.1".into(),
             advertised: (Str::from("localhost"), 9092),
+            principal: "User:ANONYMOUS".into(),
         };
         let mut effects =
             self.broker.handle(&connection, &decoded.header, &mut decoded.request, self.now);

@@ -262,6 +262,11 @@ fn check_name(name: &str) -> Result<(), String> {
             false => Ok(()),
         };
     }
+    let listener = name.strip_prefix("broker.listeners.").and_then(|rest| rest.rsplit_once('.'));
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    if let Some((listener, _)) = listener.filter(|(name, _)| !name.chars().all(legal)) {
+        return Err(format!("the listener \"{listener}\" has more than letters, digits, _ and -"));
+    }
     let topic = name.strip_prefix("topics.").and_then(|rest| rest.rsplit_once('.'));
     match topic {
         Some((topic, _)) => {

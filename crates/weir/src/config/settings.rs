@@ -8,6 +8,7 @@ use weir_broker::Durability;
 use weir_traffic::TrafficConfig;
 
 use super::load::Values;
+use super::security::BrokerSecurity;
 use super::shape;
 use crate::error::{Outcome, UserError};
 
@@ -44,6 +45,7 @@ pub(crate) struct Settings {
     pub(crate) broker_durability: Durability,
     /// Kafka's `log.*` keys that are set, in Kafka's units.
     pub(crate) broker_log_keys: Vec<(String, String)>,
+    pub(crate) broker_security: BrokerSecurity,
     pub(crate) insecure_listen: bool,
     pub(crate) gateway_listen: SocketAddr,
     pub(crate) body_bytes_max: usize,
@@ -132,6 +134,7 @@ impl Settings {
                 _ => Durability::Strict,
             },
             broker_log_keys: values.log_keys(),
+            broker_security: BrokerSecurity::from_values(values)?,
             insecure_listen: values.flag("broker.insecure_listen"),
             gateway_listen: address(values, "gateway.listen")?,
             body_bytes_max: bytes(values, "gateway.body_bytes_max")?,
@@ -193,19 +196,19 @@ fn traffic(values: &Values) -> Outcome<TrafficConfig> {
     })
 }
 
-fn missing(name: &str) -> UserError {
+pub(super) fn missing(name: &str) -> UserError {
     UserError::new("WEIR-0803", format!("{name} is not set"))
 }
 
-fn number<T: TryFrom<u64>>(values: &Values, name: &str) -> Outcome<T> {
+pub(super) fn number<T: TryFrom<u64>>(values: &Values, name: &str) -> Outcome<T> {
     values.count(name).and_then(|n| T::try_from(n).ok()).ok_or_else(|| missing(name))
 }
 
-fn bytes(values: &Values, name: &str) -> Outcome<usize> {
+pub(super) fn bytes(values: &Values, name: &str) -> Outcome<usize> {
     values.bytes(name).and_then(|n| usize::try_from(n).ok()).ok_or_else(|| missing(name))
 }
 
-fn duration(values: &Values, name: &str) -> Outcome<u64> {
+pub(super) fn duration(values: &Values, name: &str) -> Outcome<u64> {
     values.duration_ms(name).ok_or_else(|| missing(name))
 }
 

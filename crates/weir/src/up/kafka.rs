@@ -9,7 +9,7 @@ use weir_client::{
     Admin, Client, ClientConfig, Codec, Partitioner, Producer, ProducerConfig, SystemClock,
 };
 
-use super::cannot_listen;
+use super::{cannot_listen, security};
 use crate::config::{Settings, TopicSettings};
 use crate::error::{Outcome, UserError};
 
@@ -29,11 +29,11 @@ pub(super) async fn start_broker(settings: &Settings) -> Outcome<BrokerServer> {
         tracing::warn!("durability is relaxed: acks=all is answered before it is on disk");
     }
     let config = broker_config(settings)?;
-    BrokerServer::start(config, Arc::new(SystemClock)).await.map_err(|error| {
-        match matches!(error, weir_broker::BrokerError::Bind { .. }) {
-            true => cannot_listen("the broker", "--kafka-port", settings.broker_listen, &error),
-            false => UserError::new(error.code(), "cannot start the broker").why(&error),
+    BrokerServer::start(config, Arc::new(SystemClock)).await.map_err(|error| match &error {
+        weir_broker::BrokerError::Bind { address, .. } if *address == settings.broker_listen => {
+            cannot_listen("the broker", "--kafka-port", settings.broker_listen, &error)
         }
+        _ => UserError::new(error.code(), "cannot start the broker").why(&error),
     })
 }
 
@@ -50,6 +50,7 @@ pub(crate) fn broker_config(settings: &Settings) -> Outcome<BrokerConfig> {
         durability: settings.broker_durability,
         ..BrokerConfig::default()
     };
+    security::apply(&mut config, settings)?;
     for (key, value) in &settings.broker_log_keys {
         let taken = config.set_log_key(key, value).map_err(|error| {
             UserError::new("WEIR-0803", format!("{key} is nothing the broker takes")).why(error)

@@ -9,6 +9,7 @@ mod kafka;
 mod node;
 mod own_events;
 pub(crate) mod port_holder;
+mod security;
 mod views;
 mod worker;
 
@@ -159,8 +160,10 @@ pub(crate) fn values(args: &UpArgs) -> Outcome<Values> {
 
 /// What a start would refuse of the settings, without starting anything.
 pub(crate) fn check(settings: &Settings) -> Outcome {
-    check_loopback(settings)?;
-    broker_config(settings)?;
+    security::check_exposure(settings)?;
+    let config = broker_config(settings)?;
+    weir_broker::BrokerServer::check(&config)
+        .map_err(|error| UserError::new(error.code(), "cannot start the broker").why(&error))?;
     node::Plan::new(settings).map(|_| ())
 }
 
@@ -212,26 +215,6 @@ fn begin(
     let instance = Instance::take(&settings.data_dir)?;
     say(&headline(language, embedded, &settings.data_dir, kept));
     Ok(instance)
-}
-
-/// There is no authentication yet, so an open address needs the word of the operator.
-fn check_loopback(settings: &Settings) -> Outcome {
-    if settings.insecure_listen {
-        return Ok(());
-    }
-    let addresses = [
-        ("broker.listen", settings.broker_listen),
-        ("gateway.listen", settings.gateway_listen),
-        ("console.listen", settings.console_listen),
-    ];
-    match addresses.iter().find(|(_, address)| !address.ip().is_loopback()) {
-        None => Ok(()),
-        Some((name, address)) => Err(UserError::new(
-            "WEIR-0815",
-            format!("{name} {address} is open to other machines, and there is no authentication"),
-        )
-        .help("listen on 127.0.0.1, or add --insecure-listen if the network is trusted")),
-    }
 }
 
 /// Bytes in a data directory; `None` if it is new. Two levels deep, as the layout is.

@@ -138,6 +138,24 @@ fn what_was_overheard_lets_nobody_in() {
 }
 
 #[test]
+fn librdkafka_says_its_nonce_twice() {
+    let users = Known::new(&[("ann", "s3cret")]);
+    let client = Client::new("ann", "s3cret");
+    let mut sasl = scram();
+    let first = continued(sasl.handle(&client.first(), &users, SEVENS));
+    let server = ServerFirst::parse(&first).unwrap();
+    let without_proof =
+        ClientFinal::write_without_proof(&format!("{}{}", client.nonce, server.nonce));
+    let bare = ClientFirst::write_bare("ann", &client.nonce);
+    let server_text = std::str::from_utf8(&first).unwrap();
+    let signed = [&*bare, ",", server_text, ",", &*without_proof].map(str::as_bytes);
+    let salted = SHA_256.salted_password(b"s3cret", &server.salt, server.iterations);
+    let proof = ClientProof::new(SHA_256, &salted, &signed).proof;
+    let last = ClientFinal::write(&without_proof, &proof);
+    assert!(matches!(sasl.handle(last.as_bytes(), &users, SEVENS), Step::Done { .. }));
+}
+
+#[test]
 fn the_header_must_come_again_as_it_came() {
     let users = Known::new(&[("ann", "s3cret")]);
     let client = Client::new("ann", "s3cret");

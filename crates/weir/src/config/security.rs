@@ -1,0 +1,169 @@
+//! What the configuration says of who may connect to the embedded broker, and of how weir connects to a cluster.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use weir_broker::security::{
+    ClientAuth, ListenerConfig, SaslMechanism, SecurityProtocol, TlsConfig,
+};
+
+use super::load::Values;
+use super::settings::{bytes, duration, missing, number};
+use super::shape;
+use crate::error::{Outcome, UserError};
+
+const LISTENERS: &str = "broker.listeners.";
+const USERS: &str = "broker.users.";
+
+/// Listeners, users and limits of the embedded broker.
+#[derive(Debug, Clone)]
+pub(crate) struct BrokerSecurity {
+    pub(crate) listeners: Vec<ListenerConfig>,
+    pub(crate) users: Vec<UserSettings>,
+    pub(crate) connections_max: usize,
+    pub(crate) connections_per_ip_max: Option<usize>,
+    pub(crate) connections_max_idle_ms: u64,
+    pub(crate) connections_max_reauth_ms: Option<u64>,
+    pub(crate) authentication_timeout_ms: u64,
+    pub(crate) failed_authentication_delay_ms: u64,
+    pub(crate) request_bytes_max: usize,
+    pub(crate) request_bytes_total_max: usize,
+}
+
+/// A user, and where its password is. The password itself is read when it is needed and kept nowhere else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct UserSettings {
+    pub(crate) name: String,
+    pub(crate) password: PasswordSource,
+}
+
+/// Where a password is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum PasswordSource {
+    /// The first line of this file.
+    File(PathBuf),
+    /// This environment variable.
+    Variable(String),
+}
+
+impl BrokerSecurity {
+    pub(super) fn from_values(values: &Values) -> Outcome<Self> {
+        Ok(Self {
+            listeners: names(values, LISTENERS)
+                .iter()
+                .map(|name| listener(values, name))
+                .collect::<Outcome<_>>()?,
+            users: names(values, USERS)
+                .iter()
+                .map(|name| user(values, name))
+                .collect::<Outcome<_>>()?,
+            connections_max: number(values, "broker.connections_max")?,
+            connections_per_ip_max: values
+                .count("broker.connections_per_ip_max")
+                .and_then(|count| usize::try_from(count).ok()),
+            connections_max_idle_ms: duration(values, "broker.connections_max_idle")?,
+            connections_max_reauth_ms: values.duration_ms("broker.connections_max_reauth"),
+            authentication_timeout_ms: duration(values, "broker.authentication_timeout")?,
+            failed_authentication_delay_ms: duration(values, "broker.failed_authentication_delay")?,
+            request_bytes_max: bytes(values, "broker.request_bytes_max")?,
+            request_bytes_total_max: bytes(values, "broker.request_bytes_total_max")?,
+        })
+    }
+}
+
+/// What stands for `*` in the keys under a prefix that are set.
+fn names(values: &Values, prefix: &str) -> BTreeSet<String> {
+    let names = values.iter().filter_map(|(key, ..)| {
+        let (name, _) = key.strip_prefix(prefix)?.rsplit_once('.')?;
+        Some(name.to_owned())
+    });
+    names.collect()
+}
+
+fn listener(values: &Values, name: &str) -> Outcome<ListenerConfig> {
+    let get = |field: &str| values.get(&format!("{LISTENERS}{name}.{field}"));
+    let need = |field: &str| {
+        get(field).ok_or_else(|| {
+            incomplete(format!("the listener \"{name}\" has no {field}"))
+                .help(format!("add {LISTENERS}{name}.{field}"))
+        })
+    };
+    let listen = shape::address(need("listen")?).ok_or_else(|| missing("listen"))?;
+    let protocol = SecurityProtocol::from_name(need("security_protocol")?)
+        .ok_or_else(|| missing("security_protocol"))?;
+    let advertised = get("advertised").map(shape::host_port).transpose();
+    let mechanisms = values.list(&format!("{LISTENERS}{name}.sasl_mechanisms"));
+    let sasl_mechanisms: Vec<SaslMechanism> =
+        mechanisms.iter().filter_map(|name| SaslMechanism::from_name(name)).collect();
+    let tls_fields =
+        ["ssl_certificate_file", "ssl_key_file", "ssl_client_ca_file", "ssl_client_auth"];
+    let tls = match protocol.has_tls() || tls_fields.iter().any(|field| get(field).is_some()) {
+        false => None,
+        true => Some(TlsConfig {
+            certificate_file: need("ssl_certificate_file")?.into(),
+            key_file: need("ssl_key_file")?.into(),
+            client_ca_file: get("ssl_client_ca_file").map(PathBuf::from),
+            client_auth: match get("ssl_client_auth") {
+                Some("required") => ClientAuth::Required,
+                Some("requested") => ClientAuth::Requested,
+                _ => ClientAuth::None,
+            },
+        }),
+    };
+    let listener = ListenerConfig {
+        name: name.to_owned(),
+        listen,
+        advertised: advertised.map_err(|_| missing("advertised"))?,
+        protocol,
+        sasl_mechanisms,
+        tls,
+    };
+    listener.check().map_err(|fault| {
+        incomplete(format!("the listener \"{name}\" {fault}"))
+            .help(format!("see {LISTENERS}{name} in the configuration"))
+    })?;
+    Ok(listener)
+}
+
+fn user(values: &Values, name: &str) -> Outcome<UserSettings> {
+    let get = |field: &str| values.get(&format!("{USERS}{name}.{field}"));
+    let password = match (get("password_file"), get("password_env")) {
+        (Some(file), None) => PasswordSource::File(file.into()),
+        (None, Some(variable)) => PasswordSource::Variable(variable.to_owned()),
+        _ => {
+            return Err(incomplete(format!("the user \"{name}\" has two passwords"))
+                .help(format!("give {USERS}{name} a password_file or a password_env, not both")))
+        }
+    };
+    Ok(UserSettings { name: name.to_owned(), password })
+}
+
+fn incomplete(what: String) -> UserError {
+    UserError::new("WEIR-0831", what)
+}
+
+impl PasswordSource {
+    /// Reads it.
+    pub(crate) fn read(&self, whose: &str) -> Outcome<String> {
+        let failed = |why: String| {
+            UserError::new("WEIR-0830", format!("the password of {whose} cannot be read"))
+                .why(why)
+                .help("passwords are not written into the configuration: name a file that holds one, or a variable")
+        };
+        let (text, place) = match self {
+            Self::File(file) => (
+                std::fs::read_to_string(file)
+                    .map_err(|error| failed(format!("{}: {error}", file.display())))?,
+                file.display().to_string(),
+            ),
+            Self::Variable(name) => (
+                std::env::var(name).map_err(|error| failed(format!("{name}: {error}")))?,
+                name.clone(),
+            ),
+        };
+        match text.lines().next() {
+            Some(line) if !line.is_empty() => Ok(line.to_owned()),
+            _ => Err(failed(format!("{place} is empty"))),
+        }
+    }
+}
