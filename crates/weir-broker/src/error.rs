@@ -95,9 +95,10 @@ impl BrokerError {
             Self::File { .. } => "WEIR-0303",
             Self::DamagedFile { .. } => "WEIR-0304",
             Self::Config { .. } => "WEIR-0305",
-            Self::CommitThread(_) | Self::UpkeepThread(_) | Self::Randomness => "WEIR-0306",
-            Self::Tls { .. } => "WEIR-0307",
-            Self::Listener { .. } => "WEIR-0308",
+            Self::CommitThread(_) | Self::UpkeepThread(_) => "WEIR-0306",
+            Self::Tls { .. } => "WEIR-0310",
+            Self::Listener { .. } => "WEIR-0311",
+            Self::Randomness => "WEIR-0312",
         }
     }
 }

@@ -16,8 +16,6 @@ const ITERATIONS_MAX: u32 = 163_840;
 /// What comes of a token of the broker.
 #[derive(Debug)]
 pub(crate) enum Next {
-    /// It gets this.
-    Send(Vec<u8>),
     /// The password is to be hashed, which takes milliseconds: call [`Challenge::answer`] where that disturbs nobody.
     Hash(Box<Challenge>),
     /// We are in.

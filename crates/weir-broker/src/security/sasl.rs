@@ -194,8 +194,8 @@ impl Challenge {
     /// The server's signature, if the client's proof holds.
     fn signature(&self, token: &[u8]) -> Option<Vec<u8>> {
         let last = ClientFinal::parse(token).ok()?;
-        // CVE-2024-56128: a proof over another nonce is one that was overheard. librdkafka (2.0, for one) puts its own
-        // nonce before the one that it was sent, and signs it so; Kafka looks at the end too.
+        // CVE-2024-56128: a proof over another nonce is one that was overheard. librdkafka before 2.6.1 puts its own
+        // nonce before the one that it was sent, and signs it so. Kafka 4.1 refuses those; what is proved is the same.
         let is_answer =
             last.nonce.ends_with(&self.nonce) && last.channel_binding == self.gs2_header.as_bytes();
         let kept = self.credential.as_ref()?;

@@ -2,7 +2,7 @@
 //!
 //! `core`, `compaction` and `groups` drive the pure core by hand: frames in, effects out, commits and time turned by the
 //! test, on a disk in memory.
-//! `stored` looks at the files of the broker itself, `slow_disk` at who waits for a disk. `server` goes through the shell, over pipes and sockets.
+//! `stored` looks at the files of the broker itself, `slow_disk` at who waits for a disk. `server` goes through the shell, over pipes and sockets; `secured` over those with TLS and logins.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // Helpers of tests are tests.
 
@@ -12,6 +12,7 @@ mod fetch_sessions;
 mod groups;
 mod harness;
 mod keys;
+mod secured;
 mod server;
 mod slow_disk;
 mod stored;

@@ -58,6 +58,8 @@ pub(crate) async fn send<R: Request>(
 ) {
     let frame = frame::encode_request(id, Some("t"), version, request).unwrap();
     stream.write_all(&frame).await.unwrap();
+    // TLS may hold it back.
+    stream.flush().await.unwrap();
 }
 
 pub(crate) async fn receive<R: Request>(

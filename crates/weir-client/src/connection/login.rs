@@ -55,7 +55,6 @@ impl Connection {
             let answer = self.authenticate(writer, token).await?;
             let next = exchange.take(&answer.auth_bytes);
             token = match next.map_err(|why| self.refused(format!("the broker failed: {why}")))? {
-                Next::Send(token) => token,
                 Next::Hash(challenge) => {
                     let hashing = tokio::task::spawn_blocking(move || challenge.answer());
                     let answer = hashing.await.map_err(|error| self.refused(error.to_string()))?;

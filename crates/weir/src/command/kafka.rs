@@ -10,6 +10,7 @@ use weir_client::{Admin, Client, ClientConfig, ClientError, TopicPartition};
 use weir_protocol::types::Offset;
 
 use crate::cli::DEFAULT_BROKERS;
+use crate::config::{KafkaSecurity, Values};
 use crate::error::{Outcome, UserError};
 
 /// How often, and in what distance, a topic is asked for that may be new.
@@ -38,6 +39,9 @@ pub(super) async fn connect(brokers: &str) -> Outcome<Arc<Client>> {
     // A person waits: fail after seconds, not after the minute a service would give it.
     config.api_timeout_ms = 10_000;
     config.auto_create_topics = false;
+    // As `weir up` in this directory would connect.
+    let values = Values::load(None, std::env::vars())?;
+    config.security = KafkaSecurity::from_values(&values)?.resolve()?;
     Client::connect_tcp(config).await.map_err(|error| unreachable(brokers, &error))
 }
 
@@ -46,6 +50,10 @@ fn unset(variable: &str) -> bool {
 }
 
 pub(super) fn unreachable(brokers: &str, error: &ClientError) -> UserError {
+    if let ClientError::Authentication { .. } | ClientError::Config { .. } = error {
+        let what = format!("Kafka at {brokers} does not let weir in");
+        return UserError::new(error.code(), what).why(error);
+    }
     UserError::new("WEIR-0809", format!("Kafka at {brokers} does not answer"))
         .why(error)
         .help("start one with `weir up`, or name another with --brokers HOST:PORT")

@@ -14,7 +14,7 @@ mod shape;
 pub(crate) use duration::parse_bytes as size;
 pub(crate) use keys::{meaning, KEYS};
 pub(crate) use load::{Origin, Values};
-pub(crate) use security::{BrokerSecurity, PasswordSource};
+pub(crate) use security::KafkaSecurity;
 pub(crate) use settings::{Settings, TopicSettings, Validation};
 pub(crate) use shape::{brokers, topic_name, topic_of_alias};
 

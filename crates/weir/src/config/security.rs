@@ -30,6 +30,18 @@ pub(crate) struct BrokerSecurity {
     pub(crate) request_bytes_total_max: usize,
 }
 
+/// How weir connects to a cluster.
+#[derive(Debug, Clone)]
+pub(crate) struct KafkaSecurity {
+    protocol: SecurityProtocol,
+    mechanism: weir_client::SaslMechanism,
+    username: Option<String>,
+    password: Option<PasswordSource>,
+    ca_file: Option<PathBuf>,
+    /// The certificate and its key.
+    certificate: Option<(PathBuf, PathBuf)>,
+}
+
 /// A user, and where its password is. The password itself is read when it is needed and kept nowhere else.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct UserSettings {
@@ -68,6 +80,76 @@ impl BrokerSecurity {
             request_bytes_max: bytes(values, "broker.request_bytes_max")?,
             request_bytes_total_max: bytes(values, "broker.request_bytes_total_max")?,
         })
+    }
+}
+
+impl KafkaSecurity {
+    pub(crate) fn from_values(values: &Values) -> Outcome<Self> {
+        let protocol = values.get("kafka.security_protocol").and_then(SecurityProtocol::from_name);
+        let mechanism =
+            values.get("kafka.sasl_mechanism").and_then(weir_client::SaslMechanism::from_name);
+        let file = |name: &str| values.get(name).map(PathBuf::from);
+        let certificate = match (file("kafka.ssl_certificate_file"), file("kafka.ssl_key_file")) {
+            (None, None) => None,
+            (Some(certificate), Some(key)) => Some((certificate, key)),
+            _ => {
+                return Err(incomplete(
+                    "kafka has one of ssl_certificate_file and ssl_key_file".to_owned(),
+                )
+                .help("give both, or neither"))
+            }
+        };
+        let password =
+            match (values.get("kafka.sasl_password_file"), values.get("kafka.sasl_password_env")) {
+                (None, None) => None,
+                (Some(file), None) => Some(PasswordSource::File(file.into())),
+                (None, Some(variable)) => Some(PasswordSource::Variable(variable.to_owned())),
+                _ => {
+                    return Err(incomplete("kafka has two passwords".to_owned())
+                        .help("give it sasl_password_file or sasl_password_env, not both"))
+                }
+            };
+        let security = Self {
+            protocol: protocol.ok_or_else(|| missing("kafka.security_protocol"))?,
+            mechanism: mechanism.ok_or_else(|| missing("kafka.sasl_mechanism"))?,
+            username: values.get("kafka.sasl_username").map(str::to_owned),
+            password,
+            ca_file: file("kafka.ssl_ca_file"),
+            certificate,
+        };
+        let name = security.protocol.name();
+        let has_name = security.username.is_some() && security.password.is_some();
+        if security.protocol.has_sasl() && !has_name {
+            return Err(incomplete(format!(
+                "kafka.security_protocol is {name}, and nobody is named"
+            ))
+            .help(
+                "add kafka.sasl_username, and kafka.sasl_password_file or kafka.sasl_password_env",
+            ));
+        }
+        Ok(security)
+    }
+
+    /// What the client is told; reads the password.
+    pub(crate) fn resolve(&self) -> Outcome<weir_client::Security> {
+        let tls = self.protocol.has_tls().then(|| weir_client::TlsSettings {
+            ca_file: self.ca_file.clone(),
+            certificate: self.certificate.clone().map(|(certificate_file, key_file)| {
+                weir_client::ClientCertificate { certificate_file, key_file }
+            }),
+        });
+        let sasl = match (&self.username, &self.password) {
+            (Some(username), Some(password)) if self.protocol.has_sasl() => {
+                let password = password.read("weir at the cluster (kafka.sasl_password_*)")?;
+                Some(weir_client::SaslSettings {
+                    mechanism: self.mechanism,
+                    username: username.clone(),
+                    password: weir_client::Password::new(password),
+                })
+            }
+            _ => None,
+        };
+        Ok(weir_client::Security { tls, sasl })
     }
 }
 

@@ -8,7 +8,7 @@ use weir_broker::Durability;
 use weir_traffic::TrafficConfig;
 
 use super::load::Values;
-use super::security::BrokerSecurity;
+use super::security::{BrokerSecurity, KafkaSecurity};
 use super::shape;
 use crate::error::{Outcome, UserError};
 
@@ -63,6 +63,7 @@ pub(crate) struct Settings {
     pub(crate) priorities: [Vec<String>; 4],
     /// Empty: the embedded broker.
     pub(crate) brokers: Vec<String>,
+    pub(crate) kafka_security: KafkaSecurity,
     pub(crate) group_prefix: String,
     pub(crate) from_earliest: bool,
     pub(crate) session_timeout_ms: u64,
@@ -159,6 +160,7 @@ impl Settings {
             priorities: ["urgent", "high", "normal", "low"]
                 .map(|class| values.list(&format!("message_priorities.{class}"))),
             brokers: values.list("kafka.brokers"),
+            kafka_security: KafkaSecurity::from_values(values)?,
             group_prefix: need("kafka.group_id")?,
             from_earliest: values.get("kafka.auto_offset_reset") == Some("earliest"),
             session_timeout_ms: duration(values, "kafka.session_timeout")?,

@@ -15,6 +15,8 @@ use crate::text::Language;
 pub(crate) struct Banner {
     /// `None`: a real cluster is used.
     pub(crate) embedded: Option<SocketAddr>,
+    /// Its listeners for others: address, and what holds there.
+    pub(crate) network: Vec<(SocketAddr, &'static str)>,
     pub(crate) durability: Durability,
     pub(crate) brokers: String,
     pub(crate) gateway: Option<SocketAddr>,
@@ -65,12 +67,14 @@ pub(crate) fn durability(language: Language, durability: Durability) -> &'static
 pub(crate) fn broker(
     language: Language,
     address: SocketAddr,
+    network: &[(SocketAddr, &'static str)],
     durability: Durability,
     since_start: Duration,
     stats: &BrokerStats,
 ) -> String {
     let banner = Banner {
         embedded: Some(address),
+        network: network.to_vec(),
         durability,
         brokers: String::new(),
         gateway: None,
@@ -82,8 +86,12 @@ pub(crate) fn broker(
         recovered_partitions: stats.partitions_recovered,
         records_cut: stats.records_cut,
     };
+    let network: String = network
+        .iter()
+        .map(|(address, protocol)| format!("  Kafka  {address}  {protocol}\n"))
+        .collect();
     format!(
-        "\n  Kafka  {address}  {}\n\n  {}\n\n{}kcat -b {address} -L\n{}",
+        "\n  Kafka  {address}  {}\n{network}\n  {}\n\n{}kcat -b {address} -L\n{}",
         self::durability(language, durability),
         banner.ready(language),
         language.pick("Try   ", "试试  "),
@@ -103,6 +111,9 @@ impl Banner {
         match self.embedded {
             Some(address) => table.row(vec!["Kafka".into(), address.to_string(), durable.into()]),
             None => table.row(vec!["Kafka".into(), self.brokers.clone(), String::new()]),
+        }
+        for (address, protocol) in &self.network {
+            table.row(vec!["Kafka".into(), address.to_string(), (*protocol).into()]);
         }
         if let Some(gateway) = self.gateway {
             let paths = "POST /v1/events · /stats · /metrics".to_owned();
@@ -188,6 +199,7 @@ mod tests {
     fn banner() -> Banner {
         Banner {
             embedded: Some("127.0.0.1:9092".parse().unwrap()),
+            network: vec![("10.0.0.7:9093".parse().unwrap(), "SASL_SSL")],
             durability: Durability::Strict,
             brokers: String::new(),
             gateway: Some("127.0.0.1:8084".parse().unwrap()),
@@ -206,6 +218,7 @@ mod tests {
         let text = banner().render(Language::English);
         for part in [
             "  Kafka    127.0.0.1:9092         acks=all is on disk before the answer\n",
+            "  Kafka    10.0.0.7:9093          SASL_SSL\n",
             "  Gateway  http://127.0.0.1:8084  POST /v1/events · /stats · /metrics\n",
             "  Console  http://127.0.0.1:8090\n",
             "  Limits   no rate limit · 10,000 events a lane · open to this machine only",

@@ -1,5 +1,6 @@
 //! The Kafka under everything: the embedded broker or a cluster, the client, the topics.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,6 +61,11 @@ pub(crate) fn broker_config(settings: &Settings) -> Outcome<BrokerConfig> {
     Ok(config)
 }
 
+/// Its listeners for others: address, and what holds there.
+pub(super) fn network_listeners(broker: &BrokerServer) -> Vec<(SocketAddr, &'static str)> {
+    broker.listeners().skip(1).map(|(_, address, protocol)| (address, protocol.name())).collect()
+}
+
 /// Stops it: last commit, clean-shutdown marker.
 pub(super) async fn stop_broker(broker: BrokerServer) {
     if let Err(error) = broker.shutdown().await {
@@ -80,6 +86,10 @@ pub(super) async fn connect(settings: &Settings, brokers: &[String]) -> Outcome<
     let listed = brokers.join(",");
     let mut config = ClientConfig::new(brokers.iter().map(String::as_str));
     config.api_timeout_ms = 10_000;
+    // The embedded broker's own listener asks for nothing.
+    if !settings.brokers.is_empty() {
+        config.security = settings.kafka_security.resolve()?;
+    }
     let absent = |why: String| {
         UserError::new("WEIR-0809", format!("Kafka at {listed} does not answer")).why(why).help(
             "check the address with `kcat -b HOST:PORT -L`; without --brokers weir runs its own",
@@ -88,6 +98,13 @@ pub(super) async fn connect(settings: &Settings, brokers: &[String]) -> Outcome<
     let connected = tokio::time::timeout(CONNECT, Client::connect_tcp(config)).await;
     let client = match connected {
         Ok(Ok(client)) => client,
+        Ok(Err(
+            error @ (weir_client::ClientError::Authentication { .. }
+            | weir_client::ClientError::Config { .. }),
+        )) => {
+            let what = format!("Kafka at {listed} does not let weir in");
+            return Err(UserError::new(error.code(), what).why(error));
+        }
         Ok(Err(error)) => return Err(absent(error.to_string())),
         Err(_) => return Err(absent(format!("no answer within {} s", CONNECT.as_secs()))),
     };

@@ -125,7 +125,15 @@ pub(crate) fn run_broker(args: BrokerArgs) -> Outcome {
         ..Holder::default()
     });
     let ready = started.elapsed();
-    say(&banner::broker(language, address, settings.broker_durability, ready, &broker.stats()));
+    let network = kafka::network_listeners(&broker);
+    say(&banner::broker(
+        language,
+        address,
+        &network,
+        settings.broker_durability,
+        ready,
+        &broker.stats(),
+    ));
     runtime.block_on(signals.wait());
     force_on_second_signal(&runtime, signals);
     runtime.block_on(kafka::stop_broker(broker));
@@ -164,6 +172,7 @@ pub(crate) fn check(settings: &Settings) -> Outcome {
     let config = broker_config(settings)?;
     weir_broker::BrokerServer::check(&config)
         .map_err(|error| UserError::new(error.code(), "cannot start the broker").why(&error))?;
+    settings.kafka_security.resolve()?;
     node::Plan::new(settings).map(|_| ())
 }
 

@@ -247,6 +247,7 @@ impl Node {
         let traffic = &settings.traffic;
         Banner {
             embedded: self.broker.as_ref().map(|broker| broker.local_addr()),
+            network: self.broker.as_deref().map(kafka::network_listeners).unwrap_or_default(),
             durability: settings.broker_durability,
             brokers: self.brokers.join(","),
             gateway: Some(self.gateway.address),
@@ -299,9 +300,11 @@ impl Tasks {
 }
 
 fn loopback_only(settings: &Settings) -> bool {
+    let listeners = &settings.broker_security.listeners;
     [settings.broker_listen, settings.gateway_listen, settings.console_listen]
         .iter()
         .all(|address| address.ip().is_loopback())
+        && listeners.iter().all(|listener| listener.exposure().is_none())
 }
 
 fn serve(port: Port, router: axum::Router, connections_max: u32) -> Served {
