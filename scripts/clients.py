@@ -448,6 +448,8 @@ class Scenario:
         return "abort" in self.can or ("commit only" if "commit" in self.can else False)
 
     def committed(self):
+        if "read_committed" not in self.can:
+            return False
         self.read(self.transaction_topic, committed_of, committed=True)
         self.read(self.transaction_topic)
 

@@ -34,3 +34,10 @@ fresh go "$here"/go/go.sum "$here"/go/*/*.go || { (cd "$here/go" && go build -o 
 
 "$root/scripts/kafka.sh" install
 fresh java "$here"/java/*.java || { javac -d "$built/java" -cp "$root/.cache/kafka/libs/*" "$here"/java/*.java; done_; }
+
+fresh streams "$here"/streams/* || {
+  mvn -q -B -f "$here/streams/pom.xml" dependency:copy-dependencies -DoutputDirectory="$built/streams-libs" >&2
+  mkdir -p "$built/streams"
+  javac -d "$built/streams" -cp "$built/streams-libs/*" "$here"/streams/*.java
+  done_
+}

@@ -100,6 +100,6 @@ def blocking(verb):
 
 serve({"client": f"aiokafka {aiokafka.__version__}", "codecs": ["none", "gzip", "snappy", "lz4", "zstd"],
        "protocols": ["classic"],
-       "can": ["create", "idempotence", "commit", "abort", "groups", "describe", "delete_records"]},
+       "can": ["create", "idempotence", "commit", "abort", "read_committed", "groups", "describe", "delete_records"]},
       {verb.__name__: blocking(verb)
        for verb in (create, produce, transaction, groups, describe, delete_records, consume)})

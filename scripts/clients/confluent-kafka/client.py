@@ -89,6 +89,6 @@ def consume(command: dict, leaving) -> None:
 
 serve({"client": f"confluent-kafka {confluent_kafka.__version__} (librdkafka {confluent_kafka.libversion()[0]})",
        "codecs": ["none", "gzip", "snappy", "lz4", "zstd"], "protocols": ["classic", "consumer"],
-       "can": ["create", "idempotence", "commit", "abort", "groups", "describe", "delete_records"]},
+       "can": ["create", "idempotence", "commit", "abort", "read_committed", "groups", "describe", "delete_records"]},
       {"create": create, "produce": produce, "transaction": transaction, "groups": groups, "describe": describe,
        "delete_records": delete_records, "consume": consume})

@@ -37,7 +37,7 @@ public class Client {
         address = args[0];
         emit(Map.of("client", "Java kafka-clients " + AppInfoParser.getVersion(),
             "codecs", List.of("none", "gzip", "snappy", "lz4", "zstd"), "protocols", List.of("classic", "consumer"),
-            "can", List.of("create", "idempotence", "commit", "abort", "groups", "describe", "delete_records")));
+            "can", List.of("create", "idempotence", "commit", "abort", "read_committed", "groups", "describe", "delete_records")));
         BufferedReader in = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
         for (String line = in.readLine(); line != null; line = in.readLine()) {
             JsonNode command = JSON.readTree(line);

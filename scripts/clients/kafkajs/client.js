@@ -75,6 +75,7 @@ const verbs = {
   }),
 
   delete_records: command => withAdmin(async admin => {
+    await admin.fetchTopicOffsets(command.topic) // The call below wants the metadata of the topic to be there.
     await admin.deleteTopicRecords({
       topic: command.topic, partitions: [{ partition: command.partition, offset: String(command.offset) }],
     })
@@ -108,7 +109,7 @@ async function main() {
   await zstd.init()
   emit({
     client: `kafkajs ${version}`, codecs: Object.keys(codecs), protocols: ['classic'],
-    can: ['create', 'idempotence', 'commit', 'abort', 'groups', 'describe', 'delete_records'],
+    can: ['create', 'idempotence', 'commit', 'abort', 'read_committed', 'groups', 'describe', 'delete_records'],
   })
   const lines = readline.createInterface({ input: process.stdin })[Symbol.asyncIterator]()
   for (let line = await lines.next(); !line.done; line = await lines.next()) {

@@ -71,5 +71,5 @@ def consume(command: dict, leaving) -> None:
 version = subprocess.run(["kcat", "-V"], capture_output=True, text=True).stdout
 serve({"client": "kcat " + re.search(r"Version (\S+)", version)[1] + " (librdkafka "
        + re.search(r"librdkafka (\S+)", version)[1] + ")",
-       "codecs": ["none", "gzip", "snappy", "lz4", "zstd"], "protocols": ["classic"], "can": ["create", "idempotence", "commit"]},
+       "codecs": ["none", "gzip", "snappy", "lz4", "zstd"], "protocols": ["classic"], "can": ["create", "idempotence", "commit", "read_committed"]},
       {"create": create, "produce": produce, "transaction": transaction, "consume": consume})

@@ -182,7 +182,7 @@ func main() {
 	driver.Serve(driver.Hello{
 		Client: "franz-go " + driver.Version("github.com/twmb/franz-go"), Codecs: []string{"none", "gzip", "snappy", "lz4", "zstd"},
 		Protocols: []string{"classic", "consumer"},
-		Can:       []string{"create", "idempotence", "commit", "abort", "groups", "describe", "delete_records"},
+		Can:       []string{"create", "idempotence", "commit", "abort", "read_committed", "groups", "describe", "delete_records"},
 	}, map[string]func(context.Context, driver.Command) (driver.Answer, error){
 		"create": create, "produce": produce, "transaction": transaction, "groups": groups, "describe": describe,
 		"delete_records": deleteRecords, "consume": consume,

@@ -151,6 +151,7 @@ func read(ctx context.Context, command driver.Command, generation *kafka.Generat
 func main() {
 	driver.Serve(driver.Hello{
 		Client: "kafka-go " + driver.Version("github.com/segmentio/kafka-go"), Codecs: []string{"none", "gzip", "snappy", "lz4", "zstd"},
+		// Its reader hands out markers and aborted records as if they were messages, so it cannot read what is committed.
 		Protocols: []string{"classic"}, Can: []string{"create", "groups", "describe"},
 	}, map[string]func(context.Context, driver.Command) (driver.Answer, error){
 		"create": create, "produce": produce, "groups": groups, "describe": describe, "consume": consume,

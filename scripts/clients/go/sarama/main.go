@@ -188,7 +188,7 @@ func main() {
 	driver.Serve(driver.Hello{
 		Client: "Sarama " + driver.Version("github.com/IBM/sarama"), Codecs: []string{"none", "gzip", "snappy", "lz4", "zstd"},
 		Protocols: []string{"classic"},
-		Can:       []string{"create", "idempotence", "commit", "abort", "groups", "describe", "delete_records"},
+		Can:       []string{"create", "idempotence", "commit", "abort", "read_committed", "groups", "describe", "delete_records"},
 	}, map[string]func(context.Context, driver.Command) (driver.Answer, error){
 		"create": create, "produce": produce, "transaction": transaction, "groups": groups, "describe": describe,
 		"delete_records": deleteRecords, "consume": consume,
