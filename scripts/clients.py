@@ -301,8 +301,7 @@ class Scenario:
             self.judge.create(self.topic)
             return False
         self.main.do("create", topic=self.topic, partitions=PARTITIONS)
-        if self.judge.partitions(self.topic) != PARTITIONS:
-            raise Fault(f"it has {self.judge.partitions(self.topic)} partitions")
+        until("the topic has its partitions", lambda: self.judge.partitions(self.topic) == PARTITIONS)
 
     def codec(self, codec: str):
         if codec not in self.main.hello["codecs"]:
