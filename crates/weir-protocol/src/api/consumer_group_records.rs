@@ -113,7 +113,7 @@ mod tests {
     #[test]
     fn values_of_another_version_are_errors() {
         let mut bytes = encode(&ConsumerGroupMetadataValue::default()).unwrap().to_vec();
-        bytes[1] = 1;
+        *bytes.get_mut(1).unwrap() = 1;
         assert!(decode::<ConsumerGroupMetadataValue>(bytes.into()).is_err());
     }
 
