@@ -31,6 +31,7 @@ fn handle(h: &mut Harness, frame: &mut RequestFrame) -> Reply {
         id: ConnId(1),
         client_host: "/127.0.0.1".into(),
         advertised: ("localhost".into(), 9092),
+        principal: "User:ANONYMOUS".into(),
     };
     h.broker.handle(&connection, &frame.header, &mut frame.request, h.now).reply
 }
