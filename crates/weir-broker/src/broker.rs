@@ -13,8 +13,8 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use weir_log::{
-    CleanerOptions, CommitError, CommitGroup, Committed, Disk, Flush, LogConfig, LogDirOptions,
-    LogError, LogId, RecoveryReport, Upkeep, UpkeepDone,
+    CommitError, CommitGroup, Committed, Disk, Flush, LogConfig, LogDirOptions, LogError, LogId,
+    RecoveryReport, Upkeep, UpkeepDone,
 };
 use weir_protocol::frame::RequestHeader;
 use weir_protocol::{ErrorCode, NodeId, PartitionId, Str, TimestampMs, Uuid};
@@ -23,6 +23,7 @@ use crate::api_table;
 use crate::commit_queue::{CommitQueue, Due, PutAside};
 use crate::config::BrokerConfig;
 use crate::coordinator::{joined_response, Coordinator, RequestMeta};
+use crate::dynamic_configs::{self, cleaner_options};
 use crate::effects::{CommitNeed, ConnId, Connection, Effects, Reply, Ticket};
 use crate::error::BrokerError;
 use crate::fetch_session::FetchSessions;
@@ -38,6 +39,7 @@ use crate::purgatory::Purgatory;
 use crate::request::{Request, Response};
 use crate::scram_users::{self, ScramUsers};
 use crate::security::authenticator;
+use crate::settings::ClusterSettings;
 use crate::staged::Staged;
 use crate::stats::{BrokerStats, GroupStats, TopicStats};
 use crate::topics::{self, log_config, Topic, Topics};
@@ -74,7 +76,11 @@ pub enum Step {
 /// A single-node Kafka broker.
 #[derive(Debug)]
 pub struct Broker {
+    /// What holds: [`Broker::start_config`] under what was set since.
     pub(crate) config: BrokerConfig,
+    pub(crate) start_config: Arc<BrokerConfig>,
+    /// What admin clients have set beside topics.
+    pub(crate) settings: ClusterSettings,
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) logs: Logs,
     pub(crate) topics: Topics,
@@ -160,6 +166,9 @@ impl Broker {
         check_config(&config)?;
         let mut ids = IdSource::new(seed);
         files::make_dir(&*disk, &config.data_dir)?;
+        let settings = ClusterSettings::open(&*disk, &config.data_dir)?;
+        let start_config = Arc::new(config);
+        let config = dynamic_configs::effective(&start_config, &settings);
         let catalog = files::read(&*disk, &config.data_dir, topics::FILE)?;
         let topics = catalog.as_deref().map(topics::parse).transpose()?;
         let known = topics.is_some();
@@ -196,6 +205,8 @@ impl Broker {
             next_housekeeping: now.plus_ms(HOUSEKEEPING_INTERVAL_MS),
             next_offsets_check: now.plus_ms(OFFSETS_CHECK_INTERVAL_MS),
             config,
+            start_config,
+            settings,
         };
         if known {
             broker.link_logs(now);
@@ -345,6 +356,13 @@ impl Broker {
             Request::IncrementalAlterConfigs(alter) => {
                 self.incremental_alter_configs(ticket, alter)
             }
+            Request::AlterConfigs(alter) => self.alter_configs(ticket, alter),
+            Request::ListConfigResources(list) => self.list_config_resources(list, version),
+            Request::DescribeAcls(describe) => self.describe_acls(describe),
+            Request::CreateAcls(create) => self.create_acls(ticket, create),
+            Request::DeleteAcls(delete) => self.delete_acls(ticket, delete),
+            Request::DescribeClientQuotas(describe) => self.describe_client_quotas(describe),
+            Request::AlterClientQuotas(alter) => self.alter_client_quotas(ticket, alter),
             Request::DeleteRecords(delete) => self.delete_records(ticket, delete, now),
             Request::DescribeLogDirs(describe) => self.describe_log_dirs(describe),
             Request::DescribeUserScramCredentials(describe) => {
@@ -476,7 +494,7 @@ impl Broker {
             return None;
         }
         self.commit_queue.begin();
-        let writes = self.staged.begin(&self.topics, &self.scram_users);
+        let writes = self.staged.begin(&self.topics, &self.scram_users, &self.settings);
         let (disk, dir) = (self.disk.clone(), self.config.data_dir.clone());
         let files = PendingFiles { disk, dir, writes };
         let group = self.logs.begin_commit();
@@ -702,6 +720,39 @@ fn fail(response: Response) -> Response {
             scram_users::fail(&mut response, ErrorCode::KafkaStorageError, &NOT_STORED);
             Response::AlterUserScramCredentials(response)
         }
+        Response::AlterConfigs(mut response) => {
+            let fine = response.responses.iter_mut().filter(|one| one.error_code == 0);
+            fine.for_each(|one| {
+                one.error_code = ErrorCode::KafkaStorageError.code();
+                one.error_message = Some(NOT_STORED);
+            });
+            Response::AlterConfigs(response)
+        }
+        Response::CreateAcls(mut response) => {
+            let fine = response.results.iter_mut().filter(|one| one.error_code == 0);
+            fine.for_each(|one| {
+                one.error_code = ErrorCode::KafkaStorageError.code();
+                one.error_message = Some(NOT_STORED);
+            });
+            Response::CreateAcls(response)
+        }
+        Response::DeleteAcls(mut response) => {
+            let fine = response.filter_results.iter_mut().filter(|one| one.error_code == 0);
+            fine.for_each(|one| {
+                one.error_code = ErrorCode::KafkaStorageError.code();
+                one.error_message = Some(NOT_STORED);
+                one.matching_acls.clear();
+            });
+            Response::DeleteAcls(response)
+        }
+        Response::AlterClientQuotas(mut response) => {
+            let fine = response.entries.iter_mut().filter(|one| one.error_code == 0);
+            fine.for_each(|one| {
+                one.error_code = ErrorCode::KafkaStorageError.code();
+                one.error_message = Some(NOT_STORED);
+            });
+            Response::AlterClientQuotas(response)
+        }
         Response::IncrementalAlterConfigs(mut response) => {
             let fine = response.responses.iter_mut().filter(|one| one.error_code == 0);
             fine.for_each(|one| {
@@ -775,12 +826,7 @@ fn log_dir_options(
         retention_check_interval_ms: config.retention_check_interval_ms,
         journal_bytes_max: Some(config.journal_bytes_max),
         journal_group_bytes_max: weir_log::journal::GROUP_BYTES_MAX,
-        cleaner: CleanerOptions {
-            enabled: config.cleaner_enabled,
-            backoff_ms: config.cleaner_backoff_ms,
-            dedupe_buffer_bytes_max: config.cleaner_dedupe_buffer_bytes_max,
-            inflate_bytes_max: config.inflate_bytes_max,
-        },
+        cleaner: cleaner_options(config),
         recovery_watch: config.recovery_watch.clone(),
     }
 }

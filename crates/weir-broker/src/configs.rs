@@ -15,8 +15,11 @@ use weir_protocol::{ErrorCode, Str};
 
 use crate::broker::{Broker, Step};
 use crate::config::BrokerConfig;
+use crate::dynamic_configs::{fallbacks, is_dynamic, ALL_BROKERS, THIS_BROKER};
 use crate::effects::Connection;
 use crate::request::{distinct, Response};
+use crate::resource_configs::{ResourceKey, CLIENT_METRICS_KEYS, GROUP_KEYS};
+use crate::settings::ConfigOwner;
 use crate::topic_defaults::TopicDefaults;
 use crate::topics::topic_value;
 
@@ -24,14 +27,18 @@ use crate::topics::topic_value;
 pub const CONFIG_VALUE_BYTES_MAX: usize = 4_096;
 
 pub(crate) const RESOURCE_TOPIC: i8 = 2;
-const RESOURCE_BROKER: i8 = 4;
-const RESOURCE_BROKER_LOGGER: i8 = 8;
-const RESOURCE_CLIENT_METRICS: i8 = 16;
-const RESOURCE_GROUP: i8 = 32;
+pub(crate) const RESOURCE_BROKER: i8 = 4;
+pub(crate) const RESOURCE_BROKER_LOGGER: i8 = 8;
+pub(crate) const RESOURCE_CLIENT_METRICS: i8 = 16;
+pub(crate) const RESOURCE_GROUP: i8 = 32;
 
 const SOURCE_TOPIC: i8 = 1;
+const SOURCE_DYNAMIC_BROKER: i8 = 2;
+const SOURCE_DYNAMIC_DEFAULT_BROKER: i8 = 3;
 const SOURCE_STATIC_BROKER: i8 = 4;
 const SOURCE_DEFAULT: i8 = 5;
+const SOURCE_CLIENT_METRICS: i8 = 7;
+const SOURCE_GROUP: i8 = 8;
 
 /// Kafka's `ConfigDef.Type`, by the numbers of DescribeConfigs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,10 +78,11 @@ pub struct TopicKey {
 
 /// A key of a broker.
 #[derive(Debug)]
-struct BrokerKey {
+pub(crate) struct BrokerKey {
     name: &'static str,
-    kind: ConfigType,
-    dynamic: bool,
+    pub(crate) kind: ConfigType,
+    /// Kafka changes it while it runs.
+    pub(crate) dynamic: bool,
     default: Option<&'static str>,
 }
 
@@ -136,6 +144,24 @@ pub fn topic_key(name: &str) -> Option<&'static TopicKey> {
     topic_keys().iter().find(|key| key.name == name)
 }
 
+/// The key of a broker with this name.
+pub(crate) fn broker_key(name: &str) -> Option<&'static BrokerKey> {
+    broker_keys().iter().find(|key| key.name == name)
+}
+
+/// Whether `value` is of this type at all.
+pub(crate) fn is_of_type(kind: ConfigType, value: &str) -> bool {
+    let value = value.trim();
+    match kind {
+        ConfigType::Boolean => matches!(value.to_ascii_lowercase().as_str(), "true" | "false"),
+        ConfigType::Int => value.parse::<i32>().is_ok(),
+        ConfigType::Short => value.parse::<i16>().is_ok(),
+        ConfigType::Long => value.parse::<i64>().is_ok(),
+        ConfigType::Double => value.parse::<f64>().is_ok(),
+        _ => true,
+    }
+}
+
 /// Whether `value` may stand for the topic key `name`.
 ///
 /// # Errors
@@ -161,6 +187,8 @@ pub fn check_topic_value(name: &str, value: &str) -> Result<(), String> {
         ConfigType::Double => {
             value.trim().parse::<f64>().is_ok_and(|ratio| (0.0..=1.0).contains(&ratio))
         }
+        // Kafka 4.1 takes the empty list: neither deleted nor compacted.
+        _ if name == "cleanup.policy" && value.is_empty() => true,
         _ => match choices_of(name) {
             Some(choices) => value.split(',').all(|one| choices.contains(&one.trim())),
             None => true,
@@ -199,38 +227,17 @@ fn choices_of(name: &str) -> Option<&'static [&'static str]> {
     }
 }
 
-/// The configuration of a topic as CreateTopics v5 and above answers it (KIP-525): never null when there is no error,
-/// or Java's admin client falls over it.
-#[must_use]
-pub fn created_configs(
-    own: &BTreeMap<String, String>,
-    defaults: &TopicDefaults,
-) -> Vec<CreatableTopicConfigs> {
-    topic_keys()
-        .iter()
-        .map(|key| CreatableTopicConfigs {
-            name: Str::from_static(key.name),
-            value: Some(Str::copy_from(topic_value(own, defaults, key.name))),
-            read_only: false,
-            config_source: source_of(own, defaults, key.name),
-            is_sensitive: false,
-        })
-        .collect()
-}
-
-fn source_of(own: &BTreeMap<String, String>, defaults: &TopicDefaults, name: &str) -> i8 {
-    match (own.contains_key(name), defaults.value(name)) {
-        (true, _) => SOURCE_TOPIC,
-        (false, Some(_)) => SOURCE_STATIC_BROKER,
-        (false, None) => SOURCE_DEFAULT,
-    }
-}
-
 /// What the configuration of this broker says instead of Kafka's defaults.
 fn static_values(config: &BrokerConfig, connection: &Connection) -> BTreeMap<&'static str, String> {
     let (host, port) = &connection.advertised;
+    let mut values = fixed_values(config);
+    values.insert("advertised.listeners", format!("PLAINTEXT://{host}:{port}"));
+    values
+}
+
+/// Those that are the same for each connection.
+fn fixed_values(config: &BrokerConfig) -> BTreeMap<&'static str, String> {
     let mut values = BTreeMap::from([
-        ("advertised.listeners", format!("PLAINTEXT://{host}:{port}")),
         ("auto.create.topics.enable", config.auto_create_topics.to_string()),
         ("broker.id", "0".to_owned()),
         ("group.initial.rebalance.delay.ms", config.group_initial_rebalance_delay_ms.to_string()),
@@ -309,10 +316,13 @@ impl Broker {
         let keys = resource.configuration_keys.as_ref();
         let keys: Option<HashSet<&str>> = keys.map(|keys| keys.iter().map(|key| &**key).collect());
         let wanted = |name: &str| keys.as_ref().is_none_or(|keys| keys.contains(name));
+        let name = &*resource.resource_name;
         let configs = match resource.resource_type {
-            RESOURCE_TOPIC => self.topic_configs(&resource.resource_name, synonyms),
-            RESOURCE_BROKER => self.broker_configs(connection, &resource.resource_name, synonyms),
-            RESOURCE_GROUP | RESOURCE_CLIENT_METRICS | RESOURCE_BROKER_LOGGER => Ok(Vec::new()),
+            RESOURCE_TOPIC => self.topic_configs(name, synonyms),
+            RESOURCE_BROKER => self.broker_configs(connection, name, synonyms),
+            RESOURCE_BROKER_LOGGER => logger_configs(name),
+            RESOURCE_CLIENT_METRICS => self.client_metrics_configs(name, synonyms),
+            RESOURCE_GROUP => self.group_configs(name, synonyms),
             _ => Err((
                 ErrorCode::InvalidRequest,
                 format!("Unsupported resource type: {}", resource.resource_type),
@@ -320,7 +330,6 @@ impl Broker {
         };
         match configs {
             Ok(configs) => DescribeConfigsResult {
-                error_message: None,
                 resource_type: resource.resource_type,
                 resource_name: resource.resource_name.clone(),
                 configs: configs.into_iter().filter(|config| wanted(&config.name)).collect(),
@@ -338,10 +347,39 @@ impl Broker {
         let topic = self.topics.get(name).ok_or_else(|| {
             (ErrorCode::UnknownTopicOrPartition, format!("The topic '{name}' does not exist"))
         })?;
+        Ok(self.topic_values(topic.configs(), synonyms))
+    }
+
+    fn topic_values(
+        &self,
+        own: &BTreeMap<String, String>,
+        synonyms: bool,
+    ) -> Vec<DescribeConfigsResourceResult> {
         let defaults = &self.config.topic_defaults;
-        let configs =
-            topic_keys().iter().map(|key| topic_config(key, topic.configs(), defaults, synonyms));
-        Ok(configs.collect())
+        let start = fixed_values(&self.start_config);
+        let describe = |key: &TopicKey| {
+            let sources = self.broker_sources(&start, &key.synonyms);
+            let first = key.synonyms.first().copied().unwrap_or_default();
+            topic_config(key, own, defaults, without_far_defaults(first, sources), synonyms)
+        };
+        topic_keys().iter().map(describe).collect()
+    }
+
+    /// The configuration of a topic as CreateTopics v5 and above answers it (KIP-525): never null when there is no
+    /// error, or Java's admin client falls over it.
+    pub(crate) fn created_configs(
+        &self,
+        own: &BTreeMap<String, String>,
+    ) -> Vec<CreatableTopicConfigs> {
+        let values = self.topic_values(own, false).into_iter();
+        let created = values.map(|config| CreatableTopicConfigs {
+            name: config.name,
+            value: config.value,
+            read_only: config.read_only,
+            config_source: config.config_source,
+            is_sensitive: config.is_sensitive,
+        });
+        created.collect()
     }
 
     fn broker_configs(
@@ -350,19 +388,138 @@ impl Broker {
         name: &str,
         synonyms: bool,
     ) -> Result<Vec<DescribeConfigsResourceResult>, (ErrorCode, String)> {
-        if name.is_empty() {
-            return Ok(Vec::new()); // The cluster-wide dynamic default: there is none.
+        let start = static_values(&self.start_config, connection);
+        if name == ALL_BROKERS {
+            return Ok(self.default_broker_configs(synonyms));
         }
-        if name != "0" {
-            let words =
-                format!("Unexpected broker id, expected 0 or empty string, but received {name}");
+        if name != THIS_BROKER {
+            let words = match name.parse::<i32>() {
+                Ok(id) => {
+                    format!("Unexpected broker id, expected 0 or empty string, but received {id}")
+                }
+                Err(_) => format!("Broker id must be an integer, but it is: {name}"),
+            };
             return Err((ErrorCode::InvalidRequest, words));
         }
-        let own = static_values(&self.config, connection);
-        Ok(broker_keys()
-            .iter()
-            .map(|key| broker_config(key, own.get(key.name), synonyms))
-            .collect())
+        let describe = |key: &BrokerKey| {
+            let sources = self.broker_sources(&start, &fallbacks(key.name));
+            broker_config(key, without_far_defaults(key.name, sources), synonyms)
+        };
+        Ok(broker_keys().iter().map(describe).collect())
+    }
+
+    /// What was set for all brokers.
+    fn default_broker_configs(&self, synonyms: bool) -> Vec<DescribeConfigsResourceResult> {
+        let set = self.settings.configs(ConfigOwner::Broker, ALL_BROKERS);
+        let known = set.iter().filter_map(|(name, value)| Some((broker_key(name)?, value)));
+        let describe = |(key, value): (&'static BrokerKey, &String)| {
+            let source = SOURCE_DYNAMIC_DEFAULT_BROKER;
+            let own = Sourced { name: key.name, value: value.clone(), source };
+            broker_config(key, vec![own], synonyms)
+        };
+        known.map(describe).collect()
+    }
+
+    /// The values of these keys of the broker, the one that counts first.
+    fn broker_sources(
+        &self,
+        start: &BTreeMap<&'static str, String>,
+        keys: &[&'static str],
+    ) -> Vec<Sourced> {
+        let set = |owner: &str, name: &str| {
+            self.settings.configs(ConfigOwner::Broker, owner).get(name).cloned()
+        };
+        let mut sources = Vec::new();
+        for name in keys.iter().copied() {
+            let values = [
+                (set(THIS_BROKER, name), SOURCE_DYNAMIC_BROKER),
+                (set(ALL_BROKERS, name), SOURCE_DYNAMIC_DEFAULT_BROKER),
+                (start.get(name).cloned(), SOURCE_STATIC_BROKER),
+                (broker_key(name).and_then(|key| key.default).map(str::to_owned), SOURCE_DEFAULT),
+            ];
+            let known = values.into_iter().filter_map(|(value, source)| Some((value?, source)));
+            sources.extend(known.map(|(value, source)| Sourced { name, value, source }));
+        }
+        sources
+    }
+
+    /// What holds for a key of the broker, where no connection matters.
+    pub(crate) fn broker_value(&self, name: &str) -> Option<String> {
+        let key = broker_key(name)?;
+        let start = fixed_values(&self.start_config);
+        self.broker_sources(&start, &[key.name]).into_iter().next().map(|first| first.value)
+    }
+
+    fn group_configs(
+        &self,
+        name: &str,
+        synonyms: bool,
+    ) -> Result<Vec<DescribeConfigsResourceResult>, (ErrorCode, String)> {
+        if name.is_empty() {
+            let words = "Group name must not be empty".to_owned();
+            return Err((ErrorCode::InvalidRequest, words));
+        }
+        let own = self.settings.configs(ConfigOwner::Group, name);
+        let describe = |key: &ResourceKey| {
+            let default = key.broker_key.and_then(|name| self.broker_value(name));
+            let default = default.unwrap_or_else(|| key.default.to_owned());
+            let own = own.get(key.name).map(|value| (value.clone(), SOURCE_GROUP));
+            resource_config(key, own, default, synonyms, true)
+        };
+        Ok(GROUP_KEYS.iter().map(describe).collect())
+    }
+
+    fn client_metrics_configs(
+        &self,
+        name: &str,
+        synonyms: bool,
+    ) -> Result<Vec<DescribeConfigsResourceResult>, (ErrorCode, String)> {
+        if name.is_empty() {
+            let words = "Client metrics subscription name must not be empty".to_owned();
+            return Err((ErrorCode::InvalidRequest, words));
+        }
+        let own = self.settings.configs(ConfigOwner::ClientMetrics, name);
+        let describe = |key: &ResourceKey| {
+            let own = own.get(key.name).map(|value| (value.clone(), SOURCE_CLIENT_METRICS));
+            resource_config(key, own, key.default.to_owned(), synonyms, false)
+        };
+        Ok(CLIENT_METRICS_KEYS.iter().map(describe).collect())
+    }
+}
+
+/// A broker has no loggers whose level could be changed.
+fn logger_configs(name: &str) -> Result<Vec<DescribeConfigsResourceResult>, (ErrorCode, String)> {
+    let invalid = |words: String| Err((ErrorCode::InvalidRequest, words));
+    match name {
+        THIS_BROKER => Ok(Vec::new()),
+        "" => invalid("Broker id must not be empty".to_owned()),
+        _ => invalid(format!("Unexpected broker id, expected 0 but received {name}")),
+    }
+}
+
+/// A key of a group or of a metrics subscription. Kafka tells the default as a synonym of the first kind alone.
+fn resource_config(
+    key: &ResourceKey,
+    own: Option<(String, i8)>,
+    default: String,
+    synonyms: bool,
+    default_is_synonym: bool,
+) -> DescribeConfigsResourceResult {
+    let is_default = own.is_none();
+    let (value, source) = own.unwrap_or((default, SOURCE_DEFAULT));
+    let synonym = Sourced { name: key.name, value: value.clone(), source }.synonym();
+    DescribeConfigsResourceResult {
+        name: Str::from_static(key.name),
+        value: Some(value.into()),
+        read_only: false,
+        config_source: source,
+        is_sensitive: false,
+        synonyms: match synonyms && (default_is_synonym || !is_default) {
+            true => vec![synonym],
+            false => Vec::new(),
+        },
+        config_type: key.kind as i8,
+        documentation: None,
     }
 }
 
@@ -380,33 +537,56 @@ fn failed_resource(
     }
 }
 
+/// A value with the key and the source it is from.
+#[derive(Debug, Clone)]
+struct Sourced {
+    name: &'static str,
+    value: String,
+    source: i8,
+}
+
+impl Sourced {
+    fn synonym(self) -> DescribeConfigsSynonym {
+        DescribeConfigsSynonym {
+            name: Str::from_static(self.name),
+            value: Some(self.value.into()),
+            source: self.source,
+        }
+    }
+}
+
+/// What stands for a key, the one that counts first.
+///
+/// A key without a value of its own has those it falls back to (`log.retention.hours` for `log.retention.ms`), as in
+/// Kafka. But where the only one is a default of such a key, Kafka tells none.
+fn without_far_defaults(name: &str, sources: Vec<Sourced>) -> Vec<Sourced> {
+    let is_far = |one: &Sourced| one.name != name && one.source == SOURCE_DEFAULT;
+    sources.into_iter().skip_while(is_far).collect()
+}
+
 fn topic_config(
     key: &TopicKey,
     own: &BTreeMap<String, String>,
     defaults: &TopicDefaults,
+    fallbacks: Vec<Sourced>,
     synonyms: bool,
 ) -> DescribeConfigsResourceResult {
-    let mut all = Vec::new();
-    if synonyms {
-        all.extend(own.get(key.name).map(|value| synonym(key.name, value, SOURCE_TOPIC)));
-        let given = defaults.given_for(key.name);
-        all.extend(given.map(|(name, value)| synonym(name, value, SOURCE_STATIC_BROKER)));
-        // Of several (log.retention.ms, .minutes, .hours) the last is the one that has a default.
-        let fallback = key
-            .synonyms
-            .last()
-            .and_then(|name| broker_keys().iter().find(|broker| broker.name == *name));
-        if let Some((broker, value)) = fallback.and_then(|broker| Some((broker, broker.default?))) {
-            all.push(synonym(broker.name, value, SOURCE_DEFAULT));
-        }
-    }
+    let own_value = own.get(key.name).map(|value| Sourced {
+        name: key.name,
+        value: value.clone(),
+        source: SOURCE_TOPIC,
+    });
+    let sources: Vec<Sourced> = own_value.into_iter().chain(fallbacks).collect();
     DescribeConfigsResourceResult {
         name: Str::from_static(key.name),
         value: Some(Str::copy_from(topic_value(own, defaults, key.name))),
         read_only: false,
-        config_source: source_of(own, defaults, key.name),
+        config_source: sources.first().map_or(SOURCE_DEFAULT, |first| first.source),
         is_sensitive: false,
-        synonyms: all,
+        synonyms: match synonyms {
+            true => sources.into_iter().map(Sourced::synonym).collect(),
+            false => Vec::new(),
+        },
         config_type: key.kind as i8,
         documentation: None,
     }
@@ -414,33 +594,23 @@ fn topic_config(
 
 fn broker_config(
     key: &BrokerKey,
-    own: Option<&String>,
+    sources: Vec<Sourced>,
     synonyms: bool,
 ) -> DescribeConfigsResourceResult {
     let sensitive = key.kind == ConfigType::Password;
-    let value = own.map(String::as_str).or(key.default).filter(|_| !sensitive);
-    let mut all = Vec::new();
-    if synonyms && !sensitive {
-        all.extend(own.map(|value| synonym(key.name, value, SOURCE_STATIC_BROKER)));
-        all.extend(key.default.map(|value| synonym(key.name, value, SOURCE_DEFAULT)));
-    }
+    let first = sources.first().filter(|first| first.name == key.name);
     DescribeConfigsResourceResult {
         name: Str::from_static(key.name),
-        value: value.map(Str::copy_from),
-        read_only: !key.dynamic,
-        config_source: if own.is_some() { SOURCE_STATIC_BROKER } else { SOURCE_DEFAULT },
+        value: first.filter(|_| !sensitive).map(|first| Str::copy_from(&first.value)),
+        read_only: !is_dynamic(key.name),
+        config_source: first.map_or(SOURCE_DEFAULT, |first| first.source),
         is_sensitive: sensitive,
-        synonyms: all,
+        synonyms: match synonyms && !sensitive {
+            true => sources.into_iter().map(Sourced::synonym).collect(),
+            false => Vec::new(),
+        },
         config_type: key.kind as i8,
         documentation: None,
-    }
-}
-
-fn synonym(name: &'static str, value: &str, source: i8) -> DescribeConfigsSynonym {
-    DescribeConfigsSynonym {
-        name: Str::from_static(name),
-        value: Some(Str::copy_from(value)),
-        source,
     }
 }
 

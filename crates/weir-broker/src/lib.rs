@@ -12,7 +12,9 @@
 //! | [`request`] | requests and answers, from and to frames |
 //! | [`produce`], [`fetch`], [`list_offsets`], [`metadata`] | the APIs of records |
 //! | [`fetch_session`] | incremental fetches as a pure state machine |
-//! | [`topics`], [`topic_requests`], [`partitions_and_configs`], [`configs`], [`topic_defaults`] | topics and their configuration, durable in `weir-topics` |
+//! | [`topics`], [`topic_requests`], [`partition_requests`], [`topic_defaults`] | topics and their configuration, durable in `weir-topics` |
+//! | [`configs`], [`alter_configs`], [`dynamic_configs`] | configurations of all kinds, told and changed |
+//! | [`settings`], [`acls`], [`quotas`] | what else admin clients set, durable in `weir-settings` |
 //! | [`group`] | a classic consumer group as a pure state machine |
 //! | [`coordinator`], [`offsets`], [`offset_delete`], [`offset_records`] | groups and committed offsets, and their log |
 //! | [`commit_queue`], [`purgatory`] | what waits for a commit, and for data |
@@ -31,12 +33,15 @@
 //! - A transaction's markers are written once its decision is on disk, and EndTxn is answered once they are.
 //! - KIP-848 groups are not built yet, and so not advertised: neither their APIs nor their features.
 
+pub mod acls;
+pub mod alter_configs;
 pub mod api_table;
 pub mod broker;
 pub mod commit_queue;
 pub mod config;
 pub mod configs;
 pub mod coordinator;
+pub mod dynamic_configs;
 pub mod effects;
 pub mod error;
 pub mod fetch;
@@ -51,13 +56,16 @@ pub mod metadata;
 pub mod offset_delete;
 pub mod offset_records;
 pub mod offsets;
-pub mod partitions_and_configs;
+pub mod partition_requests;
 pub mod produce;
 pub mod producer_ids;
 pub mod purgatory;
+pub mod quotas;
 pub mod request;
+mod resource_configs;
 pub mod scram_users;
 pub mod security;
+pub mod settings;
 pub mod staged;
 pub mod stats;
 mod time_search;

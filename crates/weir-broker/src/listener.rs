@@ -238,7 +238,7 @@ async fn accept(
 /// Gives a new connection a place, if there is one or can be made.
 fn admit(shared: &Arc<Shared>, peer: SocketAddr) -> Option<Registered> {
     let ip = peer.ip().to_canonical();
-    let BrokerConfig { connections_max, connections_per_ip_max, .. } = shared.config;
+    let (connections_max, connections_per_ip_max) = shared.connection_limits();
     if let Some(max) = connections_per_ip_max.filter(|_| !ip.is_loopback()) {
         if shared.registry.count_of(ip) >= max {
             if shared.is_news("too many connections from one address") {

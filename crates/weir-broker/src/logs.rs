@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use weir_log::{
-    AppendError, AppendOrigin, CleanOutcome, CleanerStats, CommitError, CommitGroup, Committed,
-    Disk, FileSlice, Log, LogConfig, LogDir, LogDirOptions, LogError, LogId, RecoveryReport,
-    Uncleanable, Upkeep, UpkeepDone,
+    AppendError, AppendOrigin, CleanOutcome, CleanerOptions, CleanerStats, CommitError,
+    CommitGroup, Committed, Disk, FileSlice, Log, LogConfig, LogDir, LogDirOptions, LogError,
+    LogId, RecoveryReport, Uncleanable, Upkeep, UpkeepDone,
 };
 use weir_protocol::api::fetch::AbortedTransaction;
 use weir_protocol::batch::{self, BatchView, Record};
@@ -145,6 +145,10 @@ impl Logs {
         if let Some(log) = self.dir.get_mut(log) {
             log.set_config(config);
         }
+    }
+
+    pub(crate) fn set_cleaner(&mut self, options: CleanerOptions) {
+        self.dir.set_cleaner(options);
     }
 
     pub(crate) fn delete_records(

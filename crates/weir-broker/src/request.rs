@@ -7,14 +7,15 @@ use std::collections::HashSet;
 
 use bytes::{Bytes, BytesMut};
 use weir_protocol::api::{
-    add_offsets_to_txn, add_partitions_to_txn, alter_user_scram_credentials, api_versions,
-    create_partitions, create_topics, delete_groups, delete_records, delete_topics,
-    describe_cluster, describe_configs, describe_groups, describe_log_dirs, describe_producers,
-    describe_transactions, describe_user_scram_credentials, end_txn, fetch, find_coordinator,
-    heartbeat, incremental_alter_configs, init_producer_id, join_group, leave_group, list_groups,
-    list_offsets, list_transactions, metadata, offset_commit, offset_delete, offset_fetch,
-    offset_for_leader_epoch, produce, sasl_authenticate, sasl_handshake, sync_group,
-    txn_offset_commit, write_txn_markers,
+    add_offsets_to_txn, add_partitions_to_txn, alter_client_quotas, alter_configs,
+    alter_user_scram_credentials, api_versions, create_acls, create_partitions, create_topics,
+    delete_acls, delete_groups, delete_records, delete_topics, describe_acls,
+    describe_client_quotas, describe_cluster, describe_configs, describe_groups, describe_log_dirs,
+    describe_producers, describe_transactions, describe_user_scram_credentials, end_txn, fetch,
+    find_coordinator, heartbeat, incremental_alter_configs, init_producer_id, join_group,
+    leave_group, list_config_resources, list_groups, list_offsets, list_transactions, metadata,
+    offset_commit, offset_delete, offset_fetch, offset_for_leader_epoch, produce,
+    sasl_authenticate, sasl_handshake, sync_group, txn_offset_commit, write_txn_markers,
 };
 use weir_protocol::frame::{self, RequestHeader};
 use weir_protocol::{ApiKey, DecodeError, Decoder, EncodeError};
@@ -118,7 +119,14 @@ messages! {
     DescribeUserScramCredentials: describe_user_scram_credentials::DescribeUserScramCredentialsRequest => DescribeUserScramCredentialsResponse;
     AlterUserScramCredentials: alter_user_scram_credentials::AlterUserScramCredentialsRequest => AlterUserScramCredentialsResponse;
     OffsetForLeaderEpoch: offset_for_leader_epoch::OffsetForLeaderEpochRequest => OffsetForLeaderEpochResponse;
+    DescribeAcls: describe_acls::DescribeAclsRequest => DescribeAclsResponse;
+    CreateAcls: create_acls::CreateAclsRequest => CreateAclsResponse;
+    DeleteAcls: delete_acls::DeleteAclsRequest => DeleteAclsResponse;
     DescribeConfigs: describe_configs::DescribeConfigsRequest => DescribeConfigsResponse;
+    AlterConfigs: alter_configs::AlterConfigsRequest => AlterConfigsResponse;
+    DescribeClientQuotas: describe_client_quotas::DescribeClientQuotasRequest => DescribeClientQuotasResponse;
+    AlterClientQuotas: alter_client_quotas::AlterClientQuotasRequest => AlterClientQuotasResponse;
+    ListConfigResources: list_config_resources::ListConfigResourcesRequest => ListConfigResourcesResponse;
     DeleteGroups: delete_groups::DeleteGroupsRequest => DeleteGroupsResponse;
     OffsetDelete: offset_delete::OffsetDeleteRequest => OffsetDeleteResponse;
     CreatePartitions: create_partitions::CreatePartitionsRequest => CreatePartitionsResponse;

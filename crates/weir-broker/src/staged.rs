@@ -1,6 +1,6 @@
 //! [`Staged`]: changes of the broker's own files that are on their way to the disk.
 //!
-//! The catalog of topics and the block of producer ids are small files that are replaced whole. Their syncs belong to the
+//! The catalog of topics, the settings and the block of producer ids are small files that are replaced whole. Their syncs belong to the
 //! commit, as those of the logs do: the core never waits for one under its lock. A change is staged, goes with the next
 //! commit, and is seen by clients once it is on disk, with the answers that wait for it. So a topic gets its logs only
 //! when the catalog names it for good, and loses them only when the catalog names it no more.
@@ -24,6 +24,7 @@ use crate::metadata::{KEY_TYPE_GROUP, KEY_TYPE_TRANSACTION};
 use crate::producer_ids;
 use crate::request::{distinct, Request, Response};
 use crate::scram_users::{ScramChange, ScramUsers};
+use crate::settings::{self, ClusterSettings, ConfigOwner, SettingsChange};
 use crate::topic_requests::Refused;
 use crate::topics::{
     self, is_internal, Deleting, Topic, Topics, OFFSETS_TOPIC, TRANSACTIONS_TOPIC,
@@ -65,6 +66,13 @@ pub enum Change {
         /// Each user at most once.
         changes: Vec<ScramChange>,
     },
+    /// What admin clients set beside topics changes.
+    Settings {
+        /// How.
+        change: SettingsChange,
+        /// How many bytes their file grows by, at most.
+        more_bytes: usize,
+    },
 }
 
 impl Change {
@@ -74,7 +82,7 @@ impl Change {
             Self::Delete { name, .. } | Self::Grow { name, .. } | Self::Configure { name, .. } => {
                 Some(name)
             }
-            Self::ProducerIds { .. } | Self::ScramUsers { .. } => None,
+            Self::ProducerIds { .. } | Self::ScramUsers { .. } | Self::Settings { .. } => None,
         }
     }
 }
@@ -139,8 +147,30 @@ impl Staged {
         self.iter().any(|change| matches!(change, Change::ScramUsers { .. }))
     }
 
+    fn settings(&self) -> impl Iterator<Item = (&SettingsChange, usize)> {
+        self.iter().filter_map(|change| match change {
+            Change::Settings { change, more_bytes } => Some((change, *more_bytes)),
+            _ => None,
+        })
+    }
+
+    /// Whether a change of the settings is on its way.
+    pub(crate) fn has_settings(&self) -> bool {
+        self.settings().next().is_some()
+    }
+
+    /// How many bytes the file of settings will grow by, at most.
+    pub(crate) fn more_settings_bytes(&self) -> usize {
+        self.settings().map(|(_, more_bytes)| more_bytes).sum()
+    }
+
     /// A commit begins: what waits goes with it. Returns the files to write.
-    pub(crate) fn begin(&mut self, topics: &Topics, scram_users: &ScramUsers) -> Vec<FileWrite> {
+    pub(crate) fn begin(
+        &mut self,
+        topics: &Topics,
+        scram_users: &ScramUsers,
+        settings: &ClusterSettings,
+    ) -> Vec<FileWrite> {
         debug_assert!(self.running.is_empty(), "one commit at a time");
         self.running = mem::take(&mut self.waiting);
         let mut writes = Vec::new();
@@ -157,6 +187,11 @@ impl Staged {
         }
         if Self::scram_changes(&self.running).next().is_some() {
             writes.push(scram_users.write(Self::scram_changes(&self.running)));
+        }
+        if self.has_settings() {
+            let mut after = settings.clone();
+            self.settings().for_each(|(change, _)| after.apply(change));
+            writes.push(FileWrite { file: settings::FILE, text: settings::print(&after) });
         }
         writes
     }
@@ -226,7 +261,15 @@ impl Broker {
                 create.topics.iter().any(|topic| self.staged.touches(&topic.name))
             }
             Request::IncrementalAlterConfigs(alter) => {
-                alter.resources.iter().any(|one| self.staged.touches(&one.resource_name))
+                self.staged.has_settings()
+                    || alter.resources.iter().any(|one| self.staged.touches(&one.resource_name))
+            }
+            Request::AlterConfigs(alter) => {
+                self.staged.has_settings()
+                    || alter.resources.iter().any(|one| self.staged.touches(&one.resource_name))
+            }
+            Request::CreateAcls(_) | Request::DeleteAcls(_) | Request::AlterClientQuotas(_) => {
+                self.staged.has_settings()
             }
             _ => false,
         }
@@ -313,6 +356,12 @@ impl Broker {
             Change::ProducerIds { block_end } => self.producer_ids.extend(block_end),
             Change::ScramUsers { changes } => {
                 changes.iter().for_each(|change| self.scram_users.apply(change));
+            }
+            Change::Settings { change, .. } => {
+                self.settings.apply(&change);
+                if matches!(change, SettingsChange::Configs { owner: ConfigOwner::Broker, .. }) {
+                    self.apply_broker_configs();
+                }
             }
         }
     }

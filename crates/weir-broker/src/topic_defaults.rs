@@ -31,7 +31,15 @@ impl TopicDefaults {
     /// [`BrokerError::Config`]; nothing is changed then.
     pub fn set(&mut self, key: &str, value: &str) -> Result<bool, BrokerError> {
         let key = ALIASES.iter().find(|(alias, _)| *alias == key).map_or(key, |(_, name)| name);
-        let synonym = |one: &&&'static str| **one == key && one.starts_with("log.");
+        match key.starts_with("log.") {
+            true => self.set_any(key, value),
+            false => Ok(false),
+        }
+    }
+
+    /// As [`TopicDefaults::set`], for keys of other names too: `message.max.bytes`, `min.insync.replicas`.
+    pub(crate) fn set_any(&mut self, key: &str, value: &str) -> Result<bool, BrokerError> {
+        let synonym = |one: &&&'static str| **one == key;
         let found = topic_keys()
             .iter()
             .find_map(|topic| Some((topic.name, *topic.synonyms.iter().find(synonym)?)));

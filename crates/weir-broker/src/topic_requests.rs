@@ -14,14 +14,13 @@ use weir_protocol::{ErrorCode, PartitionId, Str, TimestampMs, Uuid};
 
 use crate::broker::{Broker, Step};
 use crate::config::{OFFSETS_PARTITIONS, TRANSACTIONS_PARTITIONS};
-use crate::configs::{check_topic_value, created_configs};
+use crate::configs::check_topic_value;
 use crate::effects::Ticket;
 use crate::error::BrokerError;
 use crate::files::{FileWrite, PendingFiles};
 use crate::logs::error_of;
 use crate::request::Response;
 use crate::staged::Change;
-use crate::topic_defaults::TopicDefaults;
 use crate::topics::{self, log_config, Topic, OFFSETS_TOPIC, TRANSACTIONS_TOPIC};
 
 /// Why a topic is not made or deleted: the code, and words for a person.
@@ -55,16 +54,37 @@ impl Broker {
         }
         let is_staged = !request.validate_only && outcomes.iter().any(Result::is_ok);
         let topics = request.topics.iter().zip(outcomes);
-        let defaults = &self.config.topic_defaults;
         let response = Response::CreateTopics(CreateTopicsResponse {
             throttle_time_ms: 0,
-            topics: topics
-                .map(|(topic, outcome)| creation_result(topic, outcome, defaults))
-                .collect(),
+            topics: topics.map(|(topic, outcome)| self.creation_result(topic, outcome)).collect(),
         });
         match is_staged {
             true => self.answer_when_stored(ticket, response),
             false => Step::Answer(response),
+        }
+    }
+
+    fn creation_result(
+        &self,
+        topic: &CreatableTopic,
+        outcome: Result<(Uuid, Plan), Refused>,
+    ) -> CreatableTopicResult {
+        match outcome {
+            Ok((topic_id, plan)) => CreatableTopicResult {
+                name: topic.name.clone(),
+                topic_id,
+                error_message: None,
+                num_partitions: i32::try_from(plan.partitions).unwrap_or(i32::MAX),
+                replication_factor: 1,
+                configs: Some(self.created_configs(&plan.configs)),
+                ..CreatableTopicResult::default()
+            },
+            Err((error, words)) => CreatableTopicResult {
+                name: topic.name.clone(),
+                error_code: error.code(),
+                error_message: Some(words.into()),
+                ..CreatableTopicResult::default()
+            },
         }
     }
 
@@ -417,30 +437,6 @@ fn plan_assignments(wanted: &CreatableTopic) -> Result<usize, Refused> {
             let words = "The manual partition assignment must name each partition from 0 once, on broker 0 alone.";
             Err((ErrorCode::InvalidReplicaAssignment, words.to_owned()))
         }
-    }
-}
-
-fn creation_result(
-    topic: &CreatableTopic,
-    outcome: Result<(Uuid, Plan), Refused>,
-    defaults: &TopicDefaults,
-) -> CreatableTopicResult {
-    match outcome {
-        Ok((topic_id, plan)) => CreatableTopicResult {
-            name: topic.name.clone(),
-            topic_id,
-            error_message: None,
-            num_partitions: i32::try_from(plan.partitions).unwrap_or(i32::MAX),
-            replication_factor: 1,
-            configs: Some(created_configs(&plan.configs, defaults)),
-            ..CreatableTopicResult::default()
-        },
-        Err((error, words)) => CreatableTopicResult {
-            name: topic.name.clone(),
-            error_code: error.code(),
-            error_message: Some(words.into()),
-            ..CreatableTopicResult::default()
-        },
     }
 }
 

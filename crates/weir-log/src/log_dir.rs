@@ -318,6 +318,11 @@ impl LogDir {
         self.logs.get_mut(id.0 as usize)?.as_mut()
     }
 
+    /// Changes what the cleaner is told. It holds from the next log it looks at.
+    pub fn set_cleaner(&mut self, options: CleanerOptions) {
+        self.options.cleaner = options;
+    }
+
     /// All logs, in the order of their ids.
     pub fn logs(&self) -> impl Iterator<Item = (LogId, &Log)> {
         self.logs.iter().flatten().map(|log| (log.id, log))

@@ -22,11 +22,18 @@ pub(super) fn raise() -> Option<u64> {
     }
 }
 
-/// How many connections there may be: as many as wanted, but at most half of the files. The other half is for logs.
+/// How many connections the limit of open files allows now: half of them. The other half is for logs.
+pub(super) fn connections_of_files() -> usize {
+    half(getrlimit(Resource::Nofile).current)
+}
+
+fn half(files_max: Option<u64>) -> usize {
+    files_max.map_or(usize::MAX, |files| usize::try_from(files / 2).unwrap_or(usize::MAX)).max(1)
+}
+
+/// How many connections there may be: as many as wanted, but at most half of the files.
 pub(super) fn connections_max(wanted: usize, files_max: Option<u64>) -> usize {
-    let half =
-        files_max.map_or(usize::MAX, |files| usize::try_from(files / 2).unwrap_or(usize::MAX));
-    let connections_max = wanted.min(half.max(1));
+    let connections_max = wanted.min(half(files_max));
     if connections_max < wanted {
         tracing::warn!(
             wanted,

@@ -11,6 +11,7 @@ use weir_log::{Upkeep, UpkeepDone};
 use weir_protocol::scram::{ScramCredential, ScramMechanism};
 use weir_protocol::{Clock, ErrorCode, PartitionId, TimestampMs};
 
+use super::file_limit;
 use super::jump::JumpWatch;
 use super::registry::{Activity, Registry};
 use super::repeats::Repeats;
@@ -227,6 +228,18 @@ impl Shared {
         deliver(woken);
         self.want_commit(need);
         Some(next.since(now))
+    }
+
+    /// Connections at once, as many as may be by now and files allow, and from one address.
+    pub(super) fn connection_limits(&self) -> (usize, Option<usize>) {
+        let limits = self.lock().broker.as_ref().map(Broker::connection_limits);
+        let (max, per_ip_max) = limits.unwrap_or_default();
+        (max.min(file_limit::connections_of_files()), per_ip_max)
+    }
+
+    /// How much the cleaner may read and write in a second by now.
+    pub(super) fn cleaner_io_bytes_per_second_max(&self) -> Option<u64> {
+        self.lock().broker.as_ref()?.cleaner_io_bytes_per_second_max()
     }
 
     pub(super) fn stats(&self) -> BrokerStats {

@@ -71,7 +71,7 @@ impl Throttle {
 fn upkeep(shared: &Shared) -> bool {
     let one = || {
         let Some(upkeep) = shared.begin_upkeep() else { return false };
-        let rate = shared.config.cleaner_io_bytes_per_second_max;
+        let rate = shared.cleaner_io_bytes_per_second_max();
         let mut throttle = Throttle { bytes_per_second_max: rate, owed_bytes: 0 };
         let done = upkeep.run(&mut |bytes| {
             let goes_on = match throttle.wait_for(bytes) {

@@ -67,7 +67,7 @@ pub fn print(topics: &Topics, changes: &[Change]) -> String {
                     entry.configs = configs;
                 }
             }
-            Change::ProducerIds { .. } | Change::ScramUsers { .. } => {}
+            Change::ProducerIds { .. } | Change::ScramUsers { .. } | Change::Settings { .. } => {}
         }
     }
     let mut text = String::from("0\n");

@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)] // Helpers of tests are tests.
 
 mod compaction;
+mod configs;
 mod core;
 mod fetch_sessions;
 mod groups;
@@ -14,6 +15,7 @@ mod harness;
 mod keys;
 mod secured;
 mod server;
+mod settings;
 mod slow_disk;
 mod stored;
 mod transactions;

@@ -1,7 +1,6 @@
-//! What changes topics that are there: CreatePartitions, IncrementalAlterConfigs, DeleteRecords; and DescribeLogDirs,
-//! which says what they take.
+//! What changes topics that are there: CreatePartitions, DeleteRecords; and DescribeLogDirs, which says what they take.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashSet};
 
 use weir_log::Log;
 use weir_protocol::api::create_partitions::{
@@ -16,26 +15,14 @@ use weir_protocol::api::describe_log_dirs::{
     DescribeLogDirsPartition, DescribeLogDirsRequest, DescribeLogDirsResponse,
     DescribeLogDirsResult, DescribeLogDirsTopic,
 };
-use weir_protocol::api::incremental_alter_configs::{
-    AlterConfigsResource, AlterConfigsResourceResponse, AlterableConfig,
-    IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse,
-};
 use weir_protocol::{ErrorCode, Offset, PartitionId, Str, TimestampMs};
 
 use crate::broker::{Broker, Step, NODE_ID};
-use crate::configs::{check_topic_value, topic_key, ConfigType, RESOURCE_TOPIC};
 use crate::effects::Ticket;
 use crate::request::Response;
 use crate::staged::Change;
-use crate::topic_defaults::TopicDefaults;
 use crate::topic_requests::Refused;
 use crate::topics::Topic;
-use crate::topics::{log_config, topic_value};
-
-const OPERATION_SET: i8 = 0;
-const OPERATION_DELETE: i8 = 1;
-const OPERATION_APPEND: i8 = 2;
-const OPERATION_SUBTRACT: i8 = 3;
 
 /// DeleteRecords up to the high watermark.
 const TO_HIGH_WATERMARK: i64 = -1;
@@ -88,59 +75,6 @@ impl Broker {
             return Ok(());
         }
         self.stage(Change::Grow { name, partitions: count })
-    }
-
-    pub(crate) fn incremental_alter_configs(
-        &mut self,
-        ticket: Ticket,
-        request: &IncrementalAlterConfigsRequest,
-    ) -> Step {
-        let mut is_staged = false;
-        let mut responses = Vec::with_capacity(request.resources.len());
-        for resource in &request.resources {
-            let outcome = self.alter_resource(resource, request.validate_only);
-            is_staged |= outcome.is_ok() && !request.validate_only;
-            let (error, words) = split(outcome);
-            responses.push(AlterConfigsResourceResponse {
-                error_code: error.code(),
-                error_message: words,
-                resource_type: resource.resource_type,
-                resource_name: resource.resource_name.clone(),
-            });
-        }
-        let response = IncrementalAlterConfigsResponse { throttle_time_ms: 0, responses };
-        match is_staged {
-            true => self.answer_when_stored(ticket, Response::IncrementalAlterConfigs(response)),
-            false => Step::Answer(Response::IncrementalAlterConfigs(response)),
-        }
-    }
-
-    fn alter_resource(
-        &mut self,
-        resource: &AlterConfigsResource,
-        validate_only: bool,
-    ) -> Result<(), Refused> {
-        if resource.resource_type != RESOURCE_TOPIC {
-            let words =
-                "Only the configuration of topics can be changed while the broker runs.".to_owned();
-            return Err((ErrorCode::InvalidRequest, words));
-        }
-        let topic = self.topics.get(&resource.resource_name).ok_or_else(unknown_topic)?;
-        let name = topic.name().clone();
-        let mut configs = topic.configs().clone();
-        if self.staged.touches(&name) {
-            let words = "Each resource must appear at most once.".to_owned();
-            return Err((ErrorCode::InvalidRequest, words));
-        }
-        for change in &resource.configs {
-            alter(&mut configs, &self.config.topic_defaults, change)?;
-        }
-        log_config(&configs, &self.config.topic_defaults)
-            .map_err(|words| (ErrorCode::InvalidConfig, words))?;
-        if validate_only {
-            return Ok(());
-        }
-        self.stage(Change::Configure { name, configs })
     }
 
     /// The answer waits until the new start of each log is on disk.
@@ -294,45 +228,4 @@ fn planned_count(wanted: &CreatePartitionsTopic, topic: &Topic) -> Result<usize,
             Err((ErrorCode::InvalidReplicaAssignment, words))
         }
     }
-}
-
-fn alter(
-    configs: &mut BTreeMap<String, String>,
-    defaults: &TopicDefaults,
-    change: &AlterableConfig,
-) -> Result<(), Refused> {
-    let name = &*change.name;
-    let invalid = |words: String| (ErrorCode::InvalidConfig, words);
-    let key =
-        topic_key(name).ok_or_else(|| invalid(format!("Unknown topic config name: {name}")))?;
-    if change.config_operation == OPERATION_DELETE {
-        configs.remove(name);
-        return Ok(());
-    }
-    let value = change
-        .value
-        .as_ref()
-        .ok_or_else(|| invalid(format!("Null value not supported for : {name}")))?;
-    let listed = matches!(change.config_operation, OPERATION_APPEND | OPERATION_SUBTRACT);
-    if listed && key.kind != ConfigType::List {
-        let words = format!("Config value append is not allowed for config key: {name}");
-        return Err(invalid(words));
-    }
-    let before = topic_value(configs, defaults, name);
-    let mut list: Vec<&str> = before.split(',').filter(|one| !one.is_empty()).collect();
-    let value = match change.config_operation {
-        OPERATION_SET => value.to_string(),
-        OPERATION_APPEND => {
-            list.extend(value.split(',').filter(|one| !before.split(',').any(|has| has == *one)));
-            list.join(",")
-        }
-        OPERATION_SUBTRACT => {
-            list.retain(|has| !value.split(',').any(|one| one == *has));
-            list.join(",")
-        }
-        other => return Err((ErrorCode::InvalidRequest, format!("Unknown operation {other}"))),
-    };
-    check_topic_value(name, &value).map_err(invalid)?;
-    configs.insert(name.to_owned(), value);
-    Ok(())
 }
