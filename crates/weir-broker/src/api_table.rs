@@ -9,8 +9,6 @@ use weir_protocol::api::api_versions::{
 use weir_protocol::{ApiKey, ErrorCode, Str};
 
 /// The keys that are served.
-///
-/// KIP-848 groups (68, 69) are not, so no feature that stands for them is advertised either.
 pub const SERVED: &[ApiKey] = &[
     ApiKey::Produce,
     ApiKey::Fetch,
@@ -57,13 +55,16 @@ pub const SERVED: &[ApiKey] = &[
     ApiKey::DescribeTransactions,
     ApiKey::ListTransactions,
     ApiKey::ListConfigResources,
+    ApiKey::ConsumerGroupHeartbeat,
+    ApiKey::ConsumerGroupDescribe,
 ];
 
 /// Features: name, lowest version and finalized level, as on a fresh Kafka 4.1.0 node where they are served here.
 ///
-/// `metadata.version` 27 is 4.1-IV1. `transaction.version` 2 is KIP-890. `group.version` and `share.version` come with their
-/// APIs.
-const FEATURES: &[(&str, i16, i16)] = &[("metadata.version", 7, 27), ("transaction.version", 0, 2)];
+/// `metadata.version` 27 is 4.1-IV1. `transaction.version` 2 is KIP-890, `group.version` 1 is KIP-848. `share.version` would
+/// come with its APIs.
+const FEATURES: &[(&str, i16, i16)] =
+    &[("group.version", 0, 1), ("metadata.version", 7, 27), ("transaction.version", 0, 2)];
 /// Older clients take a supported feature that begins at 0 for an error (KAFKA-17011).
 const FEATURES_FROM_0_VERSION_MIN: i16 = 4;
 

@@ -22,13 +22,15 @@ use weir_protocol::{ErrorCode, NodeId, PartitionId, Str, TimestampMs, Uuid};
 use crate::api_table;
 use crate::commit_queue::{CommitQueue, Due, PutAside};
 use crate::config::BrokerConfig;
-use crate::coordinator::{joined_response, Coordinator, RequestMeta};
+use crate::consumer_group::Refusal;
+use crate::consumer_groups;
+use crate::coordinator::{joined_response, synced_response, Coordinator, RequestMeta};
 use crate::dynamic_configs::{self, cleaner_options};
 use crate::effects::{CommitNeed, ConnId, Connection, Effects, Reply, Ticket};
 use crate::error::BrokerError;
 use crate::fetch_session::FetchSessions;
 use crate::files::{self, PendingFiles, WriteFailed};
-use crate::group::Joined;
+use crate::group::{Joined, Synced};
 use crate::ids::IdSource;
 use crate::logs::Logs;
 use crate::offset_delete;
@@ -349,6 +351,12 @@ impl Broker {
             Request::LeaveGroup(leave) => self.leave_group(leave, version, now, woken),
             Request::DescribeGroups(describe) => self.describe_groups(describe, version),
             Request::ListGroups(list) => self.list_groups(list),
+            Request::ConsumerGroupHeartbeat(beat) => {
+                self.consumer_group_heartbeat(connection, ticket, beat, meta, woken)
+            }
+            Request::ConsumerGroupDescribe(describe) => {
+                self.consumer_group_describe(describe, version)
+            }
             Request::DeleteGroups(delete) => self.delete_groups(ticket, delete, now),
             Request::CreateTopics(create) => self.create_topics(ticket, create),
             Request::DeleteTopics(delete) => self.delete_topics(ticket, delete, version),
@@ -606,7 +614,7 @@ impl Broker {
         });
         let groups = self.coordinator.iter().map(|(name, entry)| GroupStats {
             name: name.to_string(),
-            state: entry.group.state().name(),
+            state: entry.group.state_name(),
             members: entry.group.member_count(),
             generation: entry.group.generation(),
             offsets: entry
@@ -679,6 +687,15 @@ fn fail(response: Response) -> Response {
                 result.error_code = ErrorCode::CoordinatorNotAvailable.code();
             }
             Response::DeleteGroups(response)
+        }
+        Response::ConsumerGroupHeartbeat(_) => {
+            let words = "The group could not be stored.";
+            let refusal = Refusal::new(ErrorCode::CoordinatorNotAvailable, words);
+            Response::ConsumerGroupHeartbeat(consumer_groups::refused(&refusal))
+        }
+        Response::SyncGroup(_) => {
+            let synced = Synced::failed(ErrorCode::CoordinatorNotAvailable);
+            Response::SyncGroup(synced_response(synced))
         }
         Response::OffsetDelete(_) => {
             Response::OffsetDelete(offset_delete::failed(ErrorCode::CoordinatorNotAvailable))

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use weir_log::RecoveryWatch;
 
+use crate::consumer_group::{Assignor, MigrationPolicy};
 use crate::error::BrokerError;
 use crate::security::{ConfiguredUser, ListenerConfig};
 use crate::topic_defaults::TopicDefaults;
@@ -112,6 +113,16 @@ pub struct BrokerConfig {
     pub group_session_timeout_ms_max: i32,
     /// `group.max.size`
     pub group_members_max: usize,
+    /// `group.consumer.heartbeat.interval.ms`
+    pub group_consumer_heartbeat_interval_ms: i32,
+    /// `group.consumer.session.timeout.ms`
+    pub group_consumer_session_timeout_ms: i32,
+    /// `group.consumer.max.size`
+    pub group_consumer_members_max: usize,
+    /// `group.consumer.assignors`; the first is for groups whose members name none.
+    pub group_consumer_assignors: Vec<Assignor>,
+    /// `group.consumer.migration.policy`
+    pub group_consumer_migration_policy: MigrationPolicy,
     /// Groups at once.
     pub groups_max: usize,
     /// `offset.metadata.max.bytes`
@@ -183,6 +194,11 @@ impl Default for BrokerConfig {
             group_session_timeout_ms_min: 3_000,
             group_session_timeout_ms_max: 1_800_000,
             group_members_max: 1_000,
+            group_consumer_heartbeat_interval_ms: 5_000,
+            group_consumer_session_timeout_ms: 45_000,
+            group_consumer_members_max: 1_000,
+            group_consumer_assignors: vec![Assignor::Uniform, Assignor::Range],
+            group_consumer_migration_policy: MigrationPolicy::Bidirectional,
             groups_max: 100_000,
             offset_metadata_bytes_max: 4_096,
             offsets_retention_minutes: 10_080,

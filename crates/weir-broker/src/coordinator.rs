@@ -23,24 +23,30 @@ use weir_protocol::api::sync_group::{SyncGroupRequest, SyncGroupResponse};
 use weir_protocol::{ErrorCode, Offset, Str, TimestampMs};
 
 use crate::broker::{Broker, Step};
-use crate::commit_queue::Due;
+use crate::commit_queue::{Due, Mark};
+use crate::consumer_groups::{record_of, OffsetRecord};
 use crate::effects::{Connection, Ticket};
 use crate::group::{
     Group, GroupEffect, GroupLimits, GroupState, Join, Joined, Protocol, Sync, Synced,
 };
+use crate::group_kind::GroupKind;
 use crate::offset_records::{CommittedOffset, OffsetKey};
 use crate::offsets::tombstones;
 use crate::request::{distinct, Response};
 use crate::transaction_coordinator::{supersede, TxnOffsets};
 
 /// Operations on a group, as bits: without an authorizer everybody may do all of them.
-const GROUP_OPERATIONS: i32 = 0b1101_0100_1000;
+pub(crate) const GROUP_OPERATIONS: i32 = 0b1101_0100_1000;
 
 /// A group with its offsets.
 #[derive(Debug)]
 pub struct GroupEntry {
     /// The members.
-    pub group: Group,
+    pub group: GroupKind,
+    /// Records of the group that are not in the log yet: they go with the next ones.
+    pub(crate) staged: Vec<OffsetRecord>,
+    /// The commit after which all that the group has written is on disk.
+    pub(crate) stored_at: Option<Mark>,
     /// Topic → partition → offset.
     pub offsets: BTreeMap<Str, BTreeMap<i32, CommittedOffset>>,
     /// Offsets that are in the log, whose commit is still under way, by the requests that wait for it. What is
@@ -53,6 +59,31 @@ pub struct GroupEntry {
 }
 
 impl GroupEntry {
+    fn new(group: GroupKind) -> Self {
+        Self {
+            group,
+            staged: Vec::new(),
+            stored_at: None,
+            offsets: BTreeMap::new(),
+            pending_offsets: BTreeMap::new(),
+            txn_offsets: TxnOffsets::new(),
+            wake_at: None,
+        }
+    }
+
+    /// Records that say that there is no such group any more.
+    pub(crate) fn group_tombstones(&self, name: &Str) -> Vec<OffsetRecord> {
+        // What is staged is of parts that may not be in the group any more.
+        let staged = self.staged.iter().map(|(key, _)| (key.clone(), None));
+        let own = match &self.group {
+            GroupKind::Classic(_) => vec![(OffsetKey::Group { group: name.clone() }, None)],
+            GroupKind::Consumer(group) => {
+                group.tombstones().iter().map(|change| record_of(name, change)).collect()
+            }
+        };
+        staged.chain(own).collect()
+    }
+
     /// The partitions it has offsets of in the log, also where the commit is still under way.
     pub(crate) fn offset_keys(&self) -> BTreeSet<(Str, i32)> {
         let seen = self.offsets.iter().flat_map(|(topic, partitions)| {
@@ -130,13 +161,23 @@ impl Coordinator {
         limits: GroupLimits,
         now: TimestampMs,
     ) -> &mut GroupEntry {
-        self.groups.entry(Str::copy_from(name)).or_insert_with(|| GroupEntry {
-            group: Group::new(limits, now),
-            offsets: BTreeMap::new(),
-            pending_offsets: BTreeMap::new(),
-            txn_offsets: TxnOffsets::new(),
-            wake_at: None,
-        })
+        self.groups
+            .entry(Str::copy_from(name))
+            .or_insert_with(|| GroupEntry::new(GroupKind::Classic(Group::new(limits, now))))
+    }
+
+    /// Puts a group in, or another in its place: its offsets are kept.
+    pub fn insert(&mut self, name: &Str, group: GroupKind) {
+        match self.groups.get_mut(name) {
+            Some(entry) => entry.group = group,
+            None => drop(self.groups.insert(name.clone(), GroupEntry::new(group))),
+        }
+        self.reschedule(name);
+    }
+
+    /// The group of this name, if it is classic.
+    pub fn classic_mut(&mut self, name: &str) -> Option<&mut Group> {
+        self.groups.get_mut(name)?.group.classic_mut()
     }
 
     /// Groups with their names, in no order.
@@ -254,14 +295,15 @@ impl Broker {
         }
         let group_id = Str::copy_from(&request.group_id);
         let join = self.join_of(connection, request, version, client_id);
+        self.make_way_for_classic(&group_id, now);
         let limits = self.group_limits();
         let mut effects = Vec::new();
-        self.coordinator.get_or_make(&group_id, limits, now).group.join(
-            join,
-            ticket,
-            now,
-            &mut effects,
-        );
+        match &mut self.coordinator.get_or_make(&group_id, limits, now).group {
+            GroupKind::Classic(group) => group.join(join, ticket, now, &mut effects),
+            GroupKind::Consumer(_) => {
+                return self.join_consumer_group(ticket, &group_id, join, now);
+            }
+        }
         self.group_effects(&group_id, effects, now, woken);
         Step::Parked
     }
@@ -336,7 +378,13 @@ impl Broker {
                 .collect(),
         };
         let mut effects = Vec::new();
-        entry.group.sync(sync, ticket, now, &mut effects);
+        match &mut entry.group {
+            GroupKind::Classic(group) => group.sync(sync, ticket, now, &mut effects),
+            GroupKind::Consumer(_) => {
+                let name = Str::copy_from(&request.group_id);
+                return self.sync_consumer_group(ticket, &name, &sync, now);
+            }
+        }
         self.group_effects(&Str::copy_from(&request.group_id), effects, now, woken);
         Step::Parked
     }
@@ -345,13 +393,22 @@ impl Broker {
         let error = match self.coordinator.get_mut(&request.group_id) {
             _ if request.group_id.is_empty() => ErrorCode::InvalidGroupId,
             None => ErrorCode::UnknownMemberId,
-            Some(entry) => entry.group.heartbeat(
-                &request.member_id,
-                request.group_instance_id.as_ref(),
-                request.generation_id,
-                now,
-            ),
+            Some(entry) => {
+                let (id, instance) = (&request.member_id, request.group_instance_id.as_ref());
+                match &mut entry.group {
+                    GroupKind::Classic(group) => {
+                        group.heartbeat(id, instance, request.generation_id, now)
+                    }
+                    GroupKind::Consumer(group) => {
+                        group.heartbeat_classic(id, instance, request.generation_id, now)
+                    }
+                }
+            }
         };
+        if error == ErrorCode::RebalanceInProgress {
+            // It has a deadline now by which it must have joined again.
+            self.coordinator.reschedule(&Str::copy_from(&request.group_id));
+        }
         Step::Answer(Response::Heartbeat(HeartbeatResponse {
             throttle_time_ms: 0,
             error_code: error.code(),
@@ -367,28 +424,52 @@ impl Broker {
     ) -> Step {
         let group_id = Str::copy_from(&request.group_id);
         let mut response = LeaveGroupResponse::default();
-        let mut effects = Vec::new();
-        let mut leave = |id: &Str, instance: Option<&Str>| match self.coordinator.get_mut(&group_id)
-        {
-            None => ErrorCode::UnknownMemberId,
-            Some(entry) => entry.group.leave(id, instance, now, &mut effects),
+        let named: Vec<(Str, Option<Str>)> = match version {
+            ..=2 => vec![(Str::copy_from(&request.member_id), None)],
+            _ => request
+                .members
+                .iter()
+                .map(|member| (member.member_id.clone(), member.group_instance_id.clone()))
+                .collect(),
         };
         if group_id.is_empty() {
             response.error_code = ErrorCode::InvalidGroupId.code();
-        } else if version < 3 {
-            response.error_code = leave(&request.member_id, None).code();
-        } else {
-            for member in &request.members {
-                let error = leave(&member.member_id, member.group_instance_id.as_ref());
-                response.members.push(MemberResponse {
-                    member_id: member.member_id.clone(),
-                    group_instance_id: member.group_instance_id.clone(),
-                    error_code: error.code(),
-                });
-            }
+            return Step::Answer(Response::LeaveGroup(response));
         }
-        self.group_effects(&group_id, effects, now, woken);
+        let errors = self.leave(&group_id, &named, now, woken);
+        if version < 3 {
+            let error = errors.first().copied().unwrap_or(ErrorCode::None);
+            response.error_code = error.code();
+        } else {
+            let answered = named.into_iter().zip(errors).map(|((member_id, instance), error)| {
+                let error_code = error.code();
+                MemberResponse { member_id, group_instance_id: instance, error_code }
+            });
+            response.members = answered.collect();
+        }
         Step::Answer(Response::LeaveGroup(response))
+    }
+
+    fn leave(
+        &mut self,
+        group_id: &Str,
+        named: &[(Str, Option<Str>)],
+        now: TimestampMs,
+        woken: &mut Vec<(Ticket, Response)>,
+    ) -> Vec<ErrorCode> {
+        let mut effects = Vec::new();
+        let errors = match self.coordinator.get_mut(group_id).map(|entry| &mut entry.group) {
+            None => return vec![ErrorCode::UnknownMemberId; named.len()],
+            Some(GroupKind::Consumer(_)) => {
+                return self.leave_consumer_group(group_id, named, now, woken);
+            }
+            Some(GroupKind::Classic(group)) => named
+                .iter()
+                .map(|(id, instance)| group.leave(id, instance.as_ref(), now, &mut effects))
+                .collect(),
+        };
+        self.group_effects(group_id, effects, now, woken);
+        errors
     }
 
     pub(crate) fn describe_groups(&self, request: &DescribeGroupsRequest, version: i16) -> Step {
@@ -408,15 +489,18 @@ impl Broker {
         if with_operations {
             described.authorized_operations = GROUP_OPERATIONS;
         }
-        let Some(entry) = self.coordinator.get(name) else {
-            described.group_state = "Dead".into();
-            if version >= 6 {
-                described.error_code = ErrorCode::GroupIdNotFound.code();
-                described.error_message = Some(format!("Group {name} not found.").into());
+        let group = match self.coordinator.get(name).map(|entry| &entry.group) {
+            Some(GroupKind::Classic(group)) => group,
+            other => {
+                described.group_state = "Dead".into();
+                if version >= 6 {
+                    let what = if other.is_none() { "not found" } else { "not a classic group" };
+                    described.error_code = ErrorCode::GroupIdNotFound.code();
+                    described.error_message = Some(format!("Group {name} is {what}.").into());
+                }
+                return described;
             }
-            return described;
         };
-        let group = &entry.group;
         let stable = group.state() == GroupState::Stable;
         described.group_state = group.state().name().into();
         described.protocol_type = group.protocol_type().cloned().unwrap_or_default();
@@ -442,13 +526,13 @@ impl Broker {
         let mut groups: Vec<ListedGroup> = self
             .coordinator
             .iter()
-            .filter(|(_, entry)| among(&request.states_filter, entry.group.state().name()))
-            .filter(|_| among(&request.types_filter, "classic"))
+            .filter(|(_, entry)| among(&request.states_filter, entry.group.state_name()))
+            .filter(|(_, entry)| among(&request.types_filter, entry.group.type_name()))
             .map(|(name, entry)| ListedGroup {
                 group_id: name.clone(),
-                protocol_type: entry.group.protocol_type().cloned().unwrap_or_default(),
-                group_state: entry.group.state().name().into(),
-                group_type: "classic".into(),
+                protocol_type: entry.group.protocol_type().unwrap_or_default(),
+                group_state: entry.group.state_name().into(),
+                group_type: entry.group.type_name().into(),
             })
             .collect();
         groups.sort_by(|a, b| a.group_id.cmp(&b.group_id));
@@ -488,7 +572,7 @@ impl Broker {
         let keys = entry.offset_keys();
         let mut tombstones =
             tombstones(&group, keys.iter().map(|(topic, partition)| (&**topic, *partition)));
-        tombstones.push((OffsetKey::Group { group: group.clone() }, None));
+        tombstones.extend(entry.group_tombstones(&group));
         self.write_offset_records(&group, &tombstones, now)?;
         self.commit_queue.appended(true);
         self.coordinator.remove(name);
@@ -560,20 +644,19 @@ impl Broker {
                 self.commit_queue.push(Due::Assignment { group: group_id.clone(), generation })
             }
             Err(error) => {
-                if let Some(entry) = self.coordinator.get_mut(group_id) {
-                    entry.group.stored(generation, Err(error), now, more);
+                if let Some(group) = self.coordinator.classic_mut(group_id) {
+                    group.stored(generation, Err(error), now, more);
                 }
             }
         }
     }
 
     fn store_group(&mut self, group_id: &Str, now: TimestampMs) -> Result<(), ErrorCode> {
-        let Some(entry) = self.coordinator.get(group_id) else { return Ok(()) };
-        let value = entry.group.record().encode();
-        let key = OffsetKey::Group { group: group_id.clone() };
-        self.write_offset_records(group_id, &[(key, Some(value))], now)?;
-        self.commit_queue.appended(false);
-        Ok(())
+        let Some(entry) = self.coordinator.get_mut(group_id) else { return Ok(()) };
+        let Some(group) = entry.group.classic() else { return Ok(()) };
+        let value = group.record().encode();
+        entry.stage((OffsetKey::Group { group: group_id.clone() }, Some(value)));
+        self.store_staged_records(group_id, now)
     }
 
     /// The commit of an assignment has ended.
@@ -586,8 +669,8 @@ impl Broker {
         woken: &mut Vec<(Ticket, Response)>,
     ) {
         let mut effects = Vec::new();
-        if let Some(entry) = self.coordinator.get_mut(group_id) {
-            entry.group.stored(generation, result, now, &mut effects);
+        if let Some(group) = self.coordinator.classic_mut(group_id) {
+            group.stored(generation, result, now, &mut effects);
         }
         self.group_effects(group_id, effects, now, woken);
     }
@@ -596,14 +679,18 @@ impl Broker {
     pub(crate) fn tick_groups(&mut self, now: TimestampMs, woken: &mut Vec<(Ticket, Response)>) {
         for name in self.coordinator.take_due(now) {
             let mut effects = Vec::new();
-            if let Some(entry) = self.coordinator.get_mut(&name) {
-                entry.group.tick(now, &mut effects);
-                debug_assert!(
-                    entry.group.next_deadline().is_none_or(|at| at > now),
-                    "a tick settles what is due"
-                );
+            match self.coordinator.get_mut(&name).map(|entry| &mut entry.group) {
+                Some(GroupKind::Classic(group)) => {
+                    group.tick(now, &mut effects);
+                    debug_assert!(
+                        group.next_deadline().is_none_or(|at| at > now),
+                        "a tick settles what is due"
+                    );
+                    self.group_effects(&name, effects, now, woken);
+                }
+                Some(GroupKind::Consumer(_)) => self.tick_consumer_group(&name, now, woken),
+                None => {}
             }
-            self.group_effects(&name, effects, now, woken);
         }
     }
 
@@ -646,7 +733,7 @@ pub(crate) fn joined_response(joined: Joined) -> JoinGroupResponse {
     }
 }
 
-fn synced_response(synced: Synced) -> SyncGroupResponse {
+pub(crate) fn synced_response(synced: Synced) -> SyncGroupResponse {
     SyncGroupResponse {
         throttle_time_ms: 0,
         error_code: synced.error.code(),

@@ -18,6 +18,7 @@
 //! - The session of a member rests while its join or sync is parked: the broker owes the answer, not the client.
 
 mod member;
+mod migration;
 #[cfg(test)]
 mod tests;
 

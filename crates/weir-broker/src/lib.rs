@@ -15,7 +15,7 @@
 //! | [`topics`], [`topic_requests`], [`partition_requests`], [`topic_defaults`] | topics and their configuration, durable in `weir-topics` |
 //! | [`configs`], [`alter_configs`], [`dynamic_configs`] | configurations of all kinds, told and changed |
 //! | [`settings`], [`acls`], [`quotas`] | what else admin clients set, durable in `weir-settings` |
-//! | [`group`] | a classic consumer group as a pure state machine |
+//! | [`group`], [`consumer_group`] | a classic group, and one of KIP-848, as pure state machines; [`group_kind`] is either |
 //! | [`coordinator`], [`offsets`], [`offset_delete`], [`offset_records`] | groups and committed offsets, and their log |
 //! | [`commit_queue`], [`purgatory`] | what waits for a commit, and for data |
 //! | [`transaction`] | the transactions of one transactional id as a pure state machine |
@@ -31,7 +31,8 @@
 //!   frame must have one owner.
 //! - After a failed sync nothing is retried: whatever waited fails, and the directory is offline until the next start.
 //! - A transaction's markers are written once its decision is on disk, and EndTxn is answered once they are.
-//! - KIP-848 groups are not built yet, and so not advertised: neither their APIs nor their features.
+//! - A consumer group changes through its records alone, so the log makes the same group again; what could not be written
+//!   stays staged with the group and goes before its next record.
 
 pub mod acls;
 pub mod alter_configs;
@@ -40,6 +41,8 @@ pub mod broker;
 pub mod commit_queue;
 pub mod config;
 pub mod configs;
+pub mod consumer_group;
+mod consumer_groups;
 pub mod coordinator;
 pub mod dynamic_configs;
 pub mod effects;
@@ -48,6 +51,7 @@ pub mod fetch;
 pub mod fetch_session;
 mod files;
 pub mod group;
+pub mod group_kind;
 mod ids;
 pub mod list_offsets;
 pub mod listener;

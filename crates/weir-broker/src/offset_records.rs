@@ -5,10 +5,11 @@
 //! |---|---|---|
 //! | committed offset | `i16` 1, group, topic, partition | `i16` 3, offset, leader epoch, metadata, commit time |
 //! | group | `i16` 2, group | `i16` 3, protocol type, generation, protocol, leader, state time, members |
+//! | consumer group | `i16` 3 to 8 or 16, group, member or pattern | `i16` 0, see [`weir_protocol::api::consumer_group_records`] |
 //!
-//! All big endian and not flexible. A key without value is a tombstone. Schemas: `OffsetCommitKey`, `OffsetCommitValue`,
+//! All big endian; but for the values of the last line, not flexible. A key without value is a tombstone. Schemas: `OffsetCommitKey`, `OffsetCommitValue`,
 //! `GroupMetadataKey`, `GroupMetadataValue` in Kafka's `group-coordinator/src/main/resources/common/message`. Older value
-//! versions are read; keys of KIP-848 groups (3 and above) are passed over until those groups are built.
+//! versions are read; keys of share and streams groups are passed over.
 
 use bytes::{BufMut, Bytes};
 use weir_protocol::{DecodeError, Decoder, Str};
@@ -39,8 +40,49 @@ pub enum OffsetKey {
         /// Its name.
         group: Str,
     },
+    /// A part of a consumer group (KIP-848).
+    Consumer {
+        /// Its name.
+        group: Str,
+        /// Which part.
+        key: ConsumerKey,
+    },
     /// A kind that is not known here.
     Other(i16),
+}
+
+/// Which part of a consumer group a record is about.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ConsumerKey {
+    /// `ConsumerGroupMetadata`
+    Group,
+    /// `ConsumerGroupPartitionMetadata`, which Kafka 4.1 only takes away.
+    PartitionMetadata,
+    /// `ConsumerGroupMemberMetadata`, of the member.
+    Member(Str),
+    /// `ConsumerGroupTargetAssignmentMetadata`
+    TargetEpoch,
+    /// `ConsumerGroupTargetAssignmentMember`, of the member.
+    Target(Str),
+    /// `ConsumerGroupCurrentMemberAssignment`, of the member.
+    Current(Str),
+    /// `ConsumerGroupRegularExpression`, of the pattern.
+    Regex(Str),
+}
+
+impl ConsumerKey {
+    /// The record type, and what the key names beside the group.
+    fn parts(&self) -> (i16, Option<&Str>) {
+        match self {
+            Self::Group => (3, None),
+            Self::PartitionMetadata => (4, None),
+            Self::Member(id) => (5, Some(id)),
+            Self::TargetEpoch => (6, None),
+            Self::Target(id) => (7, Some(id)),
+            Self::Current(id) => (8, Some(id)),
+            Self::Regex(regex) => (16, Some(regex)),
+        }
+    }
 }
 
 /// A committed offset.
@@ -110,6 +152,14 @@ impl OffsetKey {
                 out.put_i16(KEY_GROUP);
                 put_string(&mut out, group);
             }
+            Self::Consumer { group, key } => {
+                let (kind, name) = key.parts();
+                out.put_i16(kind);
+                put_string(&mut out, group);
+                if let Some(name) = name {
+                    put_string(&mut out, name);
+                }
+            }
             Self::Other(kind) => out.put_i16(*kind),
         }
         out
@@ -128,6 +178,19 @@ impl OffsetKey {
                 partition: decoder.i32()?,
             }),
             KEY_GROUP => Ok(Self::Group { group: string(&mut decoder)? }),
+            kind @ (3..=8 | 16) => {
+                let group = string(&mut decoder)?;
+                let key = match kind {
+                    3 => ConsumerKey::Group,
+                    4 => ConsumerKey::PartitionMetadata,
+                    5 => ConsumerKey::Member(string(&mut decoder)?),
+                    6 => ConsumerKey::TargetEpoch,
+                    7 => ConsumerKey::Target(string(&mut decoder)?),
+                    8 => ConsumerKey::Current(string(&mut decoder)?),
+                    _ => ConsumerKey::Regex(string(&mut decoder)?),
+                };
+                Ok(Self::Consumer { group, key })
+            }
             other => Ok(Self::Other(other)),
         }
     }
@@ -289,11 +352,22 @@ fn bytes(decoder: &mut Decoder) -> Result<Bytes, DecodeError> {
 mod tests {
     use super::*;
 
+    fn consumer(key: ConsumerKey) -> OffsetKey {
+        OffsetKey::Consumer { group: "g".into(), key }
+    }
+
     #[test]
     fn keys_come_back() {
         for key in [
             OffsetKey::Commit { group: "g".into(), topic: "t".into(), partition: 7 },
             OffsetKey::Group { group: "组".into() },
+            consumer(ConsumerKey::Group),
+            consumer(ConsumerKey::PartitionMetadata),
+            consumer(ConsumerKey::Member("m".into())),
+            consumer(ConsumerKey::TargetEpoch),
+            consumer(ConsumerKey::Target("m".into())),
+            consumer(ConsumerKey::Current("m".into())),
+            consumer(ConsumerKey::Regex("t.*".into())),
         ] {
             assert_eq!(OffsetKey::decode(key.encode().into()).unwrap(), key);
         }

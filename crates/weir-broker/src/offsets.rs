@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
 use weir_log::{AppendOrigin, LogId};
 use weir_protocol::api::offset_commit::{
     OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitResponse,
@@ -17,16 +16,18 @@ use weir_protocol::api::offset_fetch::{
     OffsetFetchResponsePartition, OffsetFetchResponsePartitions, OffsetFetchResponseTopic,
     OffsetFetchResponseTopics,
 };
-use weir_protocol::batch::{BatchBuilder, ControlMarker};
+use weir_protocol::batch::{BatchBuilder, ControlMarker, Record};
 use weir_protocol::compression::Codec;
 use weir_protocol::{ErrorCode, Offset, PartitionId, ProducerId, Sequence, Str, TimestampMs};
 
 use crate::broker::{Broker, Step};
 use crate::commit_queue::{Due, PendingOffset};
 use crate::config::OFFSETS_PARTITIONS;
+use crate::consumer_group::{Change, ConsumerGroup, ConsumerGroupLimits};
 use crate::effects::Ticket;
 use crate::error::BrokerError;
-use crate::group::{Group, GroupState};
+use crate::group::Group;
+use crate::group_kind::GroupKind;
 use crate::offset_records::{partition_of, CommittedOffset, GroupMetadataValue, OffsetKey};
 use crate::request::{distinct, Response};
 use crate::topics::{Topic, OFFSETS_TOPIC};
@@ -113,12 +114,8 @@ impl Broker {
         }
         let limits = self.group_limits();
         let entry = self.coordinator.get_or_make(&request.group_id, limits, now);
-        entry.group.check_commit(
-            &request.member_id,
-            request.group_instance_id.as_ref(),
-            generation,
-            now,
-        )
+        let instance = request.group_instance_id.as_ref();
+        entry.group.check_commit(&request.member_id, instance, generation, version, now)
     }
 
     pub(crate) fn pending_offset(
@@ -185,8 +182,12 @@ impl Broker {
                             .map(|topic| (&topic.name, topic.partition_indexes.as_slice()))
                             .collect()
                     });
-                    let (topics, error) =
-                        split(self.fetch_offsets(&group.group_id, wanted, stable, &mut left));
+                    let (id, epoch) = (group.member_id.as_ref(), group.member_epoch);
+                    let entry = self.coordinator.get(&group.group_id);
+                    let checked = entry.map_or(Ok(()), |entry| entry.group.check_fetch(id, epoch));
+                    let (topics, error) = split(checked.and_then(|()| {
+                        self.fetch_offsets(&group.group_id, wanted, stable, &mut left)
+                    }));
                     let group_id = group.group_id.clone();
                     OffsetFetchResponseGroup { group_id, topics, error_code: error.code() }
                 })
@@ -337,7 +338,7 @@ impl Broker {
         let names: Vec<Str> = self
             .coordinator
             .iter()
-            .filter(|(_, entry)| entry.group.state() == GroupState::Empty)
+            .filter(|(_, entry)| entry.group.is_empty())
             // The tombstone of an offset would come behind the newer one that is on its way.
             .filter(|(_, entry)| entry.pending_offsets.is_empty() && entry.txn_offsets.is_empty())
             .map(|(name, _)| name.clone())
@@ -345,11 +346,12 @@ impl Broker {
         for name in names {
             let Some(entry) = self.coordinator.get_mut(&name) else { continue };
             // A group that had members counts from when it became empty, another one from each commit.
-            let since = entry.group.protocol_type().is_some().then(|| entry.group.state_since());
+            let since = entry.group.empty_since();
             let mut expired = Vec::new();
             for (topic, partitions) in &mut entry.offsets {
                 partitions.retain(|partition, offset| {
-                    let base = since.unwrap_or(TimestampMs(offset.commit_timestamp_ms));
+                    let committed = TimestampMs(offset.commit_timestamp_ms);
+                    let base = since.map_or(committed, |since| since.max(committed));
                     let keep = now.since(base) < retention_ms;
                     if !keep {
                         expired.push((topic.clone(), *partition));
@@ -367,8 +369,9 @@ impl Broker {
         let mut records =
             tombstones(group, expired.iter().map(|(topic, partition)| (&**topic, *partition)));
         if over {
-            records.push((OffsetKey::Group { group: group.clone() }, None));
-            self.coordinator.remove(group);
+            if let Some(entry) = self.coordinator.remove(group) {
+                records.extend(entry.group_tombstones(group));
+            }
         }
         if records.is_empty() {
             return;
@@ -385,6 +388,7 @@ impl Broker {
     pub(crate) fn replay_offsets(&mut self, now: TimestampMs) -> Result<(), BrokerError> {
         let Some(topic) = self.topics.get(OFFSETS_TOPIC) else { return Ok(()) };
         let logs: Vec<(PartitionId, LogId)> = topic.logs().collect();
+        let limits = self.consumer_group_limits();
         for (partition, log) in logs {
             let mut replay = Replay::default();
             self.logs.for_each_batch(log, REPLAY_BYTES, |batch, records| {
@@ -392,7 +396,7 @@ impl Broker {
                 for record in records {
                     let replayed = match batch.is_control() {
                         true => replay.marker(batch.producer_id(), record.key.as_deref()),
-                        false => replay.record(record.key, record.value, record.offset, producer),
+                        false => replay.record(record, producer, &limits, now),
                     };
                     if let Err(error) = replayed {
                         tracing::warn!(%partition, %error, "a record of __consumer_offsets is not understood");
@@ -408,8 +412,15 @@ impl Broker {
         let limits = self.group_limits();
         for (name, record) in replay.groups {
             let entry = self.coordinator.get_or_make(&name, limits, now);
-            entry.group = Group::restore(limits, record, now);
+            entry.group = GroupKind::Classic(Group::restore(limits, record, now));
             self.coordinator.reschedule(&name);
+        }
+        for (name, mut group) in replay.consumer_groups {
+            // Of one that is gone, tombstones may be left.
+            if group.epoch() > 0 || group.member_count() > 0 {
+                group.restored(now);
+                self.coordinator.insert(&name, GroupKind::Consumer(Box::new(group)));
+            }
         }
         let mut dropped: BTreeMap<Str, Vec<(Str, i32)>> = BTreeMap::new();
         for ((group, topic, partition), offset) in replay.offsets {
@@ -453,6 +464,7 @@ type Waiting = BTreeMap<(Str, i32), (Offset, CommittedOffset)>;
 #[derive(Debug, Default)]
 struct Replay {
     groups: BTreeMap<Str, GroupMetadataValue>,
+    consumer_groups: BTreeMap<Str, ConsumerGroup>,
     offsets: BTreeMap<(Str, Str, i32), CommittedOffset>,
     /// Offsets whose transaction has no marker so far, with their places, by group and producer.
     waiting: BTreeMap<(Str, ProducerId), Waiting>,
@@ -461,13 +473,14 @@ struct Replay {
 impl Replay {
     fn record(
         &mut self,
-        key: Option<Bytes>,
-        value: Option<Bytes>,
-        position: Offset,
+        record: Record,
         producer: Option<ProducerId>,
+        limits: &ConsumerGroupLimits,
+        now: TimestampMs,
     ) -> Result<(), weir_protocol::DecodeError> {
-        let Some(key) = key else { return Ok(()) };
-        match (OffsetKey::decode(key)?, value, producer) {
+        let Some(key) = record.key else { return Ok(()) };
+        let position = record.offset;
+        match (OffsetKey::decode(key)?, record.value, producer) {
             (OffsetKey::Commit { group, topic, partition }, Some(value), Some(producer)) => {
                 let offset = (position, CommittedOffset::decode(value)?);
                 let waiting = self.waiting.entry((group, producer)).or_default();
@@ -488,6 +501,16 @@ impl Replay {
                 Some(value) => drop(self.groups.insert(group, GroupMetadataValue::decode(value)?)),
                 None => drop(self.groups.remove(&group)),
             },
+            (OffsetKey::Consumer { group, key }, value, _) => {
+                let Some(change) = Change::decode(key, value)? else { return Ok(()) };
+                if change == Change::Group(None) {
+                    self.consumer_groups.remove(&group);
+                    return Ok(());
+                }
+                let made = || ConsumerGroup::new(limits.clone(), now);
+                let found = self.consumer_groups.entry(group).or_insert_with(made);
+                found.apply(change, record.timestamp);
+            }
             (OffsetKey::Other(_), ..) => {}
         }
         Ok(())

@@ -241,6 +241,9 @@ impl Broker {
             Request::JoinGroup(join) => {
                 !join.group_id.is_empty() && join.member_id.is_empty() && self.stage_offsets_topic()
             }
+            Request::ConsumerGroupHeartbeat(beat) => {
+                !beat.group_id.is_empty() && beat.member_epoch == 0 && self.stage_offsets_topic()
+            }
             Request::OffsetCommit(commit) => {
                 !commit.topics.is_empty() && self.stage_offsets_topic()
             }
@@ -340,9 +343,7 @@ impl Broker {
                 self.delete_with_offsets(&topic, now);
             }
             Change::Grow { name, partitions } => {
-                let Some(topic) = self.topics.get_mut(&name) else { return };
-                let before = topic.partition_count();
-                topic.set_partition_count(partitions);
+                let Some(before) = self.topics.grow(&name, partitions) else { return };
                 self.make_logs(&name, before..partitions);
             }
             Change::Configure { name, configs } => {

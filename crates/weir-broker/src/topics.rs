@@ -26,6 +26,7 @@ use weir_log::{LogConfig, LogId};
 use weir_protocol::{ErrorCode, PartitionId, Str, Uuid};
 
 use crate::configs::topic_key;
+use crate::consumer_group::TopicLookup;
 use crate::topic_defaults::TopicDefaults;
 pub use catalog::{parse, print, Deleting, FILE};
 
@@ -213,6 +214,8 @@ pub struct Topics {
     by_name: BTreeMap<Str, Topic>,
     names: HashMap<Uuid, Str>,
     defaults: Arc<TopicDefaults>,
+    /// Grows with each change of names and partitions.
+    version: u64,
     /// Topics whose logs are still being removed.
     pub deleting: Vec<Deleting>,
 }
@@ -258,6 +261,7 @@ impl Topics {
     /// Adds a topic.
     pub fn insert(&mut self, mut topic: Topic) {
         topic.set_defaults(Arc::clone(&self.defaults));
+        self.version += 1;
         self.names.insert(topic.id, topic.name.clone());
         self.by_name.insert(topic.name.clone(), topic);
     }
@@ -265,8 +269,18 @@ impl Topics {
     /// Takes a topic out.
     pub fn remove(&mut self, name: &str) -> Option<Topic> {
         let topic = self.by_name.remove(name)?;
+        self.version += 1;
         self.names.remove(&topic.id);
         Some(topic)
+    }
+
+    /// Gives a topic more partitions. How many it had; `None` if there is no such topic.
+    pub(crate) fn grow(&mut self, name: &str, partitions: usize) -> Option<usize> {
+        let topic = self.by_name.get_mut(name)?;
+        let before = topic.partition_count();
+        topic.set_partition_count(partitions);
+        self.version += 1;
+        Some(before)
     }
 
     /// A topic whose name differs from `name` in dots and underscores alone. Kafka's metric names would be the same, so it
@@ -277,6 +291,25 @@ impl Topics {
             return None;
         }
         self.by_name.values().find(|topic| collide(&topic.name, name))
+    }
+}
+
+impl TopicLookup for Topics {
+    fn version(&self) -> u64 {
+        self.version
+    }
+
+    fn find(&self, name: &str) -> Option<(Uuid, i32)> {
+        let topic = self.get(name)?;
+        Some((topic.id(), i32::try_from(topic.partition_count()).unwrap_or(i32::MAX)))
+    }
+
+    fn name_of(&self, id: Uuid) -> Option<Str> {
+        self.names.get(&id).cloned()
+    }
+
+    fn for_each_name(&self, then: &mut dyn FnMut(&Str)) {
+        self.by_name.keys().for_each(then);
     }
 }
 
