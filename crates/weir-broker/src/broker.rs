@@ -469,6 +469,7 @@ impl Broker {
         self.fetch_sessions.shift(by_ms);
         self.coordinator.shift(by_ms);
         self.transactions.shift(by_ms);
+        self.logs.clock_set(by_ms);
         self.next_housekeeping = self.next_housekeeping.plus_ms(by_ms);
         self.next_offsets_check = self.next_offsets_check.plus_ms(by_ms);
     }

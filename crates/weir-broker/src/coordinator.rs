@@ -221,11 +221,14 @@ impl Coordinator {
         self.deadlines.first().map(|(at, _)| *at)
     }
 
-    /// Moves all deadlines.
+    /// Moves all deadlines, and since when offsets are kept. What is on disk keeps its time.
     pub fn shift(&mut self, by_ms: i64) {
         self.deadlines.clear();
         for (name, entry) in &mut self.groups {
             entry.group.shift(by_ms);
+            for committed in entry.offsets.values_mut().flat_map(BTreeMap::values_mut) {
+                committed.commit_timestamp_ms = committed.commit_timestamp_ms.saturating_add(by_ms);
+            }
             entry.wake_at = entry.group.next_deadline();
             self.deadlines.extend(entry.wake_at.map(|at| (at, name.clone())));
         }

@@ -398,6 +398,7 @@ impl Group {
 
     /// Moves all deadlines: the clock was set.
     pub fn shift(&mut self, by_ms: i64) {
+        self.state_since = self.state_since.plus_ms(by_ms);
         let sessions = self.members.values_mut().filter_map(|m| m.session_deadline.as_mut());
         let phases = [&mut self.join_deadline, &mut self.sync_deadline].into_iter().flatten();
         for deadline in sessions.chain(self.pending.values_mut()).chain(phases) {

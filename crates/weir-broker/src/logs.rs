@@ -400,6 +400,14 @@ impl Logs {
         Ok(())
     }
 
+    /// The clock was set.
+    pub(crate) fn clock_set(&mut self, by_ms: i64) {
+        self.dir.clock_set(by_ms);
+        if let Some(full) = &mut self.full {
+            (full.last, full.said) = (full.last.plus_ms(by_ms), full.said.plus_ms(by_ms));
+        }
+    }
+
     pub(crate) fn begin_upkeep(&mut self, now: TimestampMs) -> Option<Upkeep> {
         if self.offline.is_some() {
             return None;

@@ -174,6 +174,13 @@ pub(crate) struct CleanerState {
     pub(crate) has_offsets: bool,
 }
 
+impl CleanerState {
+    /// The clock was set.
+    pub(crate) fn shift(&mut self, by_ms: i64) {
+        self.next_look = self.next_look.plus_ms(by_ms);
+    }
+}
+
 /// A run and what its log was at its start.
 #[derive(Debug)]
 pub(crate) struct Running {

@@ -13,6 +13,7 @@
 //! <dir>/<topic>-<partition>.<id>-delete/  a deleted one, until its files are removed
 //! ```
 
+mod clock;
 mod open;
 
 use std::collections::{HashMap, VecDeque};
@@ -533,7 +534,7 @@ impl LogDir {
         if now >= self.next_expiry {
             self.next_expiry = now.plus_ms(EXPIRY_INTERVAL_MS);
             let then = now.plus_ms(-self.options.producer_id_expiration_ms);
-            self.logs.iter_mut().flatten().for_each(|log| log.producers.expire(then));
+            self.logs.iter_mut().flatten().for_each(|log| log.producers.expire(then, now));
         }
         if now >= self.next_checkpoint {
             self.next_checkpoint = now.plus_ms(self.options.checkpoint_interval_ms);

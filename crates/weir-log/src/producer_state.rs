@@ -340,8 +340,20 @@ impl ProducerStates {
     }
 
     /// Forgets producers without an open transaction that were last seen before `then`.
-    pub(crate) fn expire(&mut self, then: TimestampMs) {
-        self.entries.retain(|_, entry| entry.txn_first_offset.is_some() || entry.last_seen > then);
+    ///
+    /// One that was seen after `now`, by a clock that was wrong, is taken to be seen now: else it would
+    /// stay for as long as the clock was ahead.
+    pub(crate) fn expire(&mut self, then: TimestampMs, now: TimestampMs) {
+        self.entries.retain(|_, entry| {
+            entry.last_seen = entry.last_seen.min(now);
+            entry.txn_first_offset.is_some() || entry.last_seen > then
+        });
+    }
+
+    /// The clock was set: each producer has been silent for as long as before.
+    pub(crate) fn shift(&mut self, by_ms: i64) {
+        let entries = self.entries.values_mut();
+        entries.for_each(|entry| entry.last_seen = entry.last_seen.plus_ms(by_ms));
     }
 }
 

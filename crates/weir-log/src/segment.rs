@@ -131,6 +131,11 @@ impl Segment {
         }
     }
 
+    /// The clock was set: this process has known the segment for as long as before.
+    pub(crate) fn shift(&mut self, by_ms: i64) {
+        self.created = self.created.plus_ms(by_ms);
+    }
+
     /// Closes the file; readers that have it keep it.
     pub(crate) fn close_file(&mut self) {
         self.file = OnceLock::new();

@@ -120,12 +120,12 @@ fn a_marker_of_an_old_coordinator_is_fenced() {
 #[test]
 fn silent_producers_are_forgotten_unless_a_transaction_is_open() {
     let mut states = after(&[batch(0, 0, 1, 0)]);
-    states.expire(TimestampMs(999));
+    states.expire(TimestampMs(999), NOW);
     assert_eq!(states.len(), 1);
-    states.expire(NOW);
+    states.expire(NOW, NOW);
     assert_eq!(states.len(), 0);
     let mut states = after(&[txn_batch(0, 0, 0)]);
-    states.expire(NOW);
+    states.expire(NOW, NOW);
     assert_eq!(states.len(), 1);
 }
 
@@ -171,4 +171,15 @@ fn damaged_snapshots_are_refused() {
         assert!(decode(&damaged).is_err(), "byte {at}");
         assert!(decode(&bytes[..at]).is_err(), "cut at {at}");
     }
+}
+
+#[test]
+fn a_producer_seen_by_a_clock_that_was_ahead_is_taken_to_be_seen_now() {
+    let mut states = after(&[batch(0, 0, 1, 0)]);
+    let wrong_ms = 1_000_000;
+    states.shift(wrong_ms);
+    states.expire(TimestampMs(0), NOW);
+    assert_eq!(states.len(), 1);
+    states.expire(NOW, NOW.plus_ms(1));
+    assert_eq!(states.len(), 0);
 }
