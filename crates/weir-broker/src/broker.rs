@@ -9,7 +9,7 @@
 //! commits    ── begin_commit(), PendingCommit::run() without the lock, finish_commit() ──▶ woken: produces, fetches
 //! ```
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use weir_log::{
@@ -231,6 +231,7 @@ impl Broker {
             .iter()
             .map(|(id, log)| (id, Str::copy_from(log.topic()), log.partition(), log.topic_id()))
             .collect();
+        let mut kept = HashSet::new();
         for (id, name, partition, topic_id) in found {
             let topic = self.topics.get_mut(&name);
             let ours = topic.filter(|topic| {
@@ -241,13 +242,21 @@ impl Broker {
                 topic.set_log(partition, id);
             } else if self.topics.deleting.iter().any(|gone| gone.id == topic_id) {
                 if let Err(error) = self.logs.delete(id, now) {
+                    kept.insert(topic_id);
                     tracing::warn!(topic = %name, %partition, %error, "the log of a deleted topic is still there");
                 }
             } else {
                 tracing::warn!(topic = %name, %partition, "a log belongs to no topic; it is left alone");
             }
         }
-        self.topics.deleting.clear();
+        if !self.topics.deleting.is_empty() {
+            self.commit_queue.appended(false);
+        }
+        let mark = self.commit_queue.mark();
+        for gone in &self.topics.deleting {
+            let id = (!kept.contains(&gone.id)).then_some(gone.id);
+            self.staged.settle(gone.name.clone(), id, mark);
+        }
     }
 
     /// The directory has no catalog: its topics are those of its logs.
@@ -535,7 +544,9 @@ impl Broker {
         let outcome = CommitOutcome { synced: synced.is_ok(), stored: done.files.is_ok() };
         self.finish_staged(outcome.stored, now, &mut woken);
         self.make_some_logs(now);
-        for due in self.commit_queue.finish() {
+        let due = self.commit_queue.finish();
+        self.finish_deletions();
+        for due in due {
             self.carry_out(due, outcome, now, &mut woken);
         }
         let synced = synced.unwrap_or_default();

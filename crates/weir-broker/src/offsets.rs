@@ -4,7 +4,7 @@
 //! lie in partition `abs(hash(group)) % 50`; each partition gets its directory with its first record. At the start the
 //! log is read from the front and the last record of a key counts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use weir_log::{AppendOrigin, LogId};
 use weir_protocol::api::offset_commit::{
@@ -444,6 +444,8 @@ impl Broker {
         }
         // The tombstones of a deleted topic have missed the last commit before a crash. Without them its offsets would be
         // those of the next topic of its name.
+        let names: BTreeSet<Str> =
+            dropped.values().flatten().map(|(topic, _)| topic.clone()).collect();
         for (group, keys) in dropped {
             let keys = keys.iter().map(|(topic, partition)| (&**topic, *partition));
             let records = tombstones(&group, keys);
@@ -454,6 +456,8 @@ impl Broker {
                 }
             }
         }
+        let mark = self.commit_queue.mark();
+        names.into_iter().for_each(|name| self.staged.settle(name, None, mark));
     }
 }
 

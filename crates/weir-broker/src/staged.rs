@@ -8,7 +8,7 @@
 //! A request that needs what is staged, or would change it again, is put aside and comes again after that commit
 //! ([`crate::commit_queue::Due::Again`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::mem;
 
 use weir_log::check_topic_name;
@@ -17,7 +17,7 @@ use weir_protocol::api::metadata::MetadataRequest;
 use weir_protocol::{ErrorCode, Str, TimestampMs, Uuid};
 
 use crate::broker::{Broker, Step};
-use crate::commit_queue::Due;
+use crate::commit_queue::{Due, Mark};
 use crate::effects::Ticket;
 use crate::files::FileWrite;
 use crate::metadata::{KEY_TYPE_GROUP, KEY_TYPE_TRANSACTION};
@@ -96,6 +96,18 @@ pub(crate) struct Staged {
     running: Vec<Change>,
     /// A commit of such changes has just failed, and those who waited for it are being told.
     failing: bool,
+    /// Topics that are deleted, by name, until that is on disk whole.
+    settling: HashMap<Str, Settling>,
+}
+
+/// A deletion whose renames and tombstones are not on disk yet. Until they are the catalog says that it is under way, and
+/// there is no other topic of the name: after a power cut that one would have the logs and the committed offsets of this one.
+#[derive(Debug)]
+struct Settling {
+    /// The commit that brings them.
+    mark: Mark,
+    /// Its line in the catalog that goes then; `None` if there is none, or its logs are not gone.
+    id: Option<Uuid>,
 }
 
 impl Staged {
@@ -103,9 +115,27 @@ impl Staged {
         self.running.iter().chain(&self.waiting)
     }
 
-    /// Whether a change of this topic is on its way.
+    /// Whether a change of this topic is on its way, or its end is not on disk yet.
     pub(crate) fn touches(&self, name: &str) -> bool {
-        self.iter().any(|change| change.topic().is_some_and(|topic| *topic == *name))
+        self.settling.contains_key(name)
+            || self.iter().any(|change| change.topic().is_some_and(|topic| *topic == *name))
+    }
+
+    /// A topic was deleted; the commit of `mark` brings its end to disk.
+    pub(crate) fn settle(&mut self, name: Str, id: Option<Uuid>, mark: Mark) {
+        let id = id.or_else(|| self.settling.get(&name).and_then(|settling| settling.id));
+        self.settling.insert(name, Settling { mark, id });
+    }
+
+    /// Takes out what has come to disk. Returns the ids of topics whose lines may leave the catalog.
+    fn take_settled(&mut self, is_synced: impl Fn(Mark) -> bool) -> HashSet<Uuid> {
+        let mut settled = HashSet::new();
+        self.settling.retain(|_, settling| {
+            let is_settled = is_synced(settling.mark);
+            settled.extend(settling.id.filter(|_| is_settled));
+            !is_settled
+        });
+        settled
     }
 
     /// Topics that are being made.
@@ -324,6 +354,16 @@ impl Broker {
             self.apply(change, now);
         }
         self.wake_all_fetches(now, woken);
+    }
+
+    /// A commit has ended: deletions that it has brought to disk are over.
+    pub(crate) fn finish_deletions(&mut self) {
+        if self.staged.settling.is_empty() {
+            return;
+        }
+        let settled = self.staged.take_settled(|mark| self.commit_queue.is_synced(mark));
+        // The lines leave the file with the next write of it. A line too many does no harm: ids are not used again.
+        self.topics.deleting.retain(|gone| !settled.contains(&gone.id));
     }
 
     fn apply(&mut self, change: Change, now: TimestampMs) {

@@ -108,7 +108,8 @@ impl Broker {
     fn plan_topic(&self, wanted: &CreatableTopic) -> Result<Plan, Refused> {
         check_topic_name(&wanted.name)
             .map_err(|words| (ErrorCode::InvalidTopicException, words))?;
-        if self.topics.get(&wanted.name).is_some() || self.staged.touches(&wanted.name) {
+        let is_made = self.staged.created().any(|topic| *topic.name() == wanted.name);
+        if self.topics.get(&wanted.name).is_some() || is_made {
             return Err((
                 ErrorCode::TopicAlreadyExists,
                 format!("Topic '{}' already exists.", wanted.name),
@@ -397,11 +398,14 @@ impl Broker {
         } else {
             self.forget_offsets_of(topic.name(), now);
         }
-        self.delete_logs(topic, now);
+        let all_gone = self.delete_logs(topic, now);
         self.commit_queue.appended(false);
+        let (id, mark) = (all_gone.then(|| topic.id()), self.commit_queue.mark());
+        self.staged.settle(topic.name().clone(), id, mark);
     }
 
-    fn delete_logs(&mut self, topic: &Topic, now: TimestampMs) {
+    /// Returns whether all are gone.
+    fn delete_logs(&mut self, topic: &Topic, now: TimestampMs) -> bool {
         let mut all_gone = true;
         for (partition, log) in topic.logs() {
             if let Err(error) = self.logs.delete(log, now) {
@@ -409,10 +413,7 @@ impl Broker {
                 tracing::warn!(topic = %topic.name(), %partition, %error, "the log of a deleted topic is still there");
             }
         }
-        if all_gone {
-            // The line leaves the file with the next write of it. A line too many does no harm: ids are not used again.
-            self.topics.deleting.retain(|gone| gone.id != topic.id());
-        }
+        all_gone
     }
 }
 

@@ -12,7 +12,8 @@
 //! deleting old-orders vQ9tAAAAAAAAAAAAAAAAAA          logs of this id are on their way out
 //! ```
 //! A creation is written before the logs are made, a deletion before they are removed. So after a crash in between, a
-//! topic without directories gets them when it is written to, and a `deleting` line is carried out at the start. A log
+//! topic without directories gets them when it is written to, and a `deleting` line is carried out at the start. It stays until
+//! the logs and the committed offsets of the topic are gone for good, and so long its name is not free. A log
 //! that no line names is left alone and reported: it is somebody's data. No topic is made in its place until it was
 //! moved away. Without the file the directory was Kafka's or
 //! is new, and its topics are taken from the logs there are (their `partition.metadata` has the ids).

@@ -14,6 +14,7 @@ mod fetch_sessions;
 mod groups;
 mod harness;
 mod keys;
+mod made_again;
 mod secured;
 mod server;
 mod settings;
