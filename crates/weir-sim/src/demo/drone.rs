@@ -1,5 +1,6 @@
 //! One drone: its missions, its battery, its way home.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use weir_client::event::Priority;
@@ -36,6 +37,8 @@ const LOW_PERCENT: f64 = 20.0;
 const FAILSAFE_PERCENT: f64 = 10.0;
 /// and below this it comes down where it is.
 const EMERGENCY_PERCENT: f64 = 3.0;
+/// Orders a drone remembers, so that each is obeyed once whatever comes between its repeats.
+const ORDERS_MAX: usize = 64;
 /// Seconds from the start until the low battery and the straying show.
 const LOW_BATTERY_AFTER_S: f64 = 29.0;
 const STRAY_AFTER_S: f64 = 24.0;
@@ -106,7 +109,8 @@ pub(super) struct Drone {
     missions: u32,
     ticks: u64,
     ordered: bool,
-    last_order: Option<String>,
+    /// Alerts whose orders were taken, the oldest first.
+    orders: VecDeque<String>,
 }
 
 impl Drone {
@@ -134,7 +138,7 @@ impl Drone {
             missions: 0,
             ticks: 0,
             ordered: false,
-            last_order: None,
+            orders: VecDeque::new(),
             random,
         };
         // Most are in the air at once; every sixth begins on the ground, and takes off soon.
@@ -165,10 +169,13 @@ impl Drone {
     }
 
     pub(super) fn obey(&mut self, order: &Order) -> Obeyed {
-        if self.last_order.as_ref() == Some(&order.alert_id) {
+        if self.orders.contains(&order.alert_id) {
             return Obeyed::Repeat;
         }
-        self.last_order = Some(order.alert_id.clone());
+        if self.orders.len() == ORDERS_MAX {
+            self.orders.pop_front();
+        }
+        self.orders.push_back(order.alert_id.clone());
         match (order.action, self.status) {
             (AutoAction::ReturnToBase, Status::TakingOff | Status::Flying) => {
                 self.ordered = true;

@@ -63,6 +63,21 @@ fn a_long_sleep_is_not_made_up_for() {
 }
 
 #[test]
+fn an_order_is_obeyed_once_whatever_comes_between_its_repeats() {
+    let mut fleet = DemoFleet::new(5, START);
+    fleet.step(START.plus_ms(1_000));
+    let order = |alert_id: &str| Order {
+        alert_id: alert_id.to_owned(),
+        device: "1".to_owned(),
+        action: weir_fleet::AutoAction::ReturnToBase,
+    };
+    let obeyed: Vec<Obeyed> =
+        ["A1", "A2", "A1", "A2"].into_iter().map(|alert_id| fleet.obey(&order(alert_id))).collect();
+    assert_eq!(obeyed[2..], [Obeyed::Repeat, Obeyed::Repeat], "{obeyed:?}");
+    assert!(!obeyed[..2].contains(&Obeyed::Repeat), "{obeyed:?}");
+}
+
+#[test]
 fn the_shipped_zones_are_whole() {
     let zones = ZoneSet::from_geojson(DEMO_ZONES_GEOJSON).unwrap();
     assert_eq!(zones.len(), 4);
