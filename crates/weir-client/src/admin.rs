@@ -113,6 +113,8 @@ pub struct PartitionDescription {
     pub replicas: Vec<NodeId>,
     /// Nodes whose copies are up to date.
     pub in_sync: Vec<NodeId>,
+    /// Nodes with copies that are not there.
+    pub offline: Vec<NodeId>,
 }
 
 /// A group in a listing.
@@ -555,6 +557,7 @@ fn describe(name: Str, view: TopicView) -> TopicDescription {
         leader: partition.leader,
         replicas: partition.replicas,
         in_sync: partition.in_sync,
+        offline: partition.offline,
     });
     TopicDescription {
         name,

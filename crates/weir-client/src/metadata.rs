@@ -45,6 +45,8 @@ pub struct PartitionView {
     pub replicas: Vec<NodeId>,
     /// Nodes whose copies are up to date.
     pub in_sync: Vec<NodeId>,
+    /// Nodes with copies that are not there.
+    pub offline: Vec<NodeId>,
 }
 
 impl TopicView {
@@ -114,6 +116,7 @@ pub(crate) fn topic_view(topic: MetadataResponseTopic) -> TopicView {
         leader_epoch: LeaderEpoch(partition.leader_epoch),
         replicas: nodes(partition.replica_nodes),
         in_sync: nodes(partition.isr_nodes),
+        offline: nodes(partition.offline_replicas),
     });
     TopicView {
         id: topic.topic_id,

@@ -287,6 +287,19 @@ impl AlertEngine {
         }
     }
 
+    /// Closes every episode of a device that is no longer followed, at `last`, or where each began.
+    pub fn forget(
+        &mut self,
+        device: &str,
+        last: Option<TimestampMs>,
+    ) -> impl Iterator<Item = AlertChange> {
+        let closed = move |alert: Alert| {
+            let at = last.map_or(alert.opened, |last| last.max(alert.opened));
+            AlertChange::Cleared(alert, at)
+        };
+        self.open.remove(device).unwrap_or_default().into_iter().map(closed)
+    }
+
     fn raise(
         &mut self,
         rule: Rule,

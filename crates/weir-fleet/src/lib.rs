@@ -34,4 +34,6 @@ pub use geofence::{Zone, ZoneIndex, ZoneKind, ZoneSet};
 pub use location::{Effect, Fix, LiveMap, LivePosition, LocationHandler, RecordRef};
 pub use schema::{event_types, schema};
 pub use task::{TaskBook, TaskChange, TaskRecord, TaskState};
-pub use trajectory::{Commit, Committed, ConsumedOffset, TrackPoint, TrajectoryStore};
+pub use trajectory::{
+    Commit, Committed, ConsumedOffset, TopicIdentity, TrackPoint, TrajectoryStore,
+};

@@ -11,6 +11,12 @@
 //! **Zones.** A device enters a zone with the first fix inside it, and has left after
 //! [`ZONE_EXIT_FIXES`] newer fixes outside in a row. So jitter on a border is one entry and one alert.
 //! Only fixes are looked at, not the line between two: what crosses a zone between them is not seen.
+//!
+//! **Bound.** The state of [`DEVICES_MAX`] devices is kept. One more takes the place of the device that
+//! has been silent the longest; the alerts of that one are cleared, for nothing that happens later
+//! could clear them. When it reports again it is new.
+
+mod recency;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,6 +27,7 @@ use crate::alert::{Alert, AlertChange, AlertEngine, Occasion, Rule};
 use crate::events::{Checked, DroneLocationUpdated, Id, Location};
 use crate::geofence::{ZoneIndex, ZoneSet};
 use crate::trajectory::TrackPoint;
+use recency::Recency;
 
 /// Fixes outside in a row after which a device has left a zone.
 pub const ZONE_EXIT_FIXES: u8 = 3;
@@ -91,7 +98,7 @@ pub struct LivePosition {
     pub device: Arc<str>,
     /// Whether it writes its id as a number.
     pub device_is_number: bool,
-    /// Its place in the [`LiveMap`], from 0; it keeps it.
+    /// Its place in the [`LiveMap`], from 0; it keeps it until it gives way to another device.
     pub index: u32,
     /// Number of the change that made this state, over all devices: a reader that knows `seq` n asks
     /// for what is greater.
@@ -152,19 +159,23 @@ pub enum Effect {
     Store(TrackPoint),
 }
 
-/// The live positions of all devices.
+/// The live positions of the devices heard of last.
 #[derive(Debug)]
 pub struct LiveMap {
     by_device: HashMap<Arc<str>, u32>,
     devices: Vec<Tracked>,
+    /// Which device has been silent the longest, by place.
+    recency: Recency,
     seq: u64,
     devices_max: usize,
-    untracked: u64,
+    evicted: u64,
 }
 
 #[derive(Debug)]
 struct Tracked {
     live: LivePosition,
+    /// Whether it has ever said where it is; else `live` has no place yet.
+    located: bool,
     position_mark: Option<Mark>,
     /// Of battery and status, which heartbeats carry too.
     state_mark: Option<Mark>,
@@ -185,18 +196,26 @@ struct Presence {
 
 impl LiveMap {
     fn new(devices_max: usize) -> Self {
-        Self { by_device: HashMap::new(), devices: Vec::new(), seq: 0, devices_max, untracked: 0 }
+        Self {
+            by_device: HashMap::new(),
+            devices: Vec::new(),
+            recency: Recency::default(),
+            seq: 0,
+            devices_max: devices_max.max(1),
+            evicted: 0,
+        }
     }
 
-    /// One device.
+    /// One device, if it has said where it is.
     pub fn get(&self, device: &str) -> Option<&LivePosition> {
         let index = *self.by_device.get(device)?;
-        self.devices.get(index as usize).map(|tracked| &tracked.live)
+        let tracked = self.devices.get(index as usize)?;
+        tracked.located.then_some(&tracked.live)
     }
 
-    /// Every device, in order of first sight.
+    /// Every device that has said where it is, in no order.
     pub fn iter(&self) -> impl Iterator<Item = &LivePosition> {
-        self.devices.iter().map(|tracked| &tracked.live)
+        self.devices.iter().filter(|tracked| tracked.located).map(|tracked| &tracked.live)
     }
 
     /// Number of the last change.
@@ -204,7 +223,7 @@ impl LiveMap {
         self.seq
     }
 
-    /// How many devices there are.
+    /// How many devices there are, those that have not said where they are included.
     pub fn len(&self) -> usize {
         self.devices.len()
     }
@@ -214,47 +233,59 @@ impl LiveMap {
         self.devices.is_empty()
     }
 
-    /// Fixes of devices beyond the limit: stored, but without live position and zones.
-    pub const fn untracked(&self) -> u64 {
-        self.untracked
+    /// Devices that gave way to others since the start.
+    pub const fn evicted(&self) -> u64 {
+        self.evicted
     }
 
-    /// The device's state, made with `location` if it is new; `None` beyond the limit.
-    fn track(&mut self, device: &Id<'_>, location: Option<Location>) -> Option<&mut Tracked> {
+    /// The device's state, made if it is new, and the device that gave way to it.
+    fn track(
+        &mut self,
+        device: &Id<'_>,
+        location: Option<Location>,
+    ) -> (&mut Tracked, Option<Evicted>) {
         let text = device.as_text();
         if let Some(index) = self.by_device.get(text.as_ref()) {
-            return self.devices.get_mut(*index as usize);
+            let index = *index;
+            self.recency.touch(index);
+            let tracked = &mut self.devices[index as usize];
+            if let (false, Some(location)) = (tracked.located, location) {
+                tracked.put(location);
+            }
+            return (tracked, None);
         }
-        let location = location?;
-        if self.devices.len() >= self.devices_max {
-            self.untracked += 1;
-            return None;
-        }
-        let index = self.devices.len() as u32;
         let name: Arc<str> = Arc::from(text.as_ref());
-        self.by_device.insert(Arc::clone(&name), index);
-        self.devices.push(Tracked {
-            live: LivePosition {
-                device: name,
-                device_is_number: matches!(device, Id::Number(_)),
-                index,
-                seq: 0,
-                at: TimestampMs(i64::MIN),
-                latitude: location.latitude.get(),
-                longitude: location.longitude.get(),
-                altitude_m: location.altitude.map(|altitude| altitude.get()),
-                heading: None,
-                speed: None,
-                battery: None,
-                status: None,
-                zones_inside: 0,
-            },
-            position_mark: None,
-            state_mark: None,
-            zones: Vec::new(),
-        });
-        self.devices.last_mut()
+        let is_number = matches!(device, Id::Number(_));
+        let (index, evicted) = match self.recency.oldest() {
+            Some(oldest) if self.devices.len() >= self.devices_max => (oldest, self.evict(oldest)),
+            _ => (self.devices.len() as u32, None),
+        };
+        let new = Tracked::new(Arc::clone(&name), is_number, index, location);
+        match self.devices.get_mut(index as usize) {
+            Some(place) => *place = new,
+            None => self.devices.push(new),
+        }
+        self.by_device.insert(name, index);
+        self.recency.touch(index);
+        (&mut self.devices[index as usize], evicted)
     }
+
+    /// Makes a place free. What was in it stays there until it is overwritten.
+    fn evict(&mut self, index: u32) -> Option<Evicted> {
+        let tracked = self.devices.get(index as usize)?;
+        self.by_device.remove(&tracked.live.device);
+        self.evicted += 1;
+        let marks = [tracked.position_mark, tracked.state_mark];
+        let last = marks.into_iter().flatten().map(|mark| mark.at).max();
+        Some(Evicted { device: Arc::clone(&tracked.live.device), last })
+    }
+}
+
+/// A device that gave way to another.
+struct Evicted {
+    device: Arc<str>,
+    /// Event time of the last thing it said.
+    last: Option<TimestampMs>,
 }
 
 /// Takes the records of `drone-events` and says what shall happen.
@@ -295,9 +326,12 @@ impl LocationHandler {
         for point in last_points {
             let id = Id::Text(point.device.as_ref().into());
             let Some(location) = point.location() else { continue };
+            if self.live.len() >= self.live.devices_max {
+                break;
+            }
             self.live.seq += 1;
             let seq = self.live.seq;
-            let Some(tracked) = self.live.track(&id, Some(location)) else { continue };
+            let (tracked, _) = self.live.track(&id, Some(location));
             tracked.live = LivePosition {
                 seq,
                 at: point.at,
@@ -313,7 +347,11 @@ impl LocationHandler {
         }
         let mut orphans = Vec::new();
         for alert in open_alerts {
-            if alert.rule == Rule::ZoneBreach && !self.restore_presence(&alert) {
+            let holds = match alert.rule {
+                Rule::ZoneBreach => self.restore_presence(&alert),
+                Rule::BatteryLow => self.restore_device(&alert.device),
+            };
+            if !holds {
                 let opened = alert.opened;
                 orphans.push(AlertChange::Cleared(alert, opened));
             } else {
@@ -327,11 +365,23 @@ impl LocationHandler {
     fn restore_presence(&mut self, alert: &Alert) -> bool {
         let subject = alert.subject.as_deref();
         let zone = self.zones.zones().iter().position(|zone| Some(zone.id.as_str()) == subject);
-        let (Some(zone), Some(tracked)) = (zone, self.live.track(&alert.device, None)) else {
-            return false;
-        };
+        let Some(zone) = zone.filter(|_| self.knows(&alert.device)) else { return false };
+        let (tracked, _) = self.live.track(&alert.device, None);
         tracked.zones.push(Presence { zone: ZoneIndex(zone as u32), fixes_outside: 0 });
         tracked.live.zones_inside = tracked.zones.len() as u16;
+        true
+    }
+
+    fn knows(&self, device: &Id<'_>) -> bool {
+        self.live.by_device.contains_key(device.as_text().as_ref())
+    }
+
+    /// A device that has said how its battery is, but never where it is; false if there is no room.
+    fn restore_device(&mut self, device: &Id<'_>) -> bool {
+        if self.live.len() >= self.live.devices_max {
+            return self.knows(device);
+        }
+        self.live.track(device, None);
         true
     }
 
@@ -379,10 +429,8 @@ impl LocationHandler {
         if at.since(received) > FUTURE_MS_MAX {
             return;
         }
-        let Some(tracked) = self.live.track(device, location) else {
-            self.battery(device, mark, battery.map(|value| value.get()), None, effects);
-            return;
-        };
+        let (tracked, evicted) = self.live.track(device, location);
+        forget(&mut self.alerts, evicted, effects);
         if !mark.is_newer_than(tracked.state_mark) {
             return;
         }
@@ -390,35 +438,31 @@ impl LocationHandler {
         let place = tracked.place();
         tracked.set_state(status, battery.map(|value| value.get()));
         let index = tracked.live.index;
-        self.battery(device, mark, battery.map(|value| value.get()), Some(place), effects);
+        self.battery(device, mark, battery.map(|value| value.get()), place, effects);
         self.push(index, effects);
     }
 
     /// Takes one fix; its effects are appended to `effects`.
     pub fn handle(&mut self, fix: &Fix<'_>, effects: &mut Vec<Effect>) {
         let mark = Mark { at: fix.at, record: fix.record };
-        let tracked = self.live.track(&fix.device, Some(fix.location));
-        let device = match &tracked {
-            Some(tracked) => Arc::clone(&tracked.live.device),
-            None => Arc::from(fix.device.as_text().as_ref()),
-        };
-        if let Some(tracked) = tracked {
-            let in_time = fix.at.since(fix.received) <= FUTURE_MS_MAX;
-            if in_time && mark.is_newer_than(tracked.position_mark) {
-                let index = tracked.live.index;
-                let state_is_newer = mark.is_newer_than(tracked.state_mark);
-                tracked.move_to(fix, mark);
-                if state_is_newer {
-                    tracked.state_mark = Some(mark);
-                    tracked.set_state(fix.status, fix.battery);
-                }
-                let place = tracked.place();
-                self.check_zones(index, fix, effects);
-                if state_is_newer {
-                    self.battery(&fix.device, mark, fix.battery, Some(place), effects);
-                }
-                self.push(index, effects);
+        let (tracked, evicted) = self.live.track(&fix.device, Some(fix.location));
+        let device = Arc::clone(&tracked.live.device);
+        forget(&mut self.alerts, evicted, effects);
+        let in_time = fix.at.since(fix.received) <= FUTURE_MS_MAX;
+        if in_time && mark.is_newer_than(tracked.position_mark) {
+            let index = tracked.live.index;
+            let state_is_newer = mark.is_newer_than(tracked.state_mark);
+            tracked.move_to(fix, mark);
+            if state_is_newer {
+                tracked.state_mark = Some(mark);
+                tracked.set_state(fix.status, fix.battery);
             }
+            let place = tracked.place();
+            self.check_zones(index, fix, effects);
+            if state_is_newer {
+                self.battery(&fix.device, mark, fix.battery, place, effects);
+            }
+            self.push(index, effects);
         }
         effects.push(Effect::Store(TrackPoint::from_fix(device, fix)));
     }
@@ -490,9 +534,17 @@ impl LocationHandler {
         self.live.seq += 1;
         if let Some(tracked) = self.live.devices.get_mut(index as usize) {
             tracked.live.seq = self.live.seq;
-            effects.push(Effect::Push(tracked.live.clone()));
+            if tracked.located {
+                effects.push(Effect::Push(tracked.live.clone()));
+            }
         }
     }
+}
+
+/// Closes what is open of a device that is no longer known.
+fn forget(alerts: &mut AlertEngine, evicted: Option<Evicted>, effects: &mut Vec<Effect>) {
+    let Some(Evicted { device, last }) = evicted else { return };
+    effects.extend(alerts.forget(&device, last).map(Effect::Alert));
 }
 
 impl Mark {
@@ -506,6 +558,42 @@ impl Mark {
 }
 
 impl Tracked {
+    fn new(device: Arc<str>, is_number: bool, index: u32, location: Option<Location>) -> Self {
+        let mut tracked = Self {
+            live: LivePosition {
+                device,
+                device_is_number: is_number,
+                index,
+                seq: 0,
+                at: TimestampMs(i64::MIN),
+                latitude: 0.0,
+                longitude: 0.0,
+                altitude_m: None,
+                heading: None,
+                speed: None,
+                battery: None,
+                status: None,
+                zones_inside: 0,
+            },
+            located: false,
+            position_mark: None,
+            state_mark: None,
+            zones: Vec::new(),
+        };
+        if let Some(location) = location {
+            tracked.put(location);
+        }
+        tracked
+    }
+
+    /// Where it is until its first fix that is in time.
+    fn put(&mut self, location: Location) {
+        self.located = true;
+        self.live.latitude = location.latitude.get();
+        self.live.longitude = location.longitude.get();
+        self.live.altitude_m = location.altitude.map(|altitude| altitude.get());
+    }
+
     fn move_to(&mut self, fix: &Fix<'_>, mark: Mark) {
         self.position_mark = Some(mark);
         let live = &mut self.live;
@@ -528,8 +616,8 @@ impl Tracked {
         }
     }
 
-    const fn place(&self) -> (f64, f64, Option<f64>) {
-        (self.live.latitude, self.live.longitude, self.live.altitude_m)
+    fn place(&self) -> Option<(f64, f64, Option<f64>)> {
+        self.located.then_some((self.live.latitude, self.live.longitude, self.live.altitude_m))
     }
 }
 

@@ -2,8 +2,9 @@
 //!
 //! The truth about how far a worker has come is here, not in Kafka's group offsets: a commit stores
 //! points, alerts and the next offsets together or not at all, and the worker resumes from
-//! [`TrajectoryStore::offsets`]. The primary key of a point ends in its record's partition and offset,
-//! so the same record read again is ignored, whatever the offsets say.
+//! [`TrajectoryStore::offsets`]. Offsets belong to one topic of one cluster ([`TopicIdentity`]). The
+//! primary key of a point is its device, its event time and its record's topic, partition and offset, so
+//! the same record read again is ignored, whatever the offsets say.
 //!
 //! `synchronous = NORMAL` under WAL: a power cut may take back the last commits as a whole, never half
 //! of one. The records are still in Kafka and are read again. A process that dies loses nothing.
@@ -13,50 +14,23 @@
 //!
 //! People query the view `track`: `SELECT * FROM track WHERE device = '7' ORDER BY ts_ms`.
 
+mod alerts;
+mod schema;
+
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use rusqlite::{params, Connection, Row, Transaction};
+use rusqlite::{params, Connection, OptionalExtension, Row, Transaction};
 use weir_protocol::types::{Offset, PartitionId, TimestampMs};
 
-use crate::alert::{Alert, AlertChange, AutoAction, Rule};
+use crate::alert::AlertChange;
 use crate::error::FleetError;
-use crate::events::{AlertLevel, Altitude, Id, Latitude, Location, Longitude};
+use crate::events::{Altitude, Id, Latitude, Location, Longitude};
 use crate::location::{Fix, RecordRef};
 
-/// `user_version` of the file as this build writes it.
-const SCHEMA_VERSION: i64 = 1;
-
-const SCHEMA: &str = "
-CREATE TABLE device (no INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, is_number INTEGER NOT NULL);
-CREATE TABLE topic (no INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
-CREATE TABLE point (
-  device_no INTEGER NOT NULL, ts_ms INTEGER NOT NULL,
-  topic_no INTEGER NOT NULL, partition INTEGER NOT NULL, offset INTEGER NOT NULL,
-  lat REAL NOT NULL, lon REAL NOT NULL, alt_m REAL, heading REAL, speed REAL, battery REAL,
-  PRIMARY KEY (device_no, ts_ms, topic_no, partition, offset)
-) WITHOUT ROWID;
-CREATE TABLE consumed (
-  group_id TEXT NOT NULL, topic TEXT NOT NULL, partition INTEGER NOT NULL,
-  next_offset INTEGER NOT NULL, PRIMARY KEY (group_id, topic, partition)
-) WITHOUT ROWID;
-CREATE TABLE alert (
-  alert_id TEXT PRIMARY KEY, rule TEXT NOT NULL, level TEXT NOT NULL, device TEXT NOT NULL,
-  device_is_number INTEGER NOT NULL, subject TEXT, auto_action TEXT, message TEXT NOT NULL,
-  message_en TEXT NOT NULL, opened_ms INTEGER NOT NULL, cleared_ms INTEGER,
-  lat REAL, lon REAL, alt_m REAL,
-  raised_published INTEGER NOT NULL DEFAULT 0, cleared_published INTEGER NOT NULL DEFAULT 0
-) WITHOUT ROWID;
-CREATE INDEX alert_pending ON alert (opened_ms)
-  WHERE raised_published = 0 OR (cleared_ms IS NOT NULL AND cleared_published = 0);
-CREATE INDEX alert_open ON alert (opened_ms) WHERE cleared_ms IS NULL;
-CREATE VIEW track AS
-  SELECT d.id AS device, p.ts_ms, p.lat, p.lon, p.alt_m, p.heading, p.speed, p.battery,
-         t.name AS topic, p.partition, p.offset
-  FROM point p JOIN device d ON d.no = p.device_no JOIN topic t ON t.no = p.topic_no;
-PRAGMA user_version = 1;
-";
+/// Devices whose number is remembered; with more of them it is looked up again.
+const DEVICE_NUMBERS_MAX: usize = 200_000;
 
 /// One point of a trajectory.
 #[derive(Debug, Clone, PartialEq)]
@@ -79,6 +53,8 @@ pub struct TrackPoint {
     pub speed: Option<f64>,
     /// Percent.
     pub battery: Option<f64>,
+    /// When weir took it: its record's timestamp. Retention counts from here.
+    pub received: TimestampMs,
     /// The record it came in.
     pub record: RecordRef,
 }
@@ -95,6 +71,7 @@ impl TrackPoint {
             heading: fix.heading,
             speed: fix.speed,
             battery: fix.battery,
+            received: fix.received,
             record: fix.record,
         }
     }
@@ -107,6 +84,17 @@ impl TrackPoint {
             altitude: self.altitude_m.and_then(Altitude::new),
         })
     }
+}
+
+/// A topic of one cluster, from its making to its deletion: offsets mean nothing beyond it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct TopicIdentity {
+    /// The cluster, as Metadata says it.
+    pub cluster_id: String,
+    /// The topic's id as text.
+    pub topic_id: String,
+    /// Its name.
+    pub name: String,
 }
 
 /// How far a group has come in one partition.
@@ -124,13 +112,15 @@ pub struct Commit<'a> {
     /// The consumer group.
     pub group: &'a str,
     /// The topic that was read.
-    pub topic: &'a str,
+    pub topic: &'a TopicIdentity,
     /// Where to go on in it.
     pub offsets: &'a [ConsumedOffset],
     /// Points to store.
     pub points: &'a [TrackPoint],
     /// Alerts to store until they are published.
     pub alerts: &'a [AlertChange],
+    /// When: alerts that are over are kept from here on.
+    pub now: TimestampMs,
 }
 
 /// What a commit did.
@@ -147,17 +137,18 @@ pub struct Committed {
 pub struct TrajectoryStore {
     connection: Connection,
     devices: HashMap<Arc<str>, i64>,
-    topics: HashMap<String, i64>,
+    topics: HashMap<TopicIdentity, i64>,
 }
 
 impl TrajectoryStore {
-    /// Opens or makes the file.
+    /// Opens or makes the file. One of an earlier weir is brought up to date; `now` is what its points
+    /// count as taken at, for the time was not noted.
     ///
     /// # Errors
     /// [`FleetError::Store`], or [`FleetError::StoreTooNew`] for a file of a newer weir.
-    pub fn open(path: &Path) -> Result<Self, FleetError> {
+    pub fn open(path: &Path, now: TimestampMs) -> Result<Self, FleetError> {
         let connection = Connection::open(path).map_err(failed("open"))?;
-        Self::over(connection)
+        Self::over(connection, now)
     }
 
     /// One that lives in memory.
@@ -165,10 +156,10 @@ impl TrajectoryStore {
     /// # Errors
     /// [`FleetError::Store`].
     pub fn in_memory() -> Result<Self, FleetError> {
-        Self::over(Connection::open_in_memory().map_err(failed("open"))?)
+        Self::over(Connection::open_in_memory().map_err(failed("open"))?, TimestampMs(0))
     }
 
-    fn over(connection: Connection) -> Result<Self, FleetError> {
+    fn over(mut connection: Connection, now: TimestampMs) -> Result<Self, FleetError> {
         let prepare = |connection: &Connection| {
             connection.busy_timeout(std::time::Duration::from_secs(5))?;
             connection.execute_batch(
@@ -177,11 +168,7 @@ impl TrajectoryStore {
             )
         };
         prepare(&connection).map_err(failed("open"))?;
-        if check_version(&connection)? == 0 {
-            connection
-                .execute_batch(&format!("BEGIN IMMEDIATE;{SCHEMA}COMMIT;"))
-                .map_err(failed("make tables"))?;
-        }
+        schema::prepare(&mut connection, now)?;
         Ok(Self { connection, devices: HashMap::new(), topics: HashMap::new() })
     }
 
@@ -203,17 +190,20 @@ impl TrajectoryStore {
     fn commit_in(
         connection: &mut Connection,
         devices: &mut HashMap<Arc<str>, i64>,
-        topics: &mut HashMap<String, i64>,
+        topics: &mut HashMap<TopicIdentity, i64>,
         commit: &Commit<'_>,
     ) -> rusqlite::Result<Committed> {
         let transaction = connection.transaction()?;
         let mut committed = Committed::default();
         if !commit.points.is_empty() {
             let topic_no = topic_no(&transaction, topics, commit.topic)?;
+            if devices.len() > DEVICE_NUMBERS_MAX {
+                devices.clear();
+            }
             let mut insert = transaction.prepare_cached(
                 "INSERT INTO point (device_no, ts_ms, topic_no, partition, offset,
-                   lat, lon, alt_m, heading, speed, battery)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
+                   lat, lon, alt_m, heading, speed, battery, received_ms)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
                  ON CONFLICT (device_no, ts_ms, topic_no, partition, offset) DO NOTHING",
             )?;
             for point in commit.points {
@@ -230,37 +220,47 @@ impl TrajectoryStore {
                     point.heading,
                     point.speed,
                     point.battery,
+                    point.received.get(),
                 ])? as u64;
                 committed.points_stored += stored;
                 committed.points_known += 1 - stored;
             }
         }
         for change in commit.alerts {
-            store_alert(&transaction, change)?;
+            alerts::store(&transaction, change, commit.now)?;
         }
-        let mut consumed = transaction.prepare_cached(
-            "INSERT INTO consumed (group_id, topic, partition, next_offset) VALUES (?1, ?2, ?3, ?4)
-             ON CONFLICT DO UPDATE SET next_offset = excluded.next_offset",
-        )?;
-        for offset in commit.offsets {
-            let (partition, next) = (offset.partition.get(), offset.next.get());
-            consumed.execute(params![commit.group, commit.topic, partition, next])?;
+        if !commit.offsets.is_empty() {
+            let topic_no = topic_no(&transaction, topics, commit.topic)?;
+            let mut consumed = transaction.prepare_cached(
+                "INSERT INTO consumed (group_id, topic_no, partition, next_offset)
+                 VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT DO UPDATE SET next_offset = excluded.next_offset",
+            )?;
+            for offset in commit.offsets {
+                let (partition, next) = (offset.partition.get(), offset.next.get());
+                consumed.execute(params![commit.group, topic_no, partition, next])?;
+            }
         }
-        drop(consumed);
         transaction.commit()?;
         Ok(committed)
     }
 
-    /// Where a group goes on in a topic, by partition. A partition that is not in it: from the start.
+    /// Where a group goes on in a topic, by partition. A partition that is not in it: the store knows
+    /// nothing of it.
     ///
     /// # Errors
     /// [`FleetError::Store`].
-    pub fn offsets(&self, group: &str, topic: &str) -> Result<Vec<ConsumedOffset>, FleetError> {
+    pub fn offsets(
+        &self,
+        group: &str,
+        topic: &TopicIdentity,
+    ) -> Result<Vec<ConsumedOffset>, FleetError> {
         self.query(
             "read offsets",
-            "SELECT partition, next_offset FROM consumed WHERE group_id = ?1 AND topic = ?2
+            "SELECT partition, next_offset FROM consumed JOIN topic ON no = topic_no
+             WHERE group_id = ?1 AND name = ?2 AND cluster_id = ?3 AND topic_id = ?4
              ORDER BY partition",
-            params![group, topic],
+            params![group, topic.name, topic.cluster_id, topic.topic_id],
             |row| {
                 Ok(ConsumedOffset {
                     partition: PartitionId(row.get(0)?),
@@ -268,6 +268,22 @@ impl TrajectoryStore {
                 })
             },
         )
+    }
+
+    /// Whether there are offsets in topics of this name that are others: of another cluster, or deleted
+    /// since.
+    ///
+    /// # Errors
+    /// [`FleetError::Store`].
+    pub fn has_offsets_of_another(&self, topic: &TopicIdentity) -> Result<bool, FleetError> {
+        let found = self.query(
+            "read offsets",
+            "SELECT 1 FROM consumed JOIN topic ON no = topic_no
+             WHERE name = ?1 AND (cluster_id <> ?2 OR topic_id <> ?3) LIMIT 1",
+            params![topic.name, topic.cluster_id, topic.topic_id],
+            |_| Ok(()),
+        )?;
+        Ok(!found.is_empty())
     }
 
     /// A device's points from `from` to `to`, both included, oldest first, at most `points_max`.
@@ -283,7 +299,8 @@ impl TrajectoryStore {
     ) -> Result<Vec<TrackPoint>, FleetError> {
         self.query(
             "read points",
-            "SELECT d.id, d.is_number, ts_ms, lat, lon, alt_m, heading, speed, battery, partition, offset
+            "SELECT d.id, d.is_number, ts_ms, lat, lon, alt_m, heading, speed, battery, partition, offset,
+                    received_ms
              FROM point JOIN device d ON d.no = device_no
              WHERE d.id = ?1 AND ts_ms BETWEEN ?2 AND ?3
              ORDER BY ts_ms, partition, offset LIMIT ?4",
@@ -292,25 +309,32 @@ impl TrajectoryStore {
         )
     }
 
-    /// The last point of each device.
+    /// The last point of each device, of the `devices_max` that were heard of last, the latest at the
+    /// end.
     ///
     /// # Errors
     /// [`FleetError::Store`].
-    pub fn last_points(&self, not_after: TimestampMs) -> Result<Vec<TrackPoint>, FleetError> {
+    pub fn last_points(
+        &self,
+        not_after: TimestampMs,
+        devices_max: usize,
+    ) -> Result<Vec<TrackPoint>, FleetError> {
         // One descent of the primary key per device, not a scan of all points.
-        self.query(
+        let mut points = self.query(
             "read last points",
             "SELECT d.id, d.is_number, p.ts_ms, p.lat, p.lon, p.alt_m, p.heading, p.speed, p.battery,
-                    p.partition, p.offset
+                    p.partition, p.offset, p.received_ms
              FROM device d JOIN point p ON p.device_no = d.no
               AND (p.ts_ms, p.topic_no, p.partition, p.offset) = (
                 SELECT ts_ms, topic_no, partition, offset FROM point
                 WHERE device_no = d.no AND ts_ms <= ?1
                 ORDER BY ts_ms DESC, topic_no DESC, partition DESC, offset DESC LIMIT 1)
-             ORDER BY d.no",
-            params![not_after.get()],
+             ORDER BY p.received_ms DESC, d.no DESC LIMIT ?2",
+            params![not_after.get(), limit(devices_max)],
             point_of,
-        )
+        )?;
+        points.reverse();
+        Ok(points)
     }
 
     /// How many points each device has, by device.
@@ -327,88 +351,39 @@ impl TrajectoryStore {
         )
     }
 
-    /// Deletes points before this event time; says how many went.
+    /// Deletes points that weir took before this time, at most `points_max`, so that nobody waits long;
+    /// says how many went.
     ///
     /// # Errors
     /// [`FleetError::Store`].
-    pub fn delete_before(&mut self, at: TimestampMs) -> Result<u64, FleetError> {
+    pub fn delete_before(
+        &mut self,
+        received: TimestampMs,
+        points_max: usize,
+    ) -> Result<usize, FleetError> {
         self.connection
             .execute(
-                "DELETE FROM point WHERE device_no IN (SELECT no FROM device) AND ts_ms < ?1",
-                params![at.get()],
+                "DELETE FROM point WHERE (device_no, ts_ms, topic_no, partition, offset) IN (
+                   SELECT device_no, ts_ms, topic_no, partition, offset FROM point
+                   WHERE received_ms < ?1 ORDER BY received_ms LIMIT ?2)",
+                params![received.get(), limit(points_max)],
             )
-            .map(|count| count as u64)
             .map_err(failed("delete old points"))
     }
 
-    /// Alerts that are open.
+    /// Forgets devices without a point; says how many there were.
     ///
     /// # Errors
     /// [`FleetError::Store`].
-    pub fn open_alerts(&self) -> Result<Vec<Alert>, FleetError> {
-        let changes = self.alerts_where("cleared_ms IS NULL", i64::MAX)?;
-        Ok(changes.into_iter().map(|stored| stored.alert).collect())
-    }
-
-    /// Alert events that are stored but not yet known to be in Kafka, oldest first.
-    ///
-    /// # Errors
-    /// [`FleetError::Store`].
-    pub fn unpublished(&self) -> Result<Vec<AlertChange>, FleetError> {
-        let pending = self.alerts_where(
-            "raised_published = 0 OR (cleared_ms IS NOT NULL AND cleared_published = 0)",
-            i64::MAX,
-        )?;
-        let mut changes = Vec::new();
-        for stored in pending {
-            if let (Some(cleared), false) = (stored.cleared, stored.cleared_published) {
-                changes.push(AlertChange::Cleared(stored.alert.clone(), cleared));
-            }
-            if !stored.raised_published {
-                changes.push(AlertChange::Raised(stored.alert));
-            }
-        }
-        // Raised before cleared when both happened at one time.
-        changes.sort_by_key(|change| (change.at(), matches!(change, AlertChange::Cleared(..))));
-        Ok(changes)
-    }
-
-    /// Marks alert events as being in Kafka.
-    ///
-    /// # Errors
-    /// [`FleetError::Store`].
-    pub fn mark_published(&mut self, changes: &[AlertChange]) -> Result<(), FleetError> {
-        let mark = |connection: &mut Connection| {
-            let transaction = connection.transaction()?;
-            for change in changes {
-                let sql = match change {
-                    AlertChange::Raised(_) => {
-                        "UPDATE alert SET raised_published = 1 WHERE alert_id = ?1"
-                    }
-                    AlertChange::Cleared(..) => {
-                        "UPDATE alert SET cleared_published = 1 WHERE alert_id = ?1"
-                    }
-                };
-                transaction.prepare_cached(sql)?.execute(params![change.alert().alert_id])?;
-            }
-            transaction.commit()
-        };
-        mark(&mut self.connection).map_err(failed("mark alerts published"))
-    }
-
-    fn alerts_where(
-        &self,
-        condition: &str,
-        alerts_max: i64,
-    ) -> Result<Vec<StoredAlert>, FleetError> {
-        let sql = format!(
-            "SELECT alert_id, rule, level, device, device_is_number, subject, auto_action, message,
-                    message_en, opened_ms, cleared_ms, lat, lon, alt_m, raised_published,
-                    cleared_published
-             FROM alert WHERE {condition} ORDER BY opened_ms DESC LIMIT ?1"
-        );
-        self.query("read alerts", &sql, params![alerts_max], alert_of)
-            .map(|alerts| alerts.into_iter().flatten().collect())
+    pub fn delete_empty_devices(&mut self) -> Result<usize, FleetError> {
+        self.devices.clear();
+        self.connection
+            .execute(
+                "DELETE FROM device
+                 WHERE NOT EXISTS (SELECT 1 FROM point WHERE device_no = device.no)",
+                [],
+            )
+            .map_err(failed("delete devices without points"))
     }
 
     fn query<T>(
@@ -427,25 +402,12 @@ impl TrajectoryStore {
     }
 }
 
-struct StoredAlert {
-    alert: Alert,
-    cleared: Option<TimestampMs>,
-    raised_published: bool,
-    cleared_published: bool,
+fn limit(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 fn failed(operation: &'static str) -> impl Fn(rusqlite::Error) -> FleetError {
     move |source| FleetError::Store { operation, source }
-}
-
-fn check_version(connection: &Connection) -> Result<i64, FleetError> {
-    let found: i64 = connection
-        .query_row("PRAGMA user_version", [], |row| row.get(0))
-        .map_err(failed("read schema version"))?;
-    if found > SCHEMA_VERSION {
-        return Err(FleetError::StoreTooNew { found, known: SCHEMA_VERSION });
-    }
-    Ok(found)
 }
 
 fn device_no(
@@ -470,55 +432,35 @@ fn device_no(
 
 fn topic_no(
     transaction: &Transaction<'_>,
-    topics: &mut HashMap<String, i64>,
-    topic: &str,
+    topics: &mut HashMap<TopicIdentity, i64>,
+    topic: &TopicIdentity,
 ) -> rusqlite::Result<i64> {
     if let Some(no) = topics.get(topic) {
         return Ok(*no);
     }
-    transaction.execute("INSERT OR IGNORE INTO topic (name) VALUES (?1)", params![topic])?;
-    let no =
-        transaction
-            .query_row("SELECT no FROM topic WHERE name = ?1", params![topic], |row| row.get(0))?;
-    topics.insert(topic.to_owned(), no);
-    Ok(no)
-}
-
-fn store_alert(transaction: &Transaction<'_>, change: &AlertChange) -> rusqlite::Result<()> {
-    let alert = change.alert();
-    let (latitude, longitude, altitude) = match alert.location {
-        Some((latitude, longitude, altitude)) => (Some(latitude), Some(longitude), altitude),
-        None => (None, None, None),
+    let ids = params![topic.name, topic.cluster_id, topic.topic_id];
+    let known = "SELECT no FROM topic WHERE name = ?1 AND cluster_id = ?2 AND topic_id = ?3";
+    let no = match transaction.query_row(known, ids, |row| row.get(0)).optional()? {
+        Some(no) => no,
+        None => {
+            // Points of a weir that did not note the ids are taken to be of the first topic of their
+            // name, so that a record read again is still recognised.
+            let adopted = transaction.execute(
+                "UPDATE topic SET cluster_id = ?2, topic_id = ?3
+                 WHERE name = ?1 AND cluster_id = '' AND topic_id = ''",
+                ids,
+            )?;
+            if adopted == 0 {
+                transaction.execute(
+                    "INSERT INTO topic (name, cluster_id, topic_id) VALUES (?1, ?2, ?3)",
+                    ids,
+                )?;
+            }
+            transaction.query_row(known, ids, |row| row.get(0))?
+        }
     };
-    transaction
-        .prepare_cached(
-            "INSERT OR IGNORE INTO alert (alert_id, rule, level, device, device_is_number, subject,
-               auto_action, message, message_en, opened_ms, lat, lon, alt_m)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
-        )?
-        .execute(params![
-            alert.alert_id,
-            alert.rule.name(),
-            alert.level.name(),
-            alert.device.as_text(),
-            matches!(alert.device, Id::Number(_)),
-            alert.subject,
-            alert.auto_action.map(AutoAction::name),
-            alert.message,
-            alert.message_en,
-            alert.opened.get(),
-            latitude,
-            longitude,
-            altitude,
-        ])?;
-    if let AlertChange::Cleared(_, at) = change {
-        transaction
-            .prepare_cached(
-                "UPDATE alert SET cleared_ms = ?2 WHERE alert_id = ?1 AND cleared_ms IS NULL",
-            )?
-            .execute(params![alert.alert_id, at.get()])?;
-    }
-    Ok(())
+    topics.insert(topic.clone(), no);
+    Ok(no)
 }
 
 fn point_of(row: &Row<'_>) -> rusqlite::Result<TrackPoint> {
@@ -533,39 +475,6 @@ fn point_of(row: &Row<'_>) -> rusqlite::Result<TrackPoint> {
         speed: row.get(7)?,
         battery: row.get(8)?,
         record: RecordRef { partition: PartitionId(row.get(9)?), offset: Offset(row.get(10)?) },
+        received: TimestampMs(row.get(11)?),
     })
-}
-
-/// `None` for a rule or level that this build does not know.
-fn alert_of(row: &Row<'_>) -> rusqlite::Result<Option<StoredAlert>> {
-    let rule = Rule::from_name(&row.get::<_, String>(1)?);
-    let level = AlertLevel::from_name(&row.get::<_, String>(2)?);
-    let (Some(rule), Some(level)) = (rule, level) else { return Ok(None) };
-    let device: String = row.get(3)?;
-    let device = match device.parse() {
-        Ok(number) if row.get(4)? => Id::Number(number),
-        _ => Id::Text(device.into()),
-    };
-    let action: Option<String> = row.get(6)?;
-    let location = match (row.get(11)?, row.get(12)?) {
-        (Some(latitude), Some(longitude)) => Some((latitude, longitude, row.get(13)?)),
-        _ => None,
-    };
-    Ok(Some(StoredAlert {
-        alert: Alert {
-            alert_id: row.get(0)?,
-            rule,
-            level,
-            message: row.get(7)?,
-            message_en: row.get(8)?,
-            device,
-            subject: row.get(5)?,
-            auto_action: action.as_deref().and_then(AutoAction::from_name),
-            opened: TimestampMs(row.get(9)?),
-            location,
-        },
-        cleared: row.get::<_, Option<i64>>(10)?.map(TimestampMs),
-        raised_published: row.get(14)?,
-        cleared_published: row.get(15)?,
-    }))
 }

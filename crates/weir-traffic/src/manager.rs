@@ -761,6 +761,7 @@ impl<T> TrafficManager<T> {
             queue_p99_ms: state.queue_time.percentile_ms(99.0),
             p50_ms: state.total_time.percentile_ms(50.0),
             p99_ms: state.total_time.percentile_ms(99.0),
+            p999_ms: state.total_time.percentile_ms(99.9),
         }
     }
 

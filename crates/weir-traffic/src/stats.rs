@@ -62,6 +62,8 @@ pub struct LaneStats {
     pub p50_ms: Option<f64>,
     /// From admission to the sink's answer, 99th percentile.
     pub p99_ms: Option<f64>,
+    /// From admission to the sink's answer, 99.9th percentile.
+    pub p999_ms: Option<f64>,
 }
 
 impl LaneStats {

@@ -16,6 +16,7 @@ fn view(partitions: usize) -> ClusterView {
         leader_epoch: LeaderEpoch(3),
         replicas: Vec::new(),
         in_sync: Vec::new(),
+        offline: Vec::new(),
     };
     let topic = TopicView {
         id: Uuid([7; 16]),

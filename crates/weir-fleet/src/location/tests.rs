@@ -111,13 +111,77 @@ fn a_fix_from_the_future_does_not_freeze_its_device() {
     assert_eq!(handler.live().get("a").map(|live| live.latitude), Some(46.1));
 }
 
-#[test]
-fn devices_beyond_the_limit_are_stored_but_not_tracked() {
+fn handler_of(devices_max: usize) -> LocationHandler {
     let zones = Arc::new(ZoneSet::from_geojson(ZONES).unwrap());
-    let mut handler = LocationHandler::with_devices_max(zones, 1);
-    let effects = run(&mut handler, &[fix("a", 1, 46.0, 0), fix("b", 1, 47.5, 1)]);
-    assert_eq!(words(&effects), ["push", "store", "store"]);
-    assert_eq!((handler.live().len(), handler.live().untracked()), (1, 1));
+    LocationHandler::with_devices_max(zones, devices_max)
+}
+
+#[test]
+fn a_device_beyond_the_limit_takes_the_place_of_the_one_silent_the_longest() {
+    let mut handler = handler_of(2);
+    // `a` is inside the zone and speaks again before `c` comes, so `b` goes.
+    let fixes =
+        [fix("a", 1, 47.5, 0), fix("b", 2, 46.0, 1), fix("a", 3, 47.5, 2), fix("c", 4, 47.5, 3)];
+    let effects = run(&mut handler, &fixes);
+    assert_eq!(
+        words(&effects),
+        [
+            "in", "raise", "push", "store", "push", "store", "push", "store", "in", "raise",
+            "push", "store"
+        ]
+    );
+    assert_eq!((handler.live().len(), handler.live().evicted()), (2, 1));
+    assert!(handler.live().get("b").is_none() && handler.live().get("c").is_some());
+}
+
+#[test]
+fn alerts_of_a_device_that_gives_way_are_cleared_when_it_last_spoke() {
+    let mut handler = handler_of(1);
+    let effects =
+        run(&mut handler, &[fix("a", 1, 47.5, 0), fix("a", 7, 47.6, 1), fix("b", 9, 46.0, 2)]);
+    let Some(Effect::Alert(AlertChange::Cleared(alert, at))) =
+        effects.iter().find(|effect| matches!(effect, Effect::Alert(AlertChange::Cleared(..))))
+    else {
+        panic!("nothing is cleared: {effects:?}")
+    };
+    assert_eq!((alert.device.to_string().as_str(), at.get()), ("a", 7));
+    assert_eq!(handler.alerts().open_alerts().count(), 0);
+}
+
+fn heartbeat(handler: &mut LocationHandler, device: &str, at: i64, percent: f64) -> Vec<Effect> {
+    let data = format!(r#"{{"drone_id":"{device}","battery":{percent}}}"#);
+    let event = validate("drone.heartbeat", &data).unwrap();
+    let record = RecordRef { partition: PartitionId(0), offset: Offset(at) };
+    let mut effects = Vec::new();
+    handler.handle_event(&event, TimestampMs(at), TimestampMs(at), record, &mut effects);
+    effects
+}
+
+#[test]
+fn alerts_of_devices_without_a_position_are_bounded_and_go_by_the_order_of_time() {
+    let mut handler = handler_of(10);
+    for number in 0..1_000 {
+        let raised = heartbeat(&mut handler, &format!("junk{number}"), number, 5.0);
+        assert!(words(&raised).contains(&"raise"), "{raised:?}");
+    }
+    assert_eq!(handler.alerts().open_alerts().count(), 10);
+    assert_eq!(handler.live().iter().count(), 0, "none has said where it is");
+    // What was said before is not news: the battery of `junk999` is low since 999.
+    assert_eq!(heartbeat(&mut handler, "junk999", 500, 90.0), []);
+    assert_eq!(words(&heartbeat(&mut handler, "junk999", 1_500, 90.0)), ["clear"]);
+}
+
+#[test]
+fn a_restored_handler_has_no_more_devices_than_it_may_have() {
+    let mut before = handler_of(10);
+    for number in 0..10 {
+        heartbeat(&mut before, &format!("junk{number}"), number, 5.0);
+    }
+    let open: Vec<Alert> = before.alerts().open_alerts().cloned().collect();
+    let mut after = handler_of(3);
+    let orphans = after.restore([], open);
+    assert_eq!((after.alerts().open_alerts().count(), orphans.len()), (3, 7));
+    assert_eq!(after.live().len(), 3);
 }
 
 #[test]

@@ -208,7 +208,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("topics.*.retention", Kind::Duration(1, 100 * YEAR_MS), None, "how long its records are kept"),
     key("topics.*.partitioner", Kind::OneOf(&["murmur2", "fnv1a"]), None, "how keys become partitions"),
     key("topics.*.key", Kind::Fields, None, "fields of data of which the first there is becomes the record key; else source"),
-    key("fleet.retention", Kind::Duration(60_000, 100 * YEAR_MS), Some("30d"), "how long trajectories are kept, by event time"),
+    key("fleet.retention", Kind::Duration(60_000, 100 * YEAR_MS), Some("30d"), "how long trajectories are kept from when weir took a point, whatever its device says"),
     key("fleet.zones", Kind::Text, None, "GeoJSON file of no-fly zones"),
     key("logging.level", Kind::LogFilter, Some("info"), "error, warn, info, debug, or a filter such as info,weir_broker=debug; warn on a terminal unless set"),
     key("logging.format", Kind::OneOf(&["auto", "text", "json"]), Some("auto"), "auto: text on a terminal, JSON elsewhere"),

@@ -200,7 +200,7 @@ fn json_bytes(body: String) -> Response {
     (headers, body).into_response()
 }
 
-/// A refusal as every HTTP door of weir gives it: code, sentence, next step.
+/// A refusal: code, sentence, next step. The gateway's are answers about events and have another shape.
 fn refused(status: StatusCode, code: &'static str, message: &str, help: &str) -> Response {
     let body = json!({ "error": { "code": code, "message": message, "help": help } });
     let mut response = (status, Json(body)).into_response();

@@ -1,6 +1,8 @@
-//! Figures for Prometheus. Every name of every metric is a constant of this file, or of `broker_metrics.rs`.
+//! Figures for Prometheus. Every name of every metric is a constant of this file, of `broker_metrics.rs`
+//! or of `cluster_metrics.rs`.
 
 use std::sync::atomic::AtomicU64;
+use std::sync::{Mutex, PoisonError};
 
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::encoding::EncodeLabelSet;
@@ -12,6 +14,7 @@ use prometheus_client::registry::Registry;
 use weir_broker::BrokerStats;
 
 use super::broker_metrics;
+use super::cluster_metrics::{self, ClusterFigures};
 
 /// Type label of events that have no schema: their number is not bounded by us.
 const OTHER_TYPE: &str = "other";
@@ -57,6 +60,8 @@ pub(crate) struct Metrics {
     throughput: FloatGauge,
     breaker_open: Gauge,
     damaged: Counter,
+    evicted: Counter,
+    cluster: Mutex<Option<ClusterFigures>>,
 }
 
 /// What is read from the traffic manager when a scrape comes.
@@ -120,9 +125,17 @@ impl Metrics {
             "Damaged batches the fleet worker could not read and went past",
             damaged.clone(),
         );
+        let evicted = Counter::default();
+        registry.register(
+            "weir_worker_devices_evicted",
+            "Devices the fleet worker no longer follows because others came: those silent the longest",
+            evicted.clone(),
+        );
         Self {
             registry,
             damaged,
+            evicted,
+            cluster: Mutex::default(),
             published,
             processing,
             rejected,
@@ -154,6 +167,16 @@ impl Metrics {
         self.damaged.inc();
     }
 
+    /// So many devices gave way to others.
+    pub(crate) fn count_evicted(&self, devices: u64) {
+        self.evicted.inc_by(devices);
+    }
+
+    /// What Kafka said last of its partitions and groups.
+    pub(crate) fn set_cluster(&self, figures: ClusterFigures) {
+        *self.cluster.lock().unwrap_or_else(PoisonError::into_inner) = Some(figures);
+    }
+
     /// The text of a scrape; `broker` is the embedded one, if there is one.
     pub(crate) fn render(&self, traffic: &TrafficGauges, broker: Option<&BrokerStats>) -> String {
         for (reason, count) in &traffic.ledger {
@@ -172,6 +195,9 @@ impl Metrics {
         let mut text = String::new();
         // Writing to a String cannot fail.
         let _ = encode_registry(&mut text, &self.registry);
+        if let Some(figures) = &*self.cluster.lock().unwrap_or_else(PoisonError::into_inner) {
+            let _ = cluster_metrics::encode(&mut text, figures);
+        }
         if let Some(stats) = broker {
             let _ = broker_metrics::encode(&mut text, stats);
         }

@@ -12,6 +12,7 @@
 mod body;
 mod bounds;
 mod broker_metrics;
+pub(crate) mod cluster_metrics;
 mod events;
 pub(crate) mod health;
 pub(crate) mod ingest;

@@ -1,32 +1,37 @@
-//! What the console is told once a second: rates, lanes, topics, groups.
+//! What the console and `/metrics` are told once a second: rates, lanes, topics, groups.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::sync::watch;
 use weir_broker::BrokerServer;
-use weir_client::admin::OffsetSpec;
+use weir_client::admin::{GroupDescription, OffsetSpec, TopicDescription};
 use weir_client::{
     Admin, AutoOffsetReset, Client, ClientError, Consumer, ConsumerConfig, PartitionOffset,
     TopicPartition,
 };
 use weir_protocol::clock::Clock;
-use weir_traffic::{BreakerState, TrafficHandle, TrafficStats};
+use weir_protocol::types::Uuid;
+use weir_traffic::{BreakerState, TrafficStats};
 
 use crate::console::hub::{Breaker, ConsoleHub, GroupRow, Lane, Overview, TopicRow, Trend};
+use crate::gateway::cluster_metrics::{ClusterFigures, PartitionFigures};
+use crate::gateway::ingest::Ingest;
 
 const INTERVAL: Duration = Duration::from_secs(1);
 /// Longest look at the first unread records of one group.
 const PROBE: Duration = Duration::from_millis(100);
 /// A lag that moved by less than this share of itself is steady.
 const STEADY_SHARE: f64 = 0.05;
+/// A topic's settings may be changed by anybody at any time; this is how old they may be.
+const CONFIGS_AGE_MS_MAX: i64 = 60_000;
 
 /// What the feed reads from and writes to.
 #[derive(Debug)]
 pub(super) struct Feed {
     pub(super) client: Arc<Client>,
-    pub(super) traffic: TrafficHandle,
+    pub(super) ingest: Ingest,
     pub(super) hub: ConsoleHub,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) broker: Option<Weak<BrokerServer>>,
@@ -40,8 +45,34 @@ struct Before {
     delivered: u64,
     topic_ends: HashMap<String, u64>,
     group_lags: HashMap<String, u64>,
-    /// `retention.ms` by topic, asked once; `None`: kept for ever.
-    retention_ms: HashMap<String, Option<i64>>,
+    retention: HashMap<String, Retention>,
+    /// Groups whose trouble is in the log already.
+    troubled: HashSet<String>,
+}
+
+/// What a topic said of itself.
+#[derive(Debug, Clone, Copy)]
+struct Retention {
+    /// Made again, a topic has another id and other settings.
+    topic_id: Uuid,
+    asked_ms: i64,
+    /// `retention.ms`; `None`: kept for ever.
+    ms: Option<i64>,
+}
+
+impl Before {
+    /// Forgets what is no longer there.
+    fn keep_topics(&mut self, topics: &[TopicRow]) {
+        let names: HashSet<&str> = topics.iter().map(|topic| topic.name.as_str()).collect();
+        self.topic_ends.retain(|name, _| names.contains(name.as_str()));
+        self.retention.retain(|name, _| names.contains(name.as_str()));
+    }
+
+    /// Likewise.
+    fn keep_groups(&mut self, names: &HashSet<&str>) {
+        self.group_lags.retain(|name, _| names.contains(name.as_str()));
+        self.troubled.retain(|name| names.contains(name.as_str()));
+    }
 }
 
 impl Feed {
@@ -70,7 +101,7 @@ impl Feed {
     }
 
     fn first(&self) -> Before {
-        let total = self.traffic.stats().ledger.total();
+        let total = self.ingest.traffic().stats().ledger.total();
         Before {
             at_ms: self.clock.now().get(),
             accepted: total.accepted(),
@@ -83,11 +114,20 @@ impl Feed {
         let now_ms = self.clock.now().get();
         let seconds = ((now_ms - before.at_ms) as f64 / 1000.0).max(0.001);
         before.at_ms = now_ms;
-        let stats = self.traffic.stats();
+        let stats = self.ingest.traffic().stats();
         self.hub.overview(overview(&stats, before, seconds));
         let admin = Admin::new(Arc::clone(&self.client));
-        self.hub.topics(self.topics(&admin, before, seconds).await?);
-        self.hub.groups(groups(&admin, before, probe, now_ms).await?);
+        let listed = admin.list_topics().await?;
+        let partitions = listed.iter().flat_map(partition_figures).collect();
+        let topics = self.topics(&admin, before, seconds, listed).await;
+        // One that fails must not hide the other.
+        let groups = groups(&admin, before, probe, now_ms).await?;
+        let lags = groups.iter().map(|group| (group.name.clone(), group.lag)).collect();
+        self.ingest.metrics().set_cluster(ClusterFigures { partitions, lags });
+        self.hub.groups(groups);
+        let topics = topics?;
+        before.keep_topics(&topics);
+        self.hub.topics(topics);
         Ok(())
     }
 
@@ -96,6 +136,7 @@ impl Feed {
         admin: &Admin,
         before: &mut Before,
         seconds: f64,
+        listed: Vec<TopicDescription>,
     ) -> Result<Vec<TopicRow>, ClientError> {
         let sizes: HashMap<String, u64> = self
             .broker
@@ -105,8 +146,7 @@ impl Feed {
             .flat_map(|broker| broker.stats().topics)
             .map(|topic| (topic.name, topic.size_bytes))
             .collect();
-        let topics: Vec<_> =
-            admin.list_topics().await?.into_iter().filter(|topic| !topic.internal).collect();
+        let topics: Vec<_> = listed.into_iter().filter(|topic| !topic.internal).collect();
         let partitions: Vec<TopicPartition> = topics
             .iter()
             .flat_map(|topic| {
@@ -124,7 +164,7 @@ impl Feed {
             let top: u64 = numbers().map(|p| of(&tops, p)).sum();
             let name = topic.name.to_string();
             let known = before.topic_ends.insert(name.clone(), top).unwrap_or(top);
-            let retention_ms = retention(admin, &mut before.retention_ms, &name).await?;
+            let retention_ms = retention(admin, before, &topic).await?;
             rows.push(TopicRow {
                 partition_records: numbers()
                     .map(|p| of(&tops, p).saturating_sub(of(&starts, p)))
@@ -152,20 +192,42 @@ async fn ends(
     Ok(answered.into_iter().map(|(partition, offset)| (partition, number(offset))).collect())
 }
 
-/// A topic's `retention.ms`; `None`: for ever.
+fn partition_figures(topic: &TopicDescription) -> impl Iterator<Item = PartitionFigures> + '_ {
+    topic.partitions.iter().map(|partition| PartitionFigures {
+        topic: topic.name.to_string(),
+        partition: partition.partition.get(),
+        replicas: partition.replicas.len(),
+        online: partition.replicas.len().saturating_sub(partition.offline.len()),
+    })
+}
+
+/// A topic's `retention.ms`; `None`: for ever, or it is gone since it was listed.
 async fn retention(
     admin: &Admin,
-    known: &mut HashMap<String, Option<i64>>,
-    topic: &str,
+    before: &mut Before,
+    topic: &TopicDescription,
 ) -> Result<Option<i64>, ClientError> {
-    if let Some(ms) = known.get(topic) {
-        return Ok(*ms);
+    let now_ms = before.at_ms;
+    if let Some(known) = before.retention.get(&*topic.name) {
+        if known.holds(topic.id, now_ms) {
+            return Ok(known.ms);
+        }
     }
-    let configs = admin.describe_topic_configs(topic).await?;
+    let configs = match admin.describe_topic_configs(&topic.name).await {
+        Err(ClientError::UnknownTopic { .. }) => return Ok(None),
+        answer => answer?,
+    };
     let entry = configs.iter().find(|entry| &*entry.name == "retention.ms");
     let ms = entry.and_then(|entry| entry.value.as_deref()?.parse().ok()).filter(|ms| *ms >= 0);
-    known.insert(topic.to_owned(), ms);
+    let known = Retention { topic_id: topic.id, asked_ms: now_ms, ms };
+    before.retention.insert(topic.name.to_string(), known);
     Ok(ms)
+}
+
+impl Retention {
+    fn holds(&self, topic_id: Uuid, now_ms: i64) -> bool {
+        self.topic_id == topic_id && (0..CONFIGS_AGE_MS_MAX).contains(&(now_ms - self.asked_ms))
+    }
 }
 
 /// Looks at single records, to tell how old the first unread one of a group is.
@@ -189,6 +251,13 @@ impl Probe {
     async fn oldest_ms(&self, at: &[PartitionOffset]) -> Result<Option<i64>, ClientError> {
         let partitions: Vec<_> = at.iter().map(|at| at.partition.clone()).collect();
         self.consumer.assign(&partitions)?;
+        let found = self.look(at).await;
+        // Whatever was met: the next group must not meet it again.
+        self.consumer.assign(&[])?;
+        found
+    }
+
+    async fn look(&self, at: &[PartitionOffset]) -> Result<Option<i64>, ClientError> {
         for at in at {
             self.consumer.seek(&at.partition, at.offset)?;
         }
@@ -204,11 +273,11 @@ impl Probe {
                 found.entry(partition).or_insert(record.timestamp.get());
             }
         }
-        self.consumer.assign(&[])?;
         Ok(found.into_values().min())
     }
 }
 
+/// One row for each group. What cannot be told of one group does not keep back the others.
 async fn groups(
     admin: &Admin,
     before: &mut Before,
@@ -216,34 +285,75 @@ async fn groups(
     now_ms: i64,
 ) -> Result<Vec<GroupRow>, ClientError> {
     let listed = admin.list_groups().await?;
-    let names: Vec<&str> = listed.iter().map(|group| &*group.group_id).collect();
-    let mut rows = Vec::with_capacity(names.len());
-    for group in admin.describe_groups(&names).await? {
-        let committed = admin.group_offsets(&group.group_id).await?;
-        let partitions: Vec<_> = committed.iter().map(|at| at.partition.clone()).collect();
-        let tops = ends(admin, &partitions, OffsetSpec::Latest).await?;
-        let behind = |at: &weir_client::PartitionOffset| {
-            let top = tops.get(&at.partition).copied().unwrap_or(0);
-            top.saturating_sub(u64::try_from(at.offset.get()).unwrap_or(0))
-        };
-        let lag = committed.iter().map(behind).sum();
-        let name = group.group_id.to_string();
-        let unread: Vec<_> = committed.into_iter().filter(|at| behind(at) > 0).collect();
-        let lag_ms = match unread.is_empty() {
-            true => Some(0),
-            false => probe.oldest_ms(&unread).await?.map(|oldest| (now_ms - oldest).max(0)),
-        };
-        let known = before.group_lags.insert(name.clone(), lag).unwrap_or(lag);
-        rows.push(GroupRow {
-            name,
-            state: group.state.to_string(),
-            members: u32::try_from(group.members.len()).unwrap_or(u32::MAX),
-            lag,
-            lag_ms,
-            trend: trend(known, lag),
-        });
+    before.keep_groups(&listed.iter().map(|group| &*group.group_id).collect());
+    let mut rows = Vec::with_capacity(listed.len());
+    for group in &listed {
+        let mut trouble = None;
+        match group_row(admin, before, probe, now_ms, &group.group_id, &mut trouble).await {
+            Ok(row) => rows.extend(row),
+            Err(error) => trouble = Some(error),
+        }
+        tell_trouble(&mut before.troubled, &group.group_id, trouble.as_ref());
     }
     Ok(rows)
+}
+
+/// Once, until it has passed.
+fn tell_trouble(troubled: &mut HashSet<String>, group: &str, trouble: Option<&ClientError>) {
+    match trouble {
+        None => {
+            troubled.remove(group);
+        }
+        Some(error) if troubled.insert(group.to_owned()) => {
+            tracing::warn!(
+                group, %error, code = error.code(),
+                "console: the age of this group's lag, or all of it, is not known"
+            );
+        }
+        Some(_) => {}
+    }
+}
+
+/// `None`: it is gone since it was listed. What kept the age of its lag from being known is `trouble`.
+async fn group_row(
+    admin: &Admin,
+    before: &mut Before,
+    probe: &Probe,
+    now_ms: i64,
+    name: &str,
+    trouble: &mut Option<ClientError>,
+) -> Result<Option<GroupRow>, ClientError> {
+    let described: Option<GroupDescription> = admin.describe_groups(&[name]).await?.pop();
+    let Some(group) = described else { return Ok(None) };
+    let committed = admin.group_offsets(name).await?;
+    let partitions: Vec<_> = committed.iter().map(|at| at.partition.clone()).collect();
+    let tops = ends(admin, &partitions, OffsetSpec::Latest).await?;
+    let behind = |at: &weir_client::PartitionOffset| {
+        let top = tops.get(&at.partition).copied().unwrap_or(0);
+        top.saturating_sub(u64::try_from(at.offset.get()).unwrap_or(0))
+    };
+    let lag = committed.iter().map(behind).sum();
+    let unread: Vec<_> = committed.into_iter().filter(|at| behind(at) > 0).collect();
+    let lag_ms = match unread.is_empty() {
+        true => Some(0),
+        false => match probe.oldest_ms(&unread).await {
+            Ok(oldest) => oldest.map(|oldest| (now_ms - oldest).max(0)),
+            // Such as a damaged batch, which only those who read it can go past.
+            Err(error) => {
+                *trouble = Some(error);
+                None
+            }
+        },
+    };
+    let known = before.group_lags.insert(name.to_owned(), lag).unwrap_or(lag);
+    Ok(Some(GroupRow {
+        name: name.to_owned(),
+        state: group.state.to_string(),
+        members: u32::try_from(group.members.len()).unwrap_or(u32::MAX),
+        lag,
+        lag_ms,
+        trend: trend(known, lag),
+    }))
 }
 
 fn trend(before: u64, now: u64) -> Trend {
@@ -277,7 +387,7 @@ fn overview(stats: &TrafficStats, before: &mut Before, seconds: f64) -> Overview
         out_per_s: rate(&mut before.delivered, ledger.delivered),
         p50_ms: slowest(|lane| lane.p50_ms),
         p99_ms: slowest(|lane| lane.p99_ms),
-        p999_ms: None,
+        p999_ms: slowest(|lane| lane.p999_ms),
         lanes: stats.lanes.iter().map(lane).collect(),
         accepted: ledger.accepted(),
         dropped: ledger.dropped.total(),
@@ -293,6 +403,36 @@ fn overview(stats: &TrafficStats, before: &mut Before, seconds: f64) -> Overview
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_gone_is_forgotten_and_settings_are_asked_for_again() {
+        let retention = Retention { topic_id: Uuid([1; 16]), asked_ms: 1_000, ms: Some(5) };
+        assert!(retention.holds(Uuid([1; 16]), 1_000 + CONFIGS_AGE_MS_MAX - 1));
+        assert!(!retention.holds(Uuid([1; 16]), 1_000 + CONFIGS_AGE_MS_MAX), "it may be changed");
+        assert!(!retention.holds(Uuid([2; 16]), 1_001), "the topic was made again");
+        let mut before = Before::default();
+        for name in ["gone", "there"] {
+            before.topic_ends.insert(name.to_owned(), 1);
+            before.retention.insert(name.to_owned(), retention);
+            before.group_lags.insert(name.to_owned(), 1);
+            before.troubled.insert(name.to_owned());
+        }
+        before.keep_topics(&[TopicRow {
+            name: "there".to_owned(),
+            partition_records: Vec::new(),
+            bytes: 0,
+            per_s: 0.0,
+            retention_ms: None,
+        }]);
+        before.keep_groups(&["there"].into());
+        let left = [
+            before.topic_ends.len(),
+            before.retention.len(),
+            before.group_lags.len(),
+            before.troubled.len(),
+        ];
+        assert_eq!(left, [1, 1, 1, 1]);
+    }
 
     #[test]
     fn trend_of_a_lag_ignores_small_moves() {

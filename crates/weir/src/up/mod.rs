@@ -1,6 +1,8 @@
 //! `weir up` and `weir broker`: the roles, started, watched, and stopped.
 
 mod banner;
+mod consumed_log;
+mod damage;
 mod demo;
 mod feed;
 mod http;
@@ -9,9 +11,11 @@ mod kafka;
 mod node;
 mod own_events;
 pub(crate) mod port_holder;
+mod progress;
 mod security;
 mod views;
 mod worker;
+mod worker_words;
 
 use std::io::Write;
 use std::net::SocketAddr;

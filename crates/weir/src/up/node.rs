@@ -502,14 +502,13 @@ fn start_tasks(
     }
     let feed = Feed {
         client: Arc::clone(&shared.client),
-        traffic: shared.ingest.traffic().clone(),
+        ingest: shared.ingest.clone(),
         hub: shared.hub.clone(),
         clock: Arc::clone(&shared.clock),
         broker: broker.as_ref().map(Arc::downgrade),
     };
-    if settings.layers.console {
-        readers.spawn(|stop| feed.run(stop));
-    }
+    // Without a console too: `/metrics` has its figures.
+    readers.spawn(|stop| feed.run(stop));
     (sources, readers)
 }
 

@@ -4,9 +4,9 @@
 //! truth stays in Kafka. Alerts of others than weir's own worker are shown too, and orders in them
 //! (`auto_action`) go to whoever flies the devices.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 use weir_client::{
@@ -18,6 +18,8 @@ use weir_fleet::{validate, Checked, Id, Order, TaskBook, TaskRecord};
 use weir_protocol::clock::Clock;
 use weir_protocol::types::TimestampMs;
 
+use super::consumed_log::ConsumedLog;
+use super::damage::{tell_skipped, Damage, DamageCount};
 use crate::console::hub::{Alert, ConsoleHub, Level, Task, ALERTS_MAX};
 
 const TOPICS: [&str; 2] = ["task-events", "alert-events"];
@@ -25,6 +27,10 @@ const POLL: Duration = Duration::from_millis(200);
 const RETRY: Duration = Duration::from_millis(500);
 /// How far back a start reads.
 const HISTORY_MS: i64 = 86_400_000;
+/// Ids of alerts that are remembered, so that none is an order twice; some 50 bytes each.
+const KNOWN_ALERTS_MAX: usize = 100_000;
+/// How it names itself in the log.
+const WHO: &str = "views of tasks and alerts";
 
 /// What the views write to.
 #[derive(Debug)]
@@ -40,7 +46,7 @@ impl Views {
     /// Runs until `stop` turns true.
     pub(super) async fn run(self, mut stop: watch::Receiver<bool>) {
         let started = self.clock.now();
-        let mut state = State { tasks: TaskBook::new(), alerts: HashMap::new(), started };
+        let mut state = State::new(started);
         let mut consumer = None;
         while !*stop.borrow_and_update() {
             let turn = async {
@@ -53,8 +59,10 @@ impl Views {
                 }
             };
             if let Err(error) = turn.await {
-                tracing::warn!(%error, "views of tasks and alerts: trying again");
-                consumer = None;
+                tracing::warn!(%error, "{WHO}: trying again");
+                // The consumer is kept, for a new one reads the last day again; but not one that has
+                // found no place to start from: it would not look again.
+                consumer = consumer.filter(has_places);
                 tokio::time::sleep(RETRY).await;
             }
         }
@@ -77,8 +85,16 @@ impl Views {
         Ok(consumer)
     }
 
+    /// One poll.
     async fn turn(&self, consumer: &Consumer, state: &mut State) -> Result<(), ClientError> {
-        for record in consumer.poll(POLL).await? {
+        let records = match consumer.poll(POLL).await.map_err(Damage::of) {
+            Ok(records) => records,
+            Err(Ok(damage)) => return self.meet_damage(consumer, state, &damage).await,
+            Err(Err(error)) => return Err(error),
+        };
+        let now = now();
+        for record in records {
+            state.consumed.tell(&record, now);
             let order = state.take(&record, &self.hub);
             if let (Some(order), Some(orders)) = (order, &self.orders) {
                 // A full channel means that the fleet is stuck; the alert stays in its topic.
@@ -89,6 +105,29 @@ impl Views {
         }
         Ok(())
     }
+
+    /// Reads a damaged batch again, and goes past it once it is sure that it stays damaged.
+    async fn meet_damage(
+        &self,
+        consumer: &Consumer,
+        state: &mut State,
+        damage: &Damage,
+    ) -> Result<(), ClientError> {
+        if !state.damage.is_sure(WHO, damage) {
+            return consumer.seek(&damage.place, damage.offset);
+        }
+        match damage.resume(&self.client).await {
+            Ok(resume) => {
+                tell_skipped(WHO, damage, resume);
+                consumer.seek(&damage.place, resume)
+            }
+            Err(error) => {
+                // Else it would stand still: to meet it again is to ask again.
+                consumer.seek(&damage.place, damage.offset)?;
+                Err(error)
+            }
+        }
+    }
 }
 
 /// What the views know.
@@ -97,12 +136,51 @@ struct State {
     tasks: TaskBook,
     /// Open and lately cleared alerts, to be completed when a clear comes.
     alerts: HashMap<String, Alert>,
+    known: KnownAlerts,
+    damage: DamageCount,
+    consumed: ConsumedLog,
     started: TimestampMs,
 }
 
+/// Ids of alerts that were seen, the oldest forgotten first.
+#[derive(Debug, Default)]
+struct KnownAlerts {
+    ids: HashSet<Arc<str>>,
+    by_age: VecDeque<Arc<str>>,
+}
+
+impl KnownAlerts {
+    /// Whether this id is seen for the first time.
+    fn is_new(&mut self, id: &str, ids_max: usize) -> bool {
+        if self.ids.contains(id) {
+            return false;
+        }
+        while self.by_age.len() >= ids_max {
+            let Some(oldest) = self.by_age.pop_front() else { break };
+            self.ids.remove(&oldest);
+        }
+        let id: Arc<str> = Arc::from(id);
+        self.ids.insert(Arc::clone(&id));
+        self.by_age.push_back(id);
+        true
+    }
+}
+
 impl State {
+    fn new(started: TimestampMs) -> Self {
+        Self {
+            tasks: TaskBook::new(),
+            alerts: HashMap::new(),
+            known: KnownAlerts::default(),
+            damage: DamageCount::default(),
+            consumed: ConsumedLog::default(),
+            started,
+        }
+    }
+
     /// Takes one record in. Returns an order if a new alert carries one: not those of old alerts,
-    /// which were obeyed or void before this start.
+    /// which were obeyed or void before this start, and not those of an alert that is told again, as a
+    /// node does that takes partitions over.
     fn take(&mut self, record: &ConsumedRecord, hub: &ConsoleHub) -> Option<Order> {
         let event = Event::parse(record.value.as_deref()?).ok()?;
         let checked = validate(&event.event_type, event.data.get()).ok()?;
@@ -110,7 +188,9 @@ impl State {
         match &checked {
             Checked::AlertCreated(alert) => {
                 self.raise(alert, event.data.get(), at, hub);
-                (record.timestamp >= self.started).then(|| Order::from_event(alert)).flatten()
+                let is_new = self.known.is_new(&alert.alert_id.to_string(), KNOWN_ALERTS_MAX);
+                let orders = is_new && record.timestamp >= self.started;
+                orders.then(|| Order::from_event(alert)).flatten()
             }
             Checked::AlertCleared(alert) => {
                 self.clear(alert, at, hub);
@@ -169,5 +249,30 @@ fn task_row(task: &TaskRecord) -> Task {
         current_step: task.current_step.clone().unwrap_or_else(|| task.state.name().to_owned()),
         estimated_completion_ms: task.completion.map(TimestampMs::get),
         at_ms: task.updated.get(),
+    }
+}
+
+/// Whether it stands somewhere in each of its partitions.
+fn has_places(consumer: &Consumer) -> bool {
+    consumer.assignment().iter().all(|partition| consumer.position(partition).is_some())
+}
+
+/// Reads a clock, to space lines of the log.
+#[allow(clippy::disallowed_methods)]
+fn now() -> Instant {
+    Instant::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_alert_is_new_once_and_the_oldest_are_forgotten_first() {
+        let mut known = KnownAlerts::default();
+        let new: Vec<bool> =
+            ["a", "b", "a", "c", "b", "a"].into_iter().map(|id| known.is_new(id, 2)).collect();
+        assert_eq!(new, [true, true, false, true, false, true], "`a` made room for `c`");
+        assert_eq!((known.ids.len(), known.by_age.len()), (2, 2));
     }
 }

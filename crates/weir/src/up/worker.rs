@@ -4,29 +4,33 @@
 //! one SQLite transaction, so a trajectory is complete and free of repeats whatever happens; Kafka's
 //! copy of the position is set from it, for `weir groups` and the console to see.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use tokio::runtime::Handle;
 use weir_client::admin::OffsetSpec;
-use weir_client::event::HEADER_TRACE_ID;
-use weir_client::timestamp::format_rfc3339;
 use weir_client::{
     Admin, AutoOffsetReset, Client, ClientError, ConsumedRecord, Consumer, ConsumerConfig, Event,
-    GroupConfig, PartitionOffset, TopicPartition,
+    GroupConfig, PartitionOffset, RebalanceHook, TopicPartition,
 };
+use weir_fleet::location::DEVICES_MAX;
 use weir_fleet::{
-    validate, AlertChange, Commit, ConsumedOffset, Effect, LocationHandler, RecordRef, TrackPoint,
-    TrajectoryStore, ZoneSet,
+    validate, AlertChange, Commit, ConsumedOffset, Effect, LocationHandler, RecordRef,
+    TopicIdentity, TrackPoint, TrajectoryStore, ZoneSet,
 };
 use weir_protocol::clock::Clock;
 use weir_protocol::types::{Offset, PartitionId, TimestampMs};
 
+use super::consumed_log::ConsumedLog;
+use super::damage::{tell_skipped, Damage, DamageCount};
 use super::instance::instance_id;
+use super::progress::{Moving, Progress};
+use super::worker_words::{damage_event, summary};
 use crate::config::Settings;
 use crate::console::hub::{ConsoleHub, DeviceEvent, Position};
 use crate::error::{Outcome, UserError};
@@ -41,10 +45,14 @@ const POLL: Duration = Duration::from_millis(100);
 const CLEAN_INTERVAL: Duration = Duration::from_secs(3_600);
 /// A stored point dated further ahead than this is no device's last one: its clock was wrong.
 const AHEAD_MS_MAX: i64 = weir_fleet::location::FUTURE_MS_MAX;
-/// A batch that was found damaged so often stays damaged.
-const DAMAGE_SURE: u32 = 3;
-/// `weir explain` of a damaged batch.
-const DAMAGED: &str = "WEIR-0422";
+/// Old points deleted in one go: what waits meanwhile waits some tens of milliseconds.
+const CLEAN_POINTS_MAX: usize = 20_000;
+/// Alerts that are over and published, kept for those who ask the file.
+const FINISHED_ALERTS_MAX: usize = 100_000;
+/// Alerts published in one go; between two of them records are read.
+const PUBLISH_MAX: usize = 200;
+/// How it names itself in the log.
+const WHO: &str = "fleet worker";
 /// How often a failed call to Kafka is tried again.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -69,7 +77,7 @@ impl Worker {
     /// Opens the store, restores the live state, and starts the thread.
     pub(crate) fn start(settings: &Settings, parts: WorkerParts, runtime: Handle) -> Outcome<Self> {
         let path = settings.data_dir.join("fleet.db");
-        let store = open_store(&path)?;
+        let store = open_store(&path, parts.clock.now())?;
         let stop = Arc::new(AtomicBool::new(false));
         let stopping = Arc::clone(&stop);
         let mut shift = Shift::new(parts, store, settings)?;
@@ -93,10 +101,11 @@ impl Worker {
     }
 }
 
-fn open_store(path: &Path) -> Outcome<TrajectoryStore> {
-    TrajectoryStore::open(path).map_err(|error| {
+fn open_store(path: &Path, now: TimestampMs) -> Outcome<TrajectoryStore> {
+    TrajectoryStore::open(path, now).map_err(|error| {
         UserError::new(error.code(), format!("cannot open {}", path.display())).why(&error).help(
-            "move the file away to start without trajectories; they are rebuilt from the topic",
+            "move the file away to start without trajectories, from where the group stands; \
+             weir ops reset-offset has them rebuilt from the topic",
         )
     })
 }
@@ -115,30 +124,26 @@ struct Shift {
     first: OffsetSpec,
     /// What that came to, asked once.
     starts: BTreeMap<PartitionId, Offset>,
+    /// Which topic of which cluster it reads, as of the last joining.
+    topic: Option<TopicIdentity>,
     /// Partitions of the present assignment that have been set to the store's position.
     placed: Vec<TopicPartition>,
-    /// Stored, but not yet told to Kafka.
-    uncommitted: BTreeMap<PartitionId, Offset>,
+    progress: Arc<Progress>,
     committed_at: Instant,
     cleaned_at: Option<Instant>,
     skipped: u64,
-    /// How often a damaged batch was met, by partition and position.
-    damage_met: BTreeMap<(PartitionId, Offset), u32>,
-}
-
-/// A batch that cannot be read.
-struct Damage {
-    place: TopicPartition,
-    offset: Offset,
-    /// Where its header says that the next one begins.
-    next: Option<Offset>,
-    reason: String,
+    damage: DamageCount,
+    consumed: ConsumedLog,
+    /// There are alerts to publish beyond what one go took.
+    alerts_wait: bool,
+    /// Devices that gave way to others, as last counted.
+    evicted: u64,
 }
 
 impl Shift {
     fn new(parts: WorkerParts, mut store: TrajectoryStore, settings: &Settings) -> Outcome<Self> {
         let group = format!("{}-fleet", settings.group_prefix);
-        let handler = restored(&parts, &mut store, &group)?;
+        let handler = restored(&parts, &mut store)?;
         Ok(Self {
             parts,
             store,
@@ -150,12 +155,16 @@ impl Shift {
             retention_ms: settings.trajectory_retention_ms,
             first: if settings.from_earliest { OffsetSpec::Earliest } else { OffsetSpec::Latest },
             starts: BTreeMap::new(),
+            topic: None,
             placed: Vec::new(),
-            uncommitted: BTreeMap::new(),
+            progress: Arc::new(Progress::new(TOPIC)),
             committed_at: now(),
             cleaned_at: None,
             skipped: 0,
-            damage_met: BTreeMap::new(),
+            damage: DamageCount::default(),
+            consumed: ConsumedLog::default(),
+            alerts_wait: false,
+            evicted: 0,
         })
     }
 
@@ -179,7 +188,7 @@ impl Shift {
             }
         }
         if let Some(joined) = consumer {
-            let last = self.take_uncommitted();
+            let last = self.progress.take_uncommitted();
             let left = runtime.block_on(async {
                 joined.commit(&last).await?;
                 joined.close().await
@@ -193,10 +202,10 @@ impl Shift {
     /// After a failure the handler knows of fixes and alerts that may not be stored. It is made anew
     /// from the store, or the repeat of these records would find nothing new in them.
     fn start_over(&mut self) {
-        self.uncommitted.clear();
+        *self.progress.lock() = Moving::default();
         self.placed.clear();
-        match restored(&self.parts, &mut self.store, &self.group) {
-            Ok(handler) => self.handler = handler,
+        match restored(&self.parts, &mut self.store) {
+            Ok(handler) => (self.handler, self.evicted) = (handler, 0),
             Err(error) => tracing::warn!(code = error.code, %error, "fleet worker: restoring"),
         }
     }
@@ -207,6 +216,16 @@ impl Shift {
         };
         let admin = Admin::new(Arc::clone(&self.parts.client));
         let topic = admin.describe_topic(TOPIC).await.map_err(failed)?;
+        let cluster = admin.describe_cluster().await.map_err(failed)?;
+        let identity = TopicIdentity {
+            cluster_id: cluster.cluster_id.map(|id| id.to_string()).unwrap_or_default(),
+            topic_id: topic.id.to_string(),
+            name: TOPIC.to_owned(),
+        };
+        if self.topic.as_ref() != Some(&identity) {
+            self.starts.clear();
+            self.topic = Some(identity);
+        }
         let asked: Vec<_> = topic
             .partitions
             .iter()
@@ -218,6 +237,7 @@ impl Shift {
         let mut group = GroupConfig::new(self.group.as_str());
         group.instance_id = Some(self.instance_id.clone());
         group.session_timeout_ms = self.session_timeout_ms;
+        group.hook = Some(Arc::clone(&self.progress) as Arc<dyn RebalanceHook>);
         let config = ConsumerConfig {
             group: Some(group),
             auto_offset_reset: AutoOffsetReset::Earliest,
@@ -229,23 +249,68 @@ impl Shift {
     }
 
     /// Sets partitions that are new in the assignment to the store's position, whatever Kafka's
-    /// copy of it says. Returns them: what this poll brought of them came from another position.
-    fn place(&mut self, consumer: &Consumer) -> Outcome<Vec<TopicPartition>> {
+    /// copy of it says; those the store knows nothing of begin where the group stands, for another
+    /// node may have read so far. Returns them: what this poll brought of them came from another
+    /// position.
+    fn place(&mut self, runtime: &Handle, consumer: &Consumer) -> Outcome<Vec<TopicPartition>> {
+        let failed =
+            |error: ClientError| UserError::new(error.code(), "cannot set the position").why(error);
+        if std::mem::take(&mut self.progress.lock().moved) {
+            self.placed.clear();
+        }
         let assigned = consumer.assignment();
         let new: Vec<_> =
             assigned.iter().filter(|partition| !self.placed.contains(partition)).cloned().collect();
-        if !new.is_empty() {
-            let stored = self.store.offsets(&self.group, TOPIC).map_err(storage)?;
+        if let (false, Some(topic)) = (new.is_empty(), &self.topic) {
+            let stored = self.store.offsets(&self.group, topic).map_err(storage)?;
+            let mut committed = None;
             for partition in &new {
-                let number = partition.partition;
-                let known = next_of(&stored, number).or_else(|| self.starts.get(&number).copied());
-                consumer.seek(partition, known.unwrap_or(Offset(0))).map_err(|error| {
-                    UserError::new(error.code(), "cannot set the position").why(error)
-                })?;
+                let at = match next_of(&stored, partition.partition) {
+                    Some(at) => at,
+                    None => {
+                        if committed.is_none() {
+                            let admin = Admin::new(Arc::clone(&self.parts.client));
+                            let asked = admin.group_offsets(&self.group);
+                            committed = Some(runtime.block_on(asked).map_err(failed)?);
+                        }
+                        self.begin(partition, committed.as_deref().unwrap_or_default())?
+                    }
+                };
+                consumer.seek(partition, at).map_err(failed)?;
             }
         }
         self.placed = assigned;
         Ok(new)
+    }
+
+    /// Where a partition begins that the store knows nothing of; said in the log.
+    fn begin(&self, partition: &TopicPartition, committed: &[PartitionOffset]) -> Outcome<Offset> {
+        let number = partition.partition;
+        let group = committed.iter().find(|known| known.partition == *partition);
+        let (at, by) = match group {
+            Some(known) => (known.offset, "the group's committed offset"),
+            None => {
+                let first = self.starts.get(&number).copied().unwrap_or(Offset(0));
+                (first, "kafka.auto_offset_reset")
+            }
+        };
+        let another = match &self.topic {
+            Some(topic) => self.store.has_offsets_of_another(topic),
+            None => Ok(false),
+        };
+        if another.map_err(storage)? {
+            tracing::warn!(
+                topic = TOPIC, partition = %number, offset = %at, by,
+                "fleet worker: the position in fleet.db is of another cluster, or of a topic that was \
+                 deleted; it is not used"
+            );
+        } else {
+            tracing::info!(
+                topic = TOPIC, partition = %number, offset = %at, by,
+                "fleet worker: fleet.db has no position yet"
+            );
+        }
+        Ok(at)
     }
 
     /// One poll: handle, store, publish alerts, commit. In this order, so that a crash anywhere
@@ -254,32 +319,32 @@ impl Shift {
         let failed = |error: weir_client::ClientError| {
             UserError::new(error.code(), "cannot read drone-events").why(error)
         };
-        let mut records = match runtime.block_on(consumer.poll(POLL)) {
+        let wait = if self.alerts_wait { Duration::ZERO } else { POLL };
+        let mut records = match runtime.block_on(consumer.poll(wait)).map_err(Damage::of) {
             Ok(records) => records,
-            Err(ClientError::CorruptBatch { topic, partition, offset, next, reason }) => {
-                let place = TopicPartition::new(&topic, partition);
-                if !self.placed.contains(&place) {
+            Err(Ok(damage)) => {
+                let moved = self.place(runtime, consumer)?;
+                if moved.contains(&damage.place) {
                     // Met at Kafka's copy of the position; the store's decides.
-                    return self.place(consumer).map(drop);
+                    return Ok(());
                 }
-                return self.meet_damage(
-                    runtime,
-                    consumer,
-                    &Damage { place, offset, next, reason },
-                );
+                return self.meet_damage(runtime, consumer, &damage);
             }
-            Err(error) => return Err(failed(error)),
+            Err(Err(error)) => return Err(failed(error)),
         };
-        let moved = self.place(consumer)?;
+        let moved = self.place(runtime, consumer)?;
         records.retain(|record| moved.iter().all(|new| new.partition != record.partition));
         if !records.is_empty() {
             let next = self.handle(&records)?;
-            self.uncommitted.extend(next);
+            self.progress.add(next);
         }
         self.publish_alerts(runtime)?;
-        if !self.uncommitted.is_empty() && self.committed_at.elapsed() >= self.commit_interval {
+        if self.committed_at.elapsed() >= self.commit_interval {
             self.committed_at = now();
-            consumer.commit_async(self.take_uncommitted());
+            let offsets = self.progress.take_uncommitted();
+            if !offsets.is_empty() {
+                consumer.commit_async(offsets);
+            }
         }
         self.clean()
     }
@@ -288,42 +353,19 @@ impl Shift {
     /// must not end the work on all that follow. What is lost is said in the log, in a metric and on
     /// system-events.
     fn meet_damage(&mut self, runtime: &Handle, consumer: &Consumer, damage: &Damage) -> Outcome {
-        let Damage { place, offset, next, reason } = damage;
+        let Damage { place, offset, .. } = damage;
         let failed = |error: ClientError| {
             UserError::new(error.code(), "cannot go past a damaged batch").why(error)
         };
-        let met = self.damage_met.entry((place.partition, *offset)).or_default();
-        *met += 1;
-        let attempt = *met;
-        tracing::error!(
-            code = DAMAGED, topic = %place.topic, partition = %place.partition, %offset, attempt,
-            %reason, "fleet worker: the batch is damaged"
-        );
-        if attempt < DAMAGE_SURE {
+        if !self.damage.is_sure(WHO, damage) {
             return consumer.seek(place, *offset).map_err(failed);
         }
-        self.damage_met.clear();
-        // The end its header gives may be damaged too: not back, and not past the end of the log.
-        let admin = Admin::new(Arc::clone(&self.parts.client));
-        let asked = [(place.clone(), OffsetSpec::Latest)];
-        let ends = runtime.block_on(admin.list_offsets(&asked)).map_err(failed)?;
-        let end = ends.into_iter().find_map(|(_, end)| end).unwrap_or(offset.next());
-        let resume = next.unwrap_or(offset.next()).min(end).max(offset.next());
-        tracing::error!(
-            code = DAMAGED, topic = %place.topic, partition = %place.partition,
-            from = %offset, until = %resume, "fleet worker: records are skipped, they cannot be read"
-        );
+        let resume = runtime.block_on(damage.resume(&self.parts.client)).map_err(failed)?;
+        tell_skipped(WHO, damage, resume);
         self.parts.ingest.metrics().count_damaged();
         let offsets = [ConsumedOffset { partition: place.partition, next: resume }];
-        let commit = Commit {
-            group: &self.group,
-            topic: TOPIC,
-            offsets: &offsets,
-            points: &[],
-            alerts: &[],
-        };
-        self.store.commit(&commit).map_err(storage)?;
-        self.uncommitted.insert(place.partition, resume);
+        self.commit(&offsets, &[], &[])?;
+        self.progress.add([(place.partition, resume)]);
         consumer.seek(place, resume).map_err(failed)?;
         let event = damage_event(damage, resume, self.parts.clock.now());
         if let EventOutcome::Rejected(rejection) =
@@ -335,57 +377,66 @@ impl Shift {
         Ok(())
     }
 
-    /// Deletes points that are older than the retention, once in a while.
+    /// Deletes what is older than the retention, once in a while and a part at a time.
     fn clean(&mut self) -> Outcome {
         if self.cleaned_at.is_some_and(|at| at.elapsed() < CLEAN_INTERVAL) {
             return Ok(());
         }
-        self.cleaned_at = Some(now());
         let before =
             self.parts.clock.now().plus_ms(-i64::try_from(self.retention_ms).unwrap_or(i64::MAX));
-        let deleted = self.store.delete_before(before).map_err(storage)?;
-        if deleted > 0 {
-            tracing::info!(deleted, "old points of trajectories are deleted");
+        let points = self.store.delete_before(before, CLEAN_POINTS_MAX).map_err(storage)?;
+        if points > 0 {
+            tracing::info!(points, "old points of trajectories are deleted");
+        }
+        if points == CLEAN_POINTS_MAX {
+            return Ok(()); // The next turn goes on.
+        }
+        self.cleaned_at = Some(now());
+        let alerts =
+            self.store.delete_finished_alerts(before, FINISHED_ALERTS_MAX).map_err(storage)?;
+        let devices = self.store.delete_empty_devices().map_err(storage)?;
+        if alerts + devices > 0 {
+            tracing::info!(alerts, devices, "old alerts, and devices without points, are deleted");
         }
         Ok(())
     }
 
-    fn take_uncommitted(&mut self) -> Vec<PartitionOffset> {
-        std::mem::take(&mut self.uncommitted)
-            .into_iter()
-            .map(|(partition, offset)| PartitionOffset {
-                partition: TopicPartition::new(TOPIC, partition),
-                offset,
-            })
-            .collect()
+    /// One transaction of the store.
+    fn commit(
+        &mut self,
+        offsets: &[ConsumedOffset],
+        points: &[TrackPoint],
+        alerts: &[AlertChange],
+    ) -> Outcome {
+        let Some(topic) = &self.topic else { return Ok(()) };
+        let now = self.parts.clock.now();
+        let commit = Commit { group: &self.group, topic, offsets, points, alerts, now };
+        self.store.commit(&commit).map(drop).map_err(storage)
     }
 
     /// Runs the handler over the records and stores what comes of it. Returns the next offsets.
     fn handle(&mut self, records: &[ConsumedRecord]) -> Outcome<BTreeMap<PartitionId, Offset>> {
         let started = now();
-        let mut effects = Vec::with_capacity(records.len() * 2);
+        let (mut effects, mut events) = (Vec::with_capacity(records.len() * 2), Vec::new());
         let mut next = BTreeMap::new();
         let mut types: BTreeMap<String, u32> = BTreeMap::new();
         for record in records {
             next.insert(record.partition, Offset(record.offset.get() + 1));
-            match self.handle_one(record, &mut effects) {
+            self.consumed.tell(record, started);
+            match self.handle_one(record, &mut effects, &mut events) {
                 Some(event_type) => *types.entry(event_type).or_default() += 1,
                 None => self.skip(record),
             }
         }
         let (points, alerts) = self.show_effects(effects, records);
+        // After the positions: the console takes no event of a device that it does not know.
+        events.into_iter().for_each(|event| self.parts.hub.event(event));
         let offsets: Vec<ConsumedOffset> = next
             .iter()
             .map(|(partition, offset)| ConsumedOffset { partition: *partition, next: *offset })
             .collect();
-        let commit = Commit {
-            group: &self.group,
-            topic: TOPIC,
-            offsets: &offsets,
-            points: &points,
-            alerts: &alerts,
-        };
-        self.store.commit(&commit).map_err(storage)?;
+        self.commit(&offsets, &points, &alerts)?;
+        self.count_evicted();
         let mean_seconds = started.elapsed().as_secs_f64() / records.len() as f64;
         for (event_type, count) in types {
             for _ in 0..count {
@@ -396,27 +447,26 @@ impl Shift {
     }
 
     /// `None`: the record is no event of a known shape. Anybody may write to the topic.
-    fn handle_one(&mut self, record: &ConsumedRecord, effects: &mut Vec<Effect>) -> Option<String> {
+    fn handle_one(
+        &mut self,
+        record: &ConsumedRecord,
+        effects: &mut Vec<Effect>,
+        events: &mut Vec<DeviceEvent>,
+    ) -> Option<String> {
         let event = Event::parse(record.value.as_deref()?).ok()?;
         let checked = validate(&event.event_type, event.data.get()).ok()?;
-        let trace_id = record.header(HEADER_TRACE_ID).and_then(|id| std::str::from_utf8(id).ok());
-        tracing::debug!(
-            "Consumed message, trace_id={}, offset={}",
-            trace_id.unwrap_or("-"),
-            record.offset
-        );
         let at = event.timestamp.unwrap_or(record.timestamp);
         let place = RecordRef { partition: record.partition, offset: record.offset };
         self.handler.handle_event(&checked, at, record.timestamp, place, effects);
         if event.event_type != "drone.location.updated" && event.event_type != "drone.heartbeat" {
-            self.parts.hub.event(DeviceEvent {
+            events.push(DeviceEvent {
                 device: event.key().into_owned(),
                 event_type: event.event_type.to_string(),
                 topic: TOPIC.to_owned(),
                 partition: record.partition.get(),
                 offset: record.offset.get(),
                 at_ms: at.get(),
-                summary: String::new(),
+                summary: summary(&checked),
             });
         }
         Some(event.event_type.into_owned())
@@ -427,6 +477,20 @@ impl Shift {
         if self.skipped.is_power_of_two() {
             let (partition, offset, skipped) = (record.partition, record.offset, self.skipped);
             tracing::warn!(%partition, %offset, skipped, "record of {TOPIC} is no event: skipped");
+        }
+    }
+
+    /// More devices than are kept: said in a metric, and in the log as their number doubles.
+    fn count_evicted(&mut self) {
+        let evicted = self.handler.live().evicted();
+        let before = std::mem::replace(&mut self.evicted, evicted);
+        self.parts.ingest.metrics().count_evicted(evicted - before);
+        if evicted.checked_ilog2() > before.checked_ilog2() {
+            tracing::warn!(
+                evicted, devices_max = DEVICES_MAX,
+                "more devices than are followed: those silent the longest gave way, and their alerts \
+                 are closed"
+            );
         }
     }
 
@@ -448,64 +512,65 @@ impl Shift {
         (points, alerts)
     }
 
-    /// Sends the alerts that the store has and Kafka has not. Their ids are the same each time.
+    /// Sends some of the alerts that the store has and Kafka has not. Their ids are the same each time.
     fn publish_alerts(&mut self, runtime: &Handle) -> Outcome {
-        let waiting = self.store.unpublished().map_err(storage)?;
+        let mut waiting = self.store.unpublished(PUBLISH_MAX).map_err(storage)?;
+        let all = waiting.len();
+        waiting.truncate(together(&waiting));
         if waiting.is_empty() {
+            self.alerts_wait = false;
             return Ok(());
         }
+        let texts = waiting.iter().map(|change| Ok(Bytes::from(change.to_event_json()))).collect();
+        let outcomes = runtime.block_on(self.parts.ingest.accept(texts, None));
         let mut published = Vec::with_capacity(waiting.len());
-        for change in waiting {
-            let outcome = runtime.block_on(self.parts.ingest.accept_one(change.to_event_json()));
+        for (change, outcome) in waiting.iter().zip(outcomes) {
             match outcome {
-                EventOutcome::Accepted(_) | EventOutcome::Duplicate(_) => published.push(change),
-                EventOutcome::Rejected(rejection) if rejection.retry_after_ms.is_some() => break,
+                EventOutcome::Accepted(_) | EventOutcome::Duplicate(_) => {}
+                EventOutcome::Rejected(rejection) if rejection.retry_after_ms.is_some() => continue,
                 EventOutcome::Rejected(rejection) => {
                     tracing::error!(code = rejection.code, message = %rejection.message, "alert refused");
-                    published.push(change);
                 }
             }
+            published.push(change.clone());
         }
+        let all_taken = published.len() == waiting.len();
+        self.alerts_wait = all_taken && (all == PUBLISH_MAX || waiting.len() < all);
         self.store.mark_published(&published).map_err(storage)
     }
 }
 
+/// How many of these may be sent together. An alert is not cleared in one go with its raising: one of
+/// the two may be refused for now, and it must not be that one.
+fn together(changes: &[AlertChange]) -> usize {
+    let mut raised = HashSet::new();
+    let splits = |change: &AlertChange| match change {
+        AlertChange::Raised(alert) => {
+            raised.insert(alert.alert_id.clone());
+            false
+        }
+        AlertChange::Cleared(alert, _) => raised.contains(&alert.alert_id),
+    };
+    changes.iter().position(splits).unwrap_or(changes.len())
+}
+
 /// A handler that knows what the store knows, and the map with it.
-fn restored(
-    parts: &WorkerParts,
-    store: &mut TrajectoryStore,
-    group: &str,
-) -> Outcome<LocationHandler> {
+fn restored(parts: &WorkerParts, store: &mut TrajectoryStore) -> Outcome<LocationHandler> {
     let mut handler = LocationHandler::new(Arc::clone(&parts.zones));
-    let not_after = parts.clock.now().plus_ms(AHEAD_MS_MAX);
+    let now = parts.clock.now();
+    let closed = store.clear_open_beyond(DEVICES_MAX).map_err(storage)?;
+    if closed > 0 {
+        tracing::warn!(closed, "more open alerts than are followed: the oldest are closed");
+    }
     let orphaned = handler.restore(
-        store.last_points(not_after).map_err(storage)?,
-        store.open_alerts().map_err(storage)?,
+        store.last_points(now.plus_ms(AHEAD_MS_MAX), DEVICES_MAX).map_err(storage)?,
+        store.open_alerts(DEVICES_MAX).map_err(storage)?,
     );
-    let clear = Commit { group, topic: TOPIC, offsets: &[], points: &[], alerts: &orphaned };
-    store.commit(&clear).map_err(storage)?;
+    store.store_alerts(&orphaned, now).map_err(storage)?;
     for live in handler.live().iter() {
         show(&parts.hub, live, None);
     }
     Ok(handler)
-}
-
-fn damage_event(damage: &Damage, resume: Offset, now: TimestampMs) -> String {
-    let Damage { place, offset, reason, .. } = damage;
-    let data = serde_json::json!({
-        "service": "weir",
-        "status": "degraded",
-        "code": DAMAGED,
-        "reason": format!(
-            "records {offset} to {resume} (exclusive) of {}-{} cannot be read and were skipped: {reason}",
-            place.topic, place.partition
-        ),
-    });
-    serde_json::json!({
-        "id": format!("damaged-{}-{}-{offset}", place.topic, place.partition),
-        "type": "system.health", "source": "weir", "timestamp": format_rfc3339(now), "data": data,
-    })
-    .to_string()
 }
 
 fn next_of(stored: &[ConsumedOffset], partition: PartitionId) -> Option<Offset> {

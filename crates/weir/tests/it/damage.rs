@@ -9,7 +9,7 @@ use crate::main_job::records;
 use crate::process::{cluster, eventually, get, Weir};
 
 /// The segment of the topic that holds this text, and where.
-fn find(data_dir: &Path, topic: &str, text: &str) -> (PathBuf, usize) {
+pub(crate) fn find(data_dir: &Path, topic: &str, text: &str) -> (PathBuf, usize) {
     let partitions = fs::read_dir(data_dir.join("kafka")).unwrap().flatten();
     let logs = partitions
         .filter(|entry| entry.file_name().to_string_lossy().starts_with(topic))

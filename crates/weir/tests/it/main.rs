@@ -5,8 +5,10 @@
 
 mod architecture;
 mod care;
+mod console_truth;
 mod damage;
 mod error_pages;
+mod fleet_store;
 mod main_job;
 mod newcomer;
 mod outage;
