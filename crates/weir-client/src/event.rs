@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 use weir_protocol::types::TimestampMs;
 
+use crate::spelling::edit_distance;
 use crate::timestamp::{parse_rfc3339, write_rfc3339};
 
 /// Header: the event's type.
@@ -481,35 +482,18 @@ fn priority(raw: &RawValue) -> Result<Priority, EventError> {
 
 fn unknown_field(name: &str) -> EventError {
     // A typing slip is one or two edits; more is another word. Long names are cut before the
-    // quadratic comparison.
+    // quadratic comparison; letter case is ignored.
+    let written: String =
+        name.chars().take(16).map(|letter| letter.to_ascii_lowercase()).collect();
     let nearest = FIELDS
         .into_iter()
-        .map(|field| (edit_distance(field, name), field))
+        .map(|field| (edit_distance(field, &written), field))
         .filter(|(distance, field)| *distance <= 2 && *distance < field.len())
         .min_by_key(|(distance, _)| *distance);
     EventError::UnknownField {
         field: name.chars().take(64).collect(),
         suggestion: nearest.map(|(_, field)| field),
     }
-}
-
-/// Levenshtein distance over characters, letter case ignored, of names up to 16 characters.
-fn edit_distance(a: &str, b: &str) -> usize {
-    let lower = |text: &str| -> Vec<char> {
-        text.chars().take(16).map(|letter| letter.to_ascii_lowercase()).collect()
-    };
-    let (a, b) = (lower(a), lower(b));
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, left) in a.iter().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, right) in b.iter().enumerate() {
-            let substituted = diagonal + usize::from(left != right);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
 
 fn push_name(out: &mut String, name: &str) {

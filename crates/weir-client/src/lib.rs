@@ -30,6 +30,7 @@ pub mod partitioner;
 pub mod producer;
 pub mod record;
 pub mod security;
+pub mod spelling;
 pub mod timestamp;
 pub mod tls;
 pub mod transport;

@@ -23,6 +23,10 @@ pub(crate) fn run(args: ConfigArgs) -> Outcome {
             if !unused.is_empty() {
                 outln!("not used: {}", unused.join(", "));
             }
+            let passed_over: Vec<&str> = values.passed_over_variables().collect();
+            if !passed_over.is_empty() {
+                outln!("passed over (of a Kubernetes Service): {}", passed_over.join(", "));
+            }
             for (key, why) in values.without_effect() {
                 outln!("no effect: {key}: {why}");
             }

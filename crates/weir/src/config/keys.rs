@@ -1,5 +1,7 @@
 //! Every key of `weir.yaml`, declared once.
 
+use weir_client::spelling::edit_distance;
+
 /// How a value is written and checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -258,20 +260,4 @@ pub(super) fn suggest(name: &str) -> Option<&'static str> {
         .min()
         .filter(|(distance, known)| *distance <= 2.max(known.len() / 4))
         .map(|(_, known)| known)
-}
-
-/// Levenshtein distance, in characters.
-fn edit_distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, ca) in a.chars().enumerate() {
-        let mut diagonal = i;
-        row[0] = i + 1;
-        for (j, cb) in b.iter().enumerate() {
-            let substitute = diagonal + usize::from(ca != *cb);
-            diagonal = row[j + 1];
-            row[j + 1] = substitute.min(row[j] + 1).min(row[j + 1] + 1);
-        }
-    }
-    row[b.len()]
 }

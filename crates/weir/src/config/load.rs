@@ -43,6 +43,7 @@ impl fmt::Display for Origin {
 pub(crate) struct Values {
     map: BTreeMap<String, (String, Origin)>,
     unused: BTreeSet<String>,
+    passed_over: BTreeSet<String>,
 }
 
 impl Values {
@@ -68,7 +69,7 @@ impl Values {
                 Some((key.name.to_owned(), (key.default?.to_owned(), Origin::Default)))
             })
             .collect();
-        Self { map, unused: BTreeSet::new() }
+        Self { map, unused: BTreeSet::new(), passed_over: BTreeSet::new() }
     }
 
     /// Adds what a YAML document says, over what is there.
@@ -114,6 +115,10 @@ impl Values {
             }
             let Some(name) = key_of_variable(&variable) else { continue };
             let Some(key) = keys::find(&name) else {
+                if is_of_a_kubernetes_service(&variable, &value) {
+                    self.passed_over.insert(variable);
+                    continue;
+                }
                 return Err(unknown(&name, &format!("the environment variable {variable}")));
             };
             let of_specification = variable == "KAFKA_BROKERS";
@@ -133,6 +138,11 @@ impl Values {
     /// are not kept: one is a password.
     pub(crate) fn unused_variables(&self) -> impl Iterator<Item = &str> {
         self.unused.iter().map(String::as_str)
+    }
+
+    /// Variables that Kubernetes sets for a Service whose name begins with `weir`: no configuration.
+    pub(crate) fn passed_over_variables(&self) -> impl Iterator<Item = &str> {
+        self.passed_over.iter().map(String::as_str)
     }
 
     /// Sets one value from a command line flag.
@@ -225,6 +235,29 @@ fn key_of_variable(variable: &str) -> Option<String> {
     let wanted = variable.strip_prefix("WEIR_")?;
     let known = KEYS.iter().find(|key| variable_of_key(key.name) == wanted);
     Some(known.map_or_else(|| wanted.to_ascii_lowercase(), |key| key.name.to_owned()))
+}
+
+/// Kubernetes tells every container of a pod where the Services of its namespace are: for one named
+/// `weir` by `WEIR_SERVICE_HOST`, `WEIR_SERVICE_PORT`, `WEIR_PORT=tcp://10.0.0.1:8084` and
+/// `WEIR_PORT_8084_TCP` with `_PROTO`, `_PORT` and `_ADDR`; one named `weir-x` has `X_` in between.
+fn is_of_a_kubernetes_service(variable: &str, value: &str) -> bool {
+    let is_url = ["tcp://", "udp://", "sctp://"].iter().any(|scheme| value.starts_with(scheme));
+    if variable.ends_with("_PORT") && is_url {
+        return true;
+    }
+    if variable.ends_with("_SERVICE_HOST") || variable.ends_with("_SERVICE_PORT") {
+        return true;
+    }
+    let named_port = variable.split_once("_SERVICE_PORT_").is_some_and(|(_, name)| !name.is_empty());
+    let of_one_port = variable.split_once("_PORT_").is_some_and(|(_, rest)| {
+        let mut parts = rest.split('_');
+        let is_number = parts.next().is_some_and(|port| port.parse::<u16>().is_ok());
+        let is_protocol = parts.next().is_some_and(|name| ["TCP", "UDP", "SCTP"].contains(&name));
+        let what = parts.next();
+        let is_known = what.is_none_or(|what| ["PROTO", "PORT", "ADDR"].contains(&what));
+        is_number && is_protocol && is_known && parts.next().is_none()
+    });
+    named_port || of_one_port
 }
 
 fn variable_of_key(name: &str) -> String {

@@ -217,6 +217,34 @@ fn database_variables_are_known_by_name_and_their_values_are_not_kept() {
 }
 
 #[test]
+fn what_kubernetes_sets_for_a_service_named_weir_does_not_stop_the_start() {
+    let load = |variables: &[(&str, &str)]| {
+        let variables = variables.iter().map(|(name, value)| ((*name).into(), (*value).into()));
+        Values::load(Some(Path::new("/dev/null")), variables.collect::<Vec<_>>())
+    };
+    let of_services = [
+        ("WEIR_PORT", "tcp://10.43.0.7:8084"),
+        ("WEIR_PORT_8084_TCP", "tcp://10.43.0.7:8084"),
+        ("WEIR_PORT_8084_TCP_ADDR", "10.43.0.7"),
+        ("WEIR_PORT_8084_TCP_PORT", "8084"),
+        ("WEIR_PORT_8084_TCP_PROTO", "tcp"),
+        ("WEIR_SERVICE_HOST", "10.43.0.7"),
+        ("WEIR_SERVICE_PORT", "8084"),
+        ("WEIR_SERVICE_PORT_HTTP", "8084"),
+        ("WEIR_WEB_CONSOLE_PORT", "tcp://10.43.0.8:8090"),
+        ("WEIR_WEB_CONSOLE_SERVICE_HOST", "10.43.0.8"),
+    ];
+    let values = load(&of_services).unwrap();
+    let passed_over: Vec<_> = values.passed_over_variables().collect();
+    assert_eq!(passed_over, of_services.map(|(name, _)| name));
+    // A slip of a person is told as ever.
+    for slip in ["WEIR_GATEWAY_LISTN", "WEIR_PORT", "WEIR_GATEWAY_PORT", "WEIR_PORT_X_TCP"] {
+        let error = load(&[(slip, "8084")]).unwrap_err();
+        assert!(error.to_string().contains("unknown key"), "{slip}: {error}");
+    }
+}
+
+#[test]
 fn app_logs_is_application_logs_in_routes_and_topics_and_a_topic_has_its_key() {
     let settings = settings(
         "routes: {\"trace.*\": app_logs}\ntopics: {app_logs: {retention: 1d, key: [host, pid]}}",

@@ -97,7 +97,9 @@ impl Ingest {
     fn settle(&self, event: Prepared, answer: Result<Accepted, Refused>) -> EventOutcome {
         match answer {
             Ok(accepted) => {
-                self.metrics.count_published(&event.topic, &event.event_type);
+                if !accepted.duplicate {
+                    self.metrics.count_published(&event.topic, &event.event_type);
+                }
                 let place = Place {
                     id: event.id,
                     topic: event.topic,

@@ -218,6 +218,11 @@ fn begin(
         let (variables, dir) = (unused.join(", "), settings.data_dir.display());
         tracing::warn!("{variables} not used: trajectories are kept in SQLite under {dir}");
     }
+    let passed_over: Vec<&str> = values.passed_over_variables().collect();
+    if !passed_over.is_empty() {
+        let variables = passed_over.join(", ");
+        tracing::warn!("{variables} passed over: Kubernetes sets them for a Service named weir");
+    }
     for (key, why) in values.without_effect() {
         tracing::warn!("{key} is known and has no effect: {why}");
     }
