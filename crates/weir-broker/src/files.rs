@@ -7,7 +7,7 @@ use std::sync::Arc;
 use weir_log::disk::{
     place_replacements, write_private_replacements, write_replacements, OpenMode,
 };
-use weir_log::Disk;
+use weir_log::{is_passing, Disk};
 
 use crate::error::BrokerError;
 use crate::scram_users;
@@ -82,7 +82,8 @@ pub(crate) struct PendingFiles {
 #[derive(Debug)]
 pub(crate) struct WriteFailed {
     pub(crate) error: BrokerError,
-    /// There was no room for the new text; the old one stands as before. Otherwise nobody knows what is on disk.
+    /// There was no room for the new text, or no file could be opened for it; the old one stands as before. Otherwise
+    /// nobody knows what is on disk.
     pub(crate) is_unchanged: bool,
 }
 
@@ -91,7 +92,7 @@ impl PendingFiles {
     ///
     /// # Errors
     /// After a failed sync or rename nobody knows what is on disk, and nobody may go on with what memory says. A full disk
-    /// is met before the files themselves are touched.
+    /// and a lack of file handles are met before the files themselves are touched.
     pub(crate) fn run(&self) -> Result<(), WriteFailed> {
         let Some(first) = self.writes.first() else { return Ok(()) };
         let (private, mut files): (Vec<&FileWrite>, Vec<&FileWrite>) =
@@ -101,14 +102,17 @@ impl PendingFiles {
             writes.iter().map(|write| (path(write), write.text.clone().into_bytes())).collect()
         };
         let failed = |source| BrokerError::File { action: "write", file: first.file, source };
-        let written = write_private_replacements(&*self.disk, &paths(&private))
-            .and_then(|()| write_replacements(&*self.disk, &paths(&files)));
-        written.map_err(|source| {
-            let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
-            WriteFailed { is_unchanged: full.contains(&source.kind()), error: failed(source) }
+        let written =
+            write_private_replacements(&*self.disk, &paths(&private)).and_then(|mut all| {
+                all.extend(write_replacements(&*self.disk, &paths(&files))?);
+                Ok(all)
+            });
+        let written = written.map_err(|source| WriteFailed {
+            is_unchanged: is_passing(&source),
+            error: failed(source),
         })?;
         files.extend(private);
-        place_replacements(&*self.disk, &paths(&files))
+        place_replacements(&*self.disk, &paths(&files), &written)
             .map_err(|source| WriteFailed { is_unchanged: false, error: failed(source) })
     }
 }

@@ -84,7 +84,7 @@ pub use broker::{Broker, CommitDone, PendingCommit};
 pub use config::{BrokerConfig, Durability};
 pub use effects::{CommitNeed, ConnId, Connection, Effects, Reply, Ticket};
 pub use error::BrokerError;
-pub use listener::BrokerServer;
+pub use listener::{raise_file_limit, BrokerServer};
 pub use request::{Request, Response};
 pub use stats::{
     BrokerStats, CleanedPartition, CleanerStats, GroupStats, TopicStats, TransactionStats,

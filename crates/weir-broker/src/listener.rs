@@ -40,6 +40,7 @@ use commits::CommitThread;
 pub use connection::ConnectionEnd;
 use endpoint::Endpoint;
 use login::Login;
+pub use file_limit::raise as raise_file_limit;
 use shared::{Registered, Shared};
 use tls::HandshakeEnd;
 use upkeep::UpkeepThread;

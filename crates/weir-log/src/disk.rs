@@ -189,30 +189,40 @@ pub(crate) fn read_exact_at(file: &dyn DiskFile, buf: &mut [u8], position: u64) 
 /// Replaces files so that a crash leaves of each the old or the new contents, never a mix:
 /// temporary file, sync, rename, directory sync (ALICE, OSDI 2014; Kafka's `CheckpointFile`).
 pub(crate) fn replace_files(disk: &dyn Disk, files: &[(PathBuf, Vec<u8>)]) -> io::Result<()> {
-    write_replacements(disk, files)?;
-    place_replacements(disk, files)
+    let written = write_replacements(disk, files)?;
+    place_replacements(disk, files, &written)
 }
 
 /// The first half of replacing files: the new contents lie beside the old ones, under `<path>.tmp`,
-/// synced.
+/// synced. Gives their handles for the second half.
 ///
 /// # Errors
-/// The files are what they were.
-pub fn write_replacements(disk: &dyn Disk, files: &[(PathBuf, Vec<u8>)]) -> io::Result<()> {
+/// The files are what they were. [`is_passing`](crate::is_passing) says whether it may go well later.
+pub fn write_replacements(
+    disk: &dyn Disk,
+    files: &[(PathBuf, Vec<u8>)],
+) -> io::Result<Vec<Arc<dyn DiskFile>>> {
     write_beside(disk, files, OpenMode::Truncate)
 }
 
 /// As [`write_replacements`], for files that only their owner may read.
 ///
 /// # Errors
-/// The files are what they were.
-pub fn write_private_replacements(disk: &dyn Disk, files: &[(PathBuf, Vec<u8>)]) -> io::Result<()> {
+/// As there.
+pub fn write_private_replacements(
+    disk: &dyn Disk,
+    files: &[(PathBuf, Vec<u8>)],
+) -> io::Result<Vec<Arc<dyn DiskFile>>> {
     write_beside(disk, files, OpenMode::TruncatePrivate)
 }
 
-fn write_beside(disk: &dyn Disk, files: &[(PathBuf, Vec<u8>)], mode: OpenMode) -> io::Result<()> {
+fn write_beside(
+    disk: &dyn Disk,
+    files: &[(PathBuf, Vec<u8>)],
+    mode: OpenMode,
+) -> io::Result<Vec<Arc<dyn DiskFile>>> {
     if files.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let mut written = Vec::with_capacity(files.len());
     for (path, bytes) in files {
@@ -220,14 +230,21 @@ fn write_beside(disk: &dyn Disk, files: &[(PathBuf, Vec<u8>)], mode: OpenMode) -
         file.write_at(bytes, 0)?;
         written.push(file);
     }
-    disk.sync_many(&written, &[])
+    disk.sync_many(&written, &[])?;
+    Ok(written)
 }
 
-/// The second half: the new contents take the place of the old ones, for good.
+/// The second half: the new contents take the place of the old ones, for good. With `written` it needs
+/// no further handle: for want of one the names could not be synced, and nobody would know which of the
+/// contents survive.
 ///
 /// # Errors
 /// Of each file it is not known whether the old or the new contents survive a power cut.
-pub fn place_replacements(disk: &dyn Disk, files: &[(PathBuf, Vec<u8>)]) -> io::Result<()> {
+pub fn place_replacements(
+    disk: &dyn Disk,
+    files: &[(PathBuf, Vec<u8>)],
+    written: &[Arc<dyn DiskFile>],
+) -> io::Result<()> {
     let mut dirs = Vec::new();
     for (path, _) in files {
         disk.rename(&temporary(path), path)?;
@@ -235,7 +252,7 @@ pub fn place_replacements(disk: &dyn Disk, files: &[(PathBuf, Vec<u8>)]) -> io::
     }
     dirs.sort_unstable();
     dirs.dedup();
-    disk.sync_many(&[], &dirs)
+    disk.sync_many(written, &dirs)
 }
 
 fn temporary(path: &Path) -> PathBuf {

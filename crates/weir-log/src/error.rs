@@ -156,7 +156,8 @@ pub(crate) fn is_full(error: &io::Error) -> bool {
 
 /// Whether trying again later makes sense: there is no room, or too many files are open. Neither says
 /// anything of what was written before.
-pub(crate) fn is_passing(error: &io::Error) -> bool {
+#[must_use]
+pub fn is_passing(error: &io::Error) -> bool {
     is_full(error) || lacks_handle(error)
 }
 

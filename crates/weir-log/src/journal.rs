@@ -46,7 +46,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use weir_protocol::{Offset, Uuid};
 
 use crate::disk::{read_exact_at, Disk, DiskFile, OpenMode, BLOCK_BYTES};
-use crate::error::CommitError;
+use crate::error::{lacks_handle, CommitError};
 use crate::log_dir::LogId;
 use crate::shared::Shared;
 
@@ -330,7 +330,11 @@ impl Journal {
         if wanted <= end {
             return Ok(());
         }
-        let file = self.disk.open(&self.path, OpenMode::Existing)?;
+        let file = match self.disk.open(&self.path, OpenMode::Existing) {
+            // As if there were no room.
+            Err(error) if lacks_handle(&error) => return Ok(()),
+            opened => opened?,
+        };
         match write_zeros(&*file, end, wanted) {
             Ok(()) => {
                 self.state().ring.grow_to(wanted);

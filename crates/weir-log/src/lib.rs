@@ -63,7 +63,7 @@ pub use cleaner::{CleanOutcome, CleanedPartition, CleanerOptions, CleanerStats, 
 pub use commit::{CommitGroup, Committed};
 pub use config::{ConfigError, LogConfig, TimestampType};
 pub use disk::{Disk, DiskFile, FileDisk, MemDisk, ReadOnlyDisk};
-pub use error::{AppendError, CommitError, LogError};
+pub use error::{is_passing, AppendError, CommitError, LogError};
 pub use files::check_topic_name;
 pub use journal::Flush;
 pub use log::{

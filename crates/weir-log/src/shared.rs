@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::disk::DiskFile;
-use crate::error::{CommitError, LogError};
+use crate::error::{lacks_handle, CommitError, LogError};
 use crate::log_dir::LogId;
 
 /// What the next commit has to do beside the segments, and whether there may be one at all.
@@ -63,10 +63,14 @@ impl Shared {
     }
 
     /// Takes the directory offline if a file may be in a state nobody knows; gives the error back.
-    /// A full disk and a file that cannot be opened change nothing.
+    /// A full disk and a file or directory that cannot be opened change nothing.
     pub(crate) fn judge(&self, error: LogError) -> LogError {
-        if matches!(error, LogError::Io { action, .. } if action != "open") {
-            self.fail(&error.to_string());
+        match &error {
+            // Removing and listing need a handle too.
+            LogError::Io { action, source, .. } if *action != "open" && !lacks_handle(source) => {
+                self.fail(&error.to_string());
+            }
+            _ => {}
         }
         error
     }

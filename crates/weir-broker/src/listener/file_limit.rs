@@ -5,8 +5,8 @@
 
 use rustix::process::{getrlimit, setrlimit, Resource, Rlimit};
 
-/// Raises the soft limit to the hard one. Returns how many files may be open; `None` if there is no limit.
-pub(super) fn raise() -> Option<u64> {
+/// Raises the soft limit of open files to the hard one. Returns how many may be open; `None` if there is no limit.
+pub fn raise() -> Option<u64> {
     let before = getrlimit(Resource::Nofile);
     if before.current == before.maximum {
         return before.current;

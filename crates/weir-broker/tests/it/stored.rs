@@ -187,6 +187,45 @@ fn a_full_disk_refuses_changes_and_goes_on_when_there_is_room() {
 }
 
 #[test]
+fn too_many_open_files_refuse_changes_and_take_nothing_offline() {
+    for after in 0..12 {
+        let mut h = Harness::new();
+        h.create("t", 1, &[("segment.bytes", "1048576")]);
+        h.commit_all();
+        h.disk.inject(Fault { after, kind: FaultKind::TooManyOpen });
+        let record = "x".repeat(400_000);
+        // Segments roll; producer ids, a topic made, one grown, one deleted.
+        let written = (0..6).filter(|_| h.produce("t", 0, batch(&[&record])).error_code == 0);
+        let written = i64::try_from(written.count()).unwrap();
+        let mut refused = u32::from(written < 6);
+        refused += u32::from(h.ask(4, &new_producer()).error_code != 0);
+        refused += u32::from(h.ask(12, &metadata("u", true)).topics[0].error_code != 0);
+        refused += u32::from(h.ask(6, &delete("t")).responses[0].error_code != 0);
+        h.commit_all();
+        assert!(refused > 0, "after {after}: something needs a handle");
+        assert_eq!(h.broker.stats().failure, None, "after {after}");
+        h.disk.clear_fault();
+        if seen(&mut h, "t") == 0 {
+            assert_eq!(h.produce("t", 0, batch(&["a"])).error_code, 0, "after {after}");
+            let mut read = 0;
+            loop {
+                match h.read("t", 0, read).len() {
+                    0 => break,
+                    more => read += i64::try_from(more).unwrap(),
+                }
+            }
+            assert_eq!(read, written + 1, "after {after}");
+        }
+        assert_eq!(h.ask(4, &new_producer()).error_code, 0);
+        assert_eq!(h.ask(12, &metadata("u", true)).topics[0].error_code, 0);
+        assert_eq!(h.produce("u", 0, batch(&["b"])).error_code, 0);
+        h.commit_all();
+        let mut h = h.after_power_cut(after);
+        assert_eq!(h.read("u", 0, 0), ["b"], "after {after}");
+    }
+}
+
+#[test]
 fn no_producer_id_is_given_twice_across_a_power_cut() {
     let mut h = Harness::new();
     let mut last = -1;
