@@ -23,7 +23,7 @@ pub const HEADER_EVENT_ID: &str = "event-id";
 pub const HEADER_SOURCE: &str = "source";
 /// Header: the trace it belongs to.
 pub const HEADER_TRACE_ID: &str = "trace_id";
-/// Header: its number in its device's order.
+/// Header: a number that rises in the order in which the events of a device were taken.
 pub const HEADER_SEQ: &str = "seq";
 /// Header: its priority class.
 pub const HEADER_PRIORITY: &str = "priority";
@@ -483,8 +483,7 @@ fn priority(raw: &RawValue) -> Result<Priority, EventError> {
 fn unknown_field(name: &str) -> EventError {
     // A typing slip is one or two edits; more is another word. Long names are cut before the
     // quadratic comparison; letter case is ignored.
-    let written: String =
-        name.chars().take(16).map(|letter| letter.to_ascii_lowercase()).collect();
+    let written: String = name.chars().take(16).map(|letter| letter.to_ascii_lowercase()).collect();
     let nearest = FIELDS
         .into_iter()
         .map(|field| (edit_distance(field, &written), field))

@@ -32,7 +32,8 @@ pub struct TrafficConfig {
     pub circuit_timeout_ms: u64,
     /// Probes that must succeed to close the circuit breaker again.
     pub half_open_successes: u32,
-    /// How long an event waits while the sink is away, before its caller gets it back.
+    /// How long an event waits while the sink is away, before its caller gets it back; and how long it
+    /// may take to send what waits already, at `max_rate`, for another event to be taken.
     ///
     /// 10 s by default: as long as the circuit breaker stays open once, so that an outage shorter
     /// than that costs nobody an event, and shorter than the 30 s after which HTTP clients give up.

@@ -22,11 +22,13 @@ pub enum Reason {
     OutcomeUnknown,
     /// The same id is on its way already, and too many callers wait for its outcome.
     TooManyRepeats,
+    /// At the rate that is configured it would wait for longer than an event may.
+    WaitTooLong,
 }
 
 impl Reason {
     /// All of them, in the order of [`Reason::index`].
-    pub const ALL: [Reason; 8] = [
+    pub const ALL: [Reason; 9] = [
         Reason::LaneFull,
         Reason::LaneBytesFull,
         Reason::EventTooLarge,
@@ -35,6 +37,7 @@ impl Reason {
         Reason::SinkRefused,
         Reason::OutcomeUnknown,
         Reason::TooManyRepeats,
+        Reason::WaitTooLong,
     ];
 
     /// Its place in [`Reason::ALL`].
@@ -55,6 +58,7 @@ impl Reason {
             Reason::SinkRefused => "sink_refused",
             Reason::OutcomeUnknown => "outcome_unknown",
             Reason::TooManyRepeats => "too_many_repeats",
+            Reason::WaitTooLong => "wait_too_long",
         }
     }
 
@@ -70,6 +74,7 @@ impl Reason {
             Reason::SinkRefused => "WEIR-0506",
             Reason::OutcomeUnknown => "WEIR-0507",
             Reason::TooManyRepeats => "WEIR-0508",
+            Reason::WaitTooLong => "WEIR-0509",
         }
     }
 
@@ -95,6 +100,9 @@ impl Reason {
             }
             Reason::TooManyRepeats => {
                 "the same id is on its way already, and too many callers wait for it"
+            }
+            Reason::WaitTooLong => {
+                "at max_rate what waits already takes longer than an event may wait"
             }
         }
     }

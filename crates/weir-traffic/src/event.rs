@@ -27,6 +27,8 @@ pub struct Outgoing {
     /// It must be unique over all senders: where senders choose their own, put the sender's name
     /// before it (and U+0000 between). Its length does not matter, 16 bytes of it are kept.
     pub id: Option<Box<str>>,
+    /// Its number in the order of admission; the sink says it in a header of its own.
+    pub(crate) seq: i64,
 }
 
 impl Outgoing {
@@ -40,7 +42,14 @@ impl Outgoing {
             priority: Priority::Normal,
             timestamp_ms,
             id: None,
+            seq: 0,
         }
+    }
+
+    /// Its number in the order of admission ([`crate::sequence`]); 0 before that.
+    #[must_use]
+    pub const fn seq(&self) -> i64 {
+        self.seq
     }
 
     /// With this key and these headers, which [`Headers::with_capacity`] has packed without waste.
@@ -286,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_in_a_lane_takes_no_more_than_128_bytes_beside_its_own() {
-        assert!(std::mem::size_of::<crate::lane::Entry<Outgoing>>() <= 128);
+    fn an_event_in_a_lane_takes_no_more_than_136_bytes_beside_its_own() {
+        assert!(std::mem::size_of::<crate::lane::Entry<Outgoing>>() <= 136);
     }
 }

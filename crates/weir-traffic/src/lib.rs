@@ -14,6 +14,7 @@
 //! | [`ledger`] | where every event offered is now |
 //! | [`stats`] | what `/stats` shows |
 //! | [`priority_table`] | event type to priority class |
+//! | [`sequence`] | the number of each event in the order of admission |
 //! | [`dedup`] | event ids seen in the last ten minutes |
 //!
 //! # What always holds
@@ -40,6 +41,7 @@ pub mod manager;
 pub mod priority_table;
 pub mod rate_limiter;
 pub mod run;
+pub mod sequence;
 pub mod share;
 pub mod sink;
 pub mod stats;

@@ -11,6 +11,11 @@
 //!    far as the rate limit lets pass. While more waits than may pass, the limiter gathers a flush
 //!    interval's worth (or a batch), so that the rate is kept in batches, not in single events.
 //!
+//! # While the rate is less than what comes
+//! An event that would wait for longer than `wait_max` behind others of its class, at the configured
+//! rate, is refused when it is offered: its caller would give up waiting, and send it again. Once
+//! taken, no event is given back for waiting while the sink works.
+//!
 //! # While the sink is away
 //! From the first attempt or batch that fails as a whole (or is not answered in time) until the next
 //! that succeeds, the sink is *away*: events wait in their lanes for `wait_max` and are then given back to
@@ -286,9 +291,28 @@ impl<T> TrafficManager<T> {
             Some(Reason::LaneFull)
         } else if bytes_held + meta.bytes > self.config.buffer_bytes_max {
             Some(Reason::LaneBytesFull)
+        } else if self.drain_ns(meta.priority) > self.config.wait_max_ms.saturating_mul(NS_PER_MS) {
+            Some(Reason::WaitTooLong)
         } else {
             None
         }
+    }
+
+    /// How long a lane takes at the configured rate to send what waits in it. Lanes that have waited
+    /// for two aging intervals share the rate equally ([`crate::share`]), and none waits behind more
+    /// than all of them hold. 0 without a rate: then nobody knows.
+    fn drain_ns(&self, priority: Priority) -> u64 {
+        let Some(limiter) = self.limiter.as_ref().filter(|_| priority.index() != URGENT) else {
+            return 0;
+        };
+        let queued = |lane: usize| self.lanes[lane].lane.len() as u128;
+        let shared = || (URGENT + 1..LANES).map(queued);
+        let others = (URGENT + 1..LANES)
+            .filter(|lane| *lane != priority.index() && queued(*lane) > 0)
+            .count();
+        let ahead = (queued(priority.index()) * (others as u128 + 1)).min(shared().sum());
+        let Rate { events, window_ns, .. } = limiter.rate();
+        u64::try_from(ahead * u128::from(window_ns) / u128::from(events)).unwrap_or(u64::MAX)
     }
 
     /// The next batch to send, if one is due. Call again until there is none.

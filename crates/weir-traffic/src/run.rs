@@ -42,6 +42,7 @@ use crate::event::Outgoing;
 use crate::lane::Identity;
 use crate::ledger::Ledger;
 use crate::manager::{Admission, Batch, Meta, Outcome, TrafficManager};
+use crate::sequence::Sequence;
 use crate::sink::{Accepted, Sink, SinkError};
 use crate::stats::TrafficStats;
 use crate::time::{earliest, Nanos};
@@ -64,6 +65,7 @@ struct Pending {
 #[derive(Debug)]
 struct Core {
     manager: TrafficManager<Pending>,
+    sequence: Sequence,
     log: BatchLog,
     /// Why the sink could not be reached the last time, while it cannot.
     last_error: Option<Arc<str>>,
@@ -144,7 +146,12 @@ impl TrafficHandle {
         let attempts = sink.attempts();
         let recalled = Arc::clone(&sink);
         let shared = Arc::new(Shared {
-            core: Mutex::new(Core { manager, log: BatchLog::default(), last_error: None }),
+            core: Mutex::new(Core {
+                manager,
+                sequence: Sequence::default(),
+                log: BatchLog::default(),
+                last_error: None,
+            }),
             dedup: Mutex::new(DedupWindow::new(dedup, secret)),
             launch: launcher(sink, Handle::current()),
             recall: Box::new(move || recalled.recall()),
@@ -281,7 +288,7 @@ impl Shared {
         let mut effects = Effects::default();
         {
             let mut core = self.core();
-            for pending in fresh {
+            for mut pending in fresh {
                 let meta = self.meta(&pending.event);
                 let index = pending.waiter.index();
                 if let Some(refused) = refusals.before(&meta, index) {
@@ -289,6 +296,8 @@ impl Shared {
                     effects.answers.push((pending, Err(refused)));
                     continue;
                 }
+                let seq = core.sequence.next(pending.event.timestamp_ms);
+                pending.event.seq = seq;
                 if let Admission::Rejected { event, refused } =
                     core.manager.admit(meta, pending, now)
                 {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::io::Write;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use weir_client::event::HEADER_PRIORITY;
+use weir_client::event::{HEADER_PRIORITY, HEADER_SEQ};
 use weir_client::{Appender, Attempts, Client, Delivery, Header, ProduceError, Producer, Record};
 
 use crate::event::Outgoing;
@@ -197,13 +198,9 @@ impl ProducerSink {
     async fn send_late(&self, waiting: Vec<Placed<'_>>) -> Answers {
         let mut answers = Answers::new();
         let mut sent = Vec::new();
-        let mut topics: HashMap<&str, Vec<Placed<'_>>> = HashMap::new();
-        for (index, event) in waiting {
-            match self.missing().get(&event.topic, Instant::now()) {
-                Some(error) => answers.push((index, Err(error))),
-                None => topics.entry(&event.topic).or_default().push((index, event)),
-            }
-        }
+        // Looked up once for all, and not while others look too.
+        let (refused, mut topics) = self.missing().sort(waiting, Instant::now());
+        answers.extend(refused);
         let mut lookups = JoinSet::new();
         for topic in topics.values().filter_map(|events| events.first()) {
             let (producer, topic) = (Arc::clone(&self.producer), Arc::clone(&topic.1.topic));
@@ -274,8 +271,25 @@ struct Missing {
 }
 
 impl Missing {
-    fn get(&mut self, topic: &str, now: Instant) -> Option<SinkError> {
+    fn get(&self, topic: &str, now: Instant) -> Option<SinkError> {
         self.topics.get(topic).filter(|(until, _)| *until > now).map(|(_, error)| error.clone())
+    }
+
+    /// Parts what is remembered to have no place from what is worth a try, by topic. All events of a
+    /// topic go the same way, however soon it is forgotten: none is refused whose successor is sent.
+    fn sort<'a>(
+        &self,
+        waiting: Vec<Placed<'a>>,
+        now: Instant,
+    ) -> (Answers, HashMap<&'a str, Vec<Placed<'a>>>) {
+        let (mut refused, mut topics) = (Answers::new(), HashMap::<_, Vec<_>>::new());
+        for (index, event) in waiting {
+            match self.get(&event.topic, now) {
+                Some(error) => refused.push((index, Err(error))),
+                None => topics.entry(&*event.topic).or_default().push((index, event)),
+            }
+        }
+        (refused, topics)
     }
 
     /// Does not remember it if there are too many.
@@ -313,6 +327,7 @@ fn append(
     waits: &[&str],
     progress: &mut Vec<Progress>,
 ) -> Option<ProduceError> {
+    let mut seq = Decimal::default();
     for (_, event) in events {
         if waits.contains(&&*event.topic) {
             progress.push(Progress::Waits);
@@ -321,7 +336,7 @@ fn append(
         let class = (HEADER_PRIORITY, event.priority.name().as_bytes());
         let headers: Vec<Header<'_>> = event
             .headers()
-            .chain([class])
+            .chain([class, (HEADER_SEQ, seq.text(event.seq()))])
             .map(|(key, value)| Header { key, value: Some(value) })
             .collect();
         let record = Record {
@@ -338,6 +353,23 @@ fn append(
         }
     }
     None
+}
+
+/// Room for the digits of a number, so that a header costs no allocation.
+#[derive(Default)]
+struct Decimal {
+    /// `i64::MIN` has 20 characters.
+    text: [u8; 20],
+}
+
+impl Decimal {
+    fn text(&mut self, number: i64) -> &[u8] {
+        let mut rest: &mut [u8] = &mut self.text;
+        // There is room for every number.
+        let _ = write!(rest, "{number}");
+        let left = rest.len();
+        &self.text[..20 - left]
+    }
 }
 
 /// Errors before the sending that concern this event alone and will not pass.
@@ -394,5 +426,31 @@ fn after_sending(error: &ProduceError) -> SinkError {
         ProduceError::NotSent { .. } => SinkError::NotSent(error.to_string()),
         _ if is_about_the_event(error) => SinkError::Refused(error.to_string()),
         _ => SinkError::Unknown(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_events_of_a_topic_have_one_verdict_however_soon_it_is_forgotten() {
+        let mut missing = Missing::default();
+        let (begun, lasts) = (Instant::now(), Duration::from_micros(200));
+        let event = Outgoing::new("t", "v", 0);
+        missing.put(&event.topic, SinkError::NotReady("t".to_owned()), begun + lasts);
+        // It runs out while so many are looked at.
+        let events = (0..50_000).map(|index| (index, &event)).collect();
+        let (refused, topics) = missing.sort(events, Instant::now());
+        let tried = topics.values().map(Vec::len).sum::<usize>();
+        assert!(refused.len() == 50_000 || tried == 50_000, "{} and {tried}", refused.len());
+        assert!(begun.elapsed() > lasts);
+    }
+
+    #[test]
+    fn a_number_is_written_as_its_digits() {
+        for number in [0, 7, -1, 1_790_000_000_000_123, i64::MAX, i64::MIN] {
+            assert_eq!(Decimal::default().text(number), number.to_string().as_bytes());
+        }
     }
 }

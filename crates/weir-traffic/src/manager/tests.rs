@@ -196,18 +196,59 @@ fn events_wait_for_an_absent_sink_up_to_the_deadline_and_go_back_to_their_caller
 
 #[test]
 fn no_event_is_given_back_for_waiting_while_the_sink_works() {
-    let slow = TrafficConfig { max_rate: Some(1), ..config() };
+    let slow = TrafficConfig { batch_size: 1, in_flight_max: 1, ..config() };
     let mut manager = manager(slow);
     admit(&mut manager, Priority::Normal, 100, at(0));
     let mut now = at(0);
     while manager.queued() > 0 {
+        let batch = manager.next_batch(now).unwrap();
+        now = now.plus_ms(1_000);
         assert!(manager.expire(now).is_empty());
+        succeed(&mut manager, batch, now);
+    }
+    assert_eq!(now, at(100_000));
+}
+
+#[test]
+fn what_would_wait_too_long_at_the_rate_is_refused_at_the_door() {
+    let limited = TrafficConfig { max_rate: Some(5), wait_max_ms: 2_000, ..config() };
+    let mut manager = manager(limited.clone());
+    // One may go at once; ten take two seconds, and then the eleventh has that long to wait.
+    let taken = |manager: &mut TrafficManager<u64>, priority, now| {
+        (0..1_000)
+            .take_while(|key| match manager.admit(meta(priority, *key), *key, now) {
+                Admission::Queued => true,
+                Admission::Rejected { refused, .. } => {
+                    assert_eq!(refused.reason, Reason::WaitTooLong);
+                    assert!(refused.retry_after_ms.is_some());
+                    false
+                }
+                Admission::Spilled => panic!("there is no spool"),
+            })
+            .count()
+    };
+    assert_eq!(taken(&mut manager, Priority::Normal, at(0)), 11);
+    admit(&mut manager, Priority::Urgent, 100, at(0));
+    // A lane of its own has its share, however full the others are.
+    assert_eq!(taken(&mut manager, Priority::High, at(0)), 6);
+    let (mut now, mut admitted_at) = (at(0), at(0));
+    while manager.queued() > 0 {
         match manager.next_batch(now) {
             Some(batch) => _ = succeed(&mut manager, batch, now),
             None => now = manager.next_deadline(now).unwrap(),
         }
+        if now > admitted_at && now < at(3_000) {
+            admitted_at = now;
+            taken(&mut manager, Priority::Low, now);
+        }
     }
-    assert_eq!(now, at(99_000));
+    let ledger = manager.ledger();
+    assert!(ledger.balances());
+    assert!(ledger.total().rejected.get(Reason::WaitTooLong) >= 3);
+    assert_eq!(ledger.total().refused.total(), 0, "what is taken is sent");
+    let unlimited = TrafficConfig { max_rate: None, ..limited };
+    manager.set_config(unlimited, now).unwrap();
+    admit(&mut manager, Priority::Normal, 1_000, now);
 }
 
 #[test]
@@ -391,11 +432,30 @@ fn stats_have_the_six_fields_of_the_specification_and_the_ledger() {
 
 #[derive(Debug, Clone)]
 enum Step {
-    Admit { class: usize, key: Option<u64>, bytes: usize },
+    Admit {
+        class: usize,
+        key: Option<u64>,
+        bytes: usize,
+    },
     Send,
-    Done { which: usize, fates: Vec<u8> },
-    Pass { ms: u64 },
-    Reload { rate: Option<u64> },
+    Done {
+        which: usize,
+        fates: Vec<u8>,
+    },
+    /// The callers of a batch on its way are told that nothing is known.
+    Doubt {
+        which: usize,
+    },
+    AttemptsFail {
+        count: u64,
+    },
+    AttemptSucceeds,
+    Pass {
+        ms: u64,
+    },
+    Reload {
+        rate: Option<u64>,
+    },
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -405,6 +465,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => Just(Step::Send),
         4 => (any::<usize>(), prop::collection::vec(0u8..10, 4))
             .prop_map(|(which, fates)| Step::Done { which, fates }),
+        1 => any::<usize>().prop_map(|which| Step::Doubt { which }),
+        1 => (0u64..4).prop_map(|count| Step::AttemptsFail { count }),
+        1 => Just(Step::AttemptSucceeds),
         2 => (0u64..400).prop_map(|ms| Step::Pass { ms }),
         1 => prop::option::of(1u64..500).prop_map(|rate| Step::Reload { rate }),
     ];
@@ -516,9 +579,8 @@ fn settled(
     settled.map(|event| (event.payload, event.fate.err().map(|refused| refused.reason))).collect()
 }
 
-fn expired(manager: &mut TrafficManager<Item>, now: Nanos) -> Vec<(Item, Option<Reason>)> {
-    let expired = manager.expire(now).into_iter();
-    expired.map(|event| (event.payload, Some(event.refused.reason))).collect()
+fn given_back(back: Vec<GivenBack<Item>>) -> Vec<(Item, Option<Reason>)> {
+    back.into_iter().map(|event| (event.payload, Some(event.refused.reason))).collect()
 }
 
 fn check_bounds(manager: &mut TrafficManager<Item>, world: &World) -> Result<(), TestCaseError> {
@@ -536,73 +598,99 @@ fn check_bounds(manager: &mut TrafficManager<Item>, world: &World) -> Result<(),
     Ok(())
 }
 
-proptest! {
-    /// Any interleaving: the ledger balances after every step, lanes keep their bounds, an urgent event
-    /// that could go goes first, nothing overtakes within key and class, nothing is stuck for ever.
-    #[test]
-    fn whatever_happens_every_event_is_accounted_for_and_in_order(steps in steps()) {
-        let mut manager: TrafficManager<Item> = TrafficManager::new(small()).unwrap();
-        let mut world = World::default();
-        let mut out: Vec<Batch<Item>> = Vec::new();
-        let mut now = at(0);
-        for step in steps {
-            world.request += u64::from(!matches!(step, Step::Admit { .. }));
-            match step {
-                Step::Admit { class, key, bytes } => {
-                    let item = (world.ids, class, key);
-                    world.ids += 1;
-                    world.offered.push(world.request);
-                    let priority = Priority::ALL[class];
-                    match manager.admit(Meta { priority, bytes, key }, item, now) {
-                        Admission::Queued => if let Some(key) = key {
-                            world.waiting.entry((class, key)).or_default().push_back(item.0);
-                        },
-                        Admission::Rejected { event, .. } => {
-                            prop_assert_eq!(event, item);
-                            world.rejected += 1;
-                        }
-                        Admission::Spilled => prop_assert!(false),
-                    }
-                }
-                Step::Send => {
-                    let urgent_ready = manager.due(URGENT).is_some_and(|due| due <= now);
-                    let owned = manager.lanes[URGENT].lane.ready_len();
-                    if let Some(batch) = manager.next_batch(now) {
-                        let urgent_waits = manager.lanes[URGENT].lane.ready_len() > 0;
-                        prop_assert!(!urgent_ready || batch.priority() == Priority::Urgent || !urgent_waits, "{}", owned);
-                        out.push(batch);
-                    }
-                }
-                Step::Done { which, fates } if !out.is_empty() => {
-                    let batch = out.swap_remove(which % out.len());
-                    let said = outcomes(&batch, &fates);
-                    world.leave(settled(&mut manager, batch, &said, now))?;
-                }
-                Step::Done { .. } => {}
-                Step::Pass { ms } => {
-                    now = now.plus_ms(ms);
-                    world.leave(expired(&mut manager, now))?;
-                }
-                Step::Reload { rate } => {
-                    manager.set_config(TrafficConfig { max_rate: rate, ..small() }, now).unwrap();
+/// A manager, the world outside, and the batches that are on their way between them.
+struct Run {
+    manager: TrafficManager<Item>,
+    world: World,
+    out: Vec<Batch<Item>>,
+    now: Nanos,
+}
+
+impl Run {
+    fn new() -> Self {
+        let manager = TrafficManager::new(small()).unwrap();
+        Self { manager, world: World::default(), out: Vec::new(), now: at(0) }
+    }
+
+    fn step(&mut self, step: Step) -> Result<(), TestCaseError> {
+        self.world.request += u64::from(!matches!(step, Step::Admit { .. }));
+        let now = self.now;
+        match step {
+            Step::Admit { class, key, bytes } => self.admit(class, key, bytes)?,
+            Step::Send => self.send()?,
+            Step::Done { which, fates } if !self.out.is_empty() => {
+                let batch = self.out.swap_remove(which % self.out.len());
+                let said = outcomes(&batch, &fates);
+                self.world.leave(settled(&mut self.manager, batch, &said, now))?;
+            }
+            Step::Doubt { which } if !self.out.is_empty() => {
+                let batch = &self.out[which % self.out.len()];
+                let back = self.manager.on_batch_in_doubt(batch, now);
+                self.world.leave(given_back(back))?;
+            }
+            Step::Done { .. } | Step::Doubt { .. } => {}
+            Step::AttemptsFail { count } => self.manager.on_attempts_failed(count, now),
+            Step::AttemptSucceeds => self.manager.on_attempt_succeeded(now),
+            Step::Pass { ms } => {
+                self.now = now.plus_ms(ms);
+                self.world.leave(given_back(self.manager.expire(self.now)))?;
+            }
+            Step::Reload { rate } => {
+                let config = TrafficConfig { max_rate: rate, ..small() };
+                self.manager.set_config(config, now).unwrap();
+            }
+        }
+        check_bounds(&mut self.manager, &self.world)
+    }
+
+    fn admit(&mut self, class: usize, key: Option<u64>, bytes: usize) -> Result<(), TestCaseError> {
+        let world = &mut self.world;
+        let item = (world.ids, class, key);
+        world.ids += 1;
+        world.offered.push(world.request);
+        let priority = Priority::ALL[class];
+        match self.manager.admit(Meta { priority, bytes, key }, item, self.now) {
+            Admission::Queued => {
+                if let Some(key) = key {
+                    world.waiting.entry((class, key)).or_default().push_back(item.0);
                 }
             }
-            check_bounds(&mut manager, &world)?;
+            Admission::Rejected { event, .. } => {
+                prop_assert_eq!(event, item);
+                world.rejected += 1;
+            }
+            Admission::Spilled => prop_assert!(false),
         }
-        // The sink works again: everything that is left goes out by the deadlines alone.
+        Ok(())
+    }
+
+    fn send(&mut self) -> Result<(), TestCaseError> {
+        let urgent_is_due = self.manager.due(URGENT).is_some_and(|due| due <= self.now);
+        if let Some(batch) = self.manager.next_batch(self.now) {
+            let urgent_waits = self.manager.lanes[URGENT].lane.ready_len() > 0;
+            let is_urgent = batch.priority() == Priority::Urgent;
+            prop_assert!(!urgent_is_due || is_urgent || !urgent_waits);
+            self.out.push(batch);
+        }
+        Ok(())
+    }
+
+    /// The sink works again: everything that is left goes out by the deadlines alone.
+    fn finish(&mut self) -> Result<(), TestCaseError> {
         let mut rounds = 0;
         loop {
-            for batch in out.drain(..) {
+            for batch in std::mem::take(&mut self.out) {
                 let said = vec![Outcome::Delivered; batch.len()];
-                world.leave(settled(&mut manager, batch, &said, now))?;
+                self.world.leave(settled(&mut self.manager, batch, &said, self.now))?;
             }
-            world.leave(expired(&mut manager, now))?;
-            out.extend(std::iter::from_fn(|| manager.next_batch(now)));
-            if out.is_empty() {
-                match manager.next_deadline(now) {
-                    Some(deadline) if manager.queued() > 0 => {
+            self.world.leave(given_back(self.manager.expire(self.now)))?;
+            let (manager, now) = (&mut self.manager, self.now);
+            self.out.extend(std::iter::from_fn(|| manager.next_batch(now)));
+            if self.out.is_empty() {
+                match self.manager.next_deadline(now) {
+                    Some(deadline) if self.manager.queued() > 0 => {
                         prop_assert!(deadline > now, "a deadline that does nothing");
-                        now = deadline;
+                        self.now = deadline;
                     }
                     _ => break,
                 }
@@ -610,7 +698,20 @@ proptest! {
             rounds += 1;
             prop_assert!(rounds < 1_000, "stuck");
         }
-        prop_assert_eq!(manager.queued() + manager.batches_in_flight(), 0);
-        check_bounds(&mut manager, &world)?;
+        prop_assert_eq!(self.manager.queued() + self.manager.batches_in_flight(), 0);
+        check_bounds(&mut self.manager, &self.world)
+    }
+}
+
+proptest! {
+    /// Any interleaving: the ledger balances after every step, lanes keep their bounds, an urgent event
+    /// that could go goes first, nothing overtakes within key and class, nothing is stuck for ever.
+    #[test]
+    fn whatever_happens_every_event_is_accounted_for_and_in_order(steps in steps()) {
+        let mut run = Run::new();
+        for step in steps {
+            run.step(step)?;
+        }
+        run.finish()?;
     }
 }

@@ -29,6 +29,8 @@ pub(crate) enum Mood {
 #[derive(Debug, Default)]
 pub(crate) struct Written {
     pub(crate) values: Vec<String>,
+    /// The number of each, in the order of admission.
+    pub(crate) seqs: Vec<i64>,
     /// Values by topic, key and class.
     pub(crate) by_key: HashMap<(String, Vec<u8>, &'static str), Vec<String>>,
     pub(crate) batches: Vec<usize>,
@@ -83,6 +85,7 @@ impl Fake {
             written.by_key.entry(key).or_default().push(value.clone());
         }
         written.values.push(value);
+        written.seqs.push(event.seq());
         let offset = i64::try_from(written.values.len() - 1).unwrap();
         Accepted { partition: 0, offset: Some(offset), duplicate: false }
     }

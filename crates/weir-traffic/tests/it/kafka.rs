@@ -30,8 +30,8 @@ const APIS: [(ApiKey, i16, i16); 4] = [
     (ApiKey::Produce, 3, 9),
 ];
 
-/// Each value written to topic `good`, with its header `source`, in order.
-type Log = Arc<Mutex<Vec<(String, String)>>>;
+/// Each value written to topic `good`, with its headers `source` and `seq`, in order.
+type Log = Arc<Mutex<Vec<(String, String, i64)>>>;
 
 async fn serve(mut pipe: DuplexStream, log: Log) -> Option<()> {
     loop {
@@ -139,13 +139,15 @@ fn produce(request: &ProduceRequest, log: &Log) -> Option<ProduceResponse> {
     Some(ProduceResponse { responses, ..Default::default() })
 }
 
-fn write(records: &Bytes, log: &mut Vec<(String, String)>) {
+fn write(records: &Bytes, log: &mut Vec<(String, String, i64)>) {
     for view in batch::batches(records) {
         for record in view.unwrap().records(1 << 20).unwrap() {
             let record = record.unwrap();
             let text = |bytes: Option<Bytes>| String::from_utf8(bytes.unwrap().to_vec()).unwrap();
-            let source = record.headers.get("source").flatten().map(Bytes::copy_from_slice);
-            log.push((text(record.value), text(source)));
+            let header =
+                |name: &str| record.headers.get(name).flatten().map(Bytes::copy_from_slice);
+            let seq = text(header("seq")).parse().unwrap();
+            log.push((text(record.value), text(header("source")), seq));
         }
     }
 }
@@ -185,8 +187,9 @@ async fn events_reach_kafka_in_order_with_their_headers_and_offsets() {
     }
     let log = log.lock().unwrap();
     assert_eq!(log.len(), 1_000);
-    for (index, (value, source)) in log.iter().enumerate() {
+    for (index, (value, source, seq)) in log.iter().enumerate() {
         assert_eq!((value.as_str(), source.as_str()), (index.to_string().as_str(), "test"));
+        assert_eq!(*seq, 1_000_000 + i64::try_from(index).unwrap());
     }
 }
 

@@ -50,6 +50,26 @@ async fn accepted_means_the_sink_has_acknowledged() {
     assert_eq!(fake.values(), ["a"]);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn events_of_one_device_lie_in_the_order_of_their_numbers_whoever_sends_them() {
+    let (traffic, fake) = start(Mood::Works(Duration::ZERO), config());
+    let sender = |n: u64| {
+        let traffic = traffic.clone();
+        tokio::spawn(async move {
+            for value in 0..300 {
+                traffic.publish(event(7, n * 1_000 + value)).await.unwrap();
+            }
+        })
+    };
+    let senders: Vec<_> = (0..8).map(sender).collect();
+    for sender in senders {
+        sender.await.unwrap();
+    }
+    let seqs = fake.written.lock().unwrap().seqs.clone();
+    assert_eq!(seqs.len(), 2_400);
+    assert!(seqs.is_sorted_by(|a, b| a < b), "strictly");
+}
+
 #[tokio::test(start_paused = true)]
 async fn answers_of_many_come_in_the_order_of_the_events() {
     let (traffic, fake) = start(WORKS, config());
@@ -286,7 +306,8 @@ async fn urgent_overtakes_a_backlog_and_the_rate_limit() {
 
 #[tokio::test(start_paused = true)]
 async fn new_limits_take_effect_while_events_wait() {
-    let (traffic, _fake) = start(WORKS, TrafficConfig { max_rate: Some(10), ..config() });
+    let slow = TrafficConfig { max_rate: Some(10), wait_max_ms: 100_000, ..config() };
+    let (traffic, _fake) = start(WORKS, slow);
     let flood = tokio::spawn({
         let traffic = traffic.clone();
         async move { traffic.publish_many((0..1_000).map(|n| event(n, n)).collect()).await }

@@ -4,16 +4,14 @@ use std::sync::Arc;
 
 use axum::http::StatusCode;
 use bytes::Bytes;
-use weir_client::event::{
-    HEADER_EVENT_ID, HEADER_EVENT_TYPE, HEADER_SEQ, HEADER_SOURCE, HEADER_TRACE_ID,
-};
+use weir_client::event::{HEADER_EVENT_ID, HEADER_EVENT_TYPE, HEADER_SOURCE, HEADER_TRACE_ID};
 use weir_protocol::clock::Clock;
 use weir_traffic::{Accepted, Headers, Outgoing, Reason, Refused, TrafficHandle};
 
 use super::metrics::Metrics;
 use super::outcome::{EventOutcome, Place, Rejection};
 use super::prepare::{Prepared, Rules};
-use super::trace::{Sequence, TraceId};
+use super::trace::TraceId;
 
 /// Takes events as text, checks them, and waits until each is safe or refused.
 #[derive(Debug, Clone)]
@@ -21,7 +19,6 @@ pub(crate) struct Ingest {
     rules: Arc<Rules>,
     traffic: TrafficHandle,
     metrics: Arc<Metrics>,
-    sequence: Arc<Sequence>,
     clock: Arc<dyn Clock>,
 }
 
@@ -32,7 +29,7 @@ impl Ingest {
         metrics: Arc<Metrics>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { rules: Arc::new(rules), traffic, metrics, sequence: Arc::default(), clock }
+        Self { rules: Arc::new(rules), traffic, metrics, clock }
     }
 
     /// Takes the events of one request, in order; the answers are in the same order.
@@ -67,7 +64,7 @@ impl Ingest {
             .iter()
             .map(|(_, event)| {
                 let trace = trace.clone().unwrap_or_else(TraceId::random);
-                outgoing(event, &trace, self.sequence.next(now))
+                outgoing(event, &trace)
             })
             .collect();
         let answers = self.traffic.publish_many(outgoing).await;
@@ -121,14 +118,12 @@ impl Ingest {
     }
 }
 
-fn outgoing(event: &Prepared, trace: &TraceId, seq: i64) -> Outgoing {
-    let seq = seq.to_string();
+fn outgoing(event: &Prepared, trace: &TraceId) -> Outgoing {
     let entries = [
         (HEADER_EVENT_ID, event.id.as_bytes()),
         (HEADER_EVENT_TYPE, event.event_type.as_bytes()),
         (HEADER_SOURCE, event.source.as_bytes()),
         (HEADER_TRACE_ID, trace.as_bytes()),
-        (HEADER_SEQ, seq.as_bytes()),
     ];
     let bytes = |(name, value): &(&str, &[u8])| Headers::entry_bytes(name, value.len());
     let room: usize = entries.iter().map(bytes).sum();
@@ -151,7 +146,7 @@ fn dedup_id(event: &Prepared) -> String {
 /// A full lane is the sender's pace (429); an absent Kafka is ours (503).
 fn refusal(refused: &Refused) -> Rejection {
     let status = match refused.reason {
-        Reason::LaneFull | Reason::LaneBytesFull | Reason::TooManyRepeats => {
+        Reason::LaneFull | Reason::LaneBytesFull | Reason::TooManyRepeats | Reason::WaitTooLong => {
             StatusCode::TOO_MANY_REQUESTS
         }
         Reason::EventTooLarge => StatusCode::PAYLOAD_TOO_LARGE,

@@ -1,10 +1,7 @@
-//! The trace an event belongs to, and its place in the order of acceptance: two record headers.
-
-use std::sync::atomic::{AtomicI64, Ordering};
+//! The trace an event belongs to: a record header.
 
 use axum::http::HeaderMap;
 use uuid::Uuid;
-use weir_protocol::types::TimestampMs;
 
 /// A trace id of the W3C trace context: 32 lower-case hex digits, not all zero.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,25 +27,6 @@ impl TraceId {
     }
 }
 
-/// Numbers events in the order in which this gateway took them.
-///
-/// Microseconds since 1970, or one more than the last number: strictly rising within a process and,
-/// while the clock does not go back, over restarts. So a reader sees from the numbers of one device
-/// whether an urgent event overtook others, without a counter per device in memory.
-#[derive(Debug, Default)]
-pub(crate) struct Sequence {
-    last: AtomicI64,
-}
-
-impl Sequence {
-    pub(crate) fn next(&self, now: TimestampMs) -> i64 {
-        let wanted = now.get().saturating_mul(1000);
-        let advance = |last: i64| Some(wanted.max(last.saturating_add(1)));
-        let last = self.last.fetch_update(Ordering::Relaxed, Ordering::Relaxed, advance);
-        wanted.max(last.unwrap_or_default().saturating_add(1))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -70,13 +48,5 @@ mod tests {
             assert_eq!(of(bad), None, "{bad}");
         }
         assert_eq!(TraceId::random().as_bytes().len(), 32);
-    }
-
-    #[test]
-    fn sequence_rises_strictly_even_when_the_clock_stands_or_goes_back() {
-        let sequence = Sequence::default();
-        let times = [5, 5, 5, 4, 9];
-        let numbers: Vec<i64> = times.iter().map(|ms| sequence.next(TimestampMs(*ms))).collect();
-        assert_eq!(numbers, [5000, 5001, 5002, 5003, 9000]);
     }
 }
