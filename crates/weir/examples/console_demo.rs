@@ -5,6 +5,10 @@
 #[path = "../src/console/mod.rs"]
 mod console;
 
+#[path = "../src/http/mod.rs"]
+#[allow(dead_code)] // Of the doors the console knows who may come in.
+mod http;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -24,6 +24,7 @@ mod console;
 mod error;
 mod explain;
 mod gateway;
+mod http;
 mod logging;
 mod output;
 mod text;

@@ -2,7 +2,10 @@
 //!
 //! One request is out at a time, so order per device holds. An event that the gateway refuses for
 //! now (429, 503) is sent again after the Retry-After it gave; one that it refuses for good is
-//! reported with its line and left out.
+//! reported with its line and left out. A request without an answer is sent again whole: so that the
+//! gateway knows which of its events it has, each line without an id is given one (`ingest/line_id.rs`).
+
+mod line_id;
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
@@ -14,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
+use self::line_id::LineIds;
 use super::{gateway, lines};
 use crate::cli::IngestArgs;
 use crate::error::{Outcome, UserError};
@@ -87,7 +91,7 @@ struct Line {
 pub(crate) fn run(args: &IngestArgs) -> Outcome {
     let mut input = open(&args.file)?;
     let url = gateway::events_url(&args.gateway)?;
-    let mut sender = Sender::new(url, Interrupt::watch()?);
+    let mut sender = Sender::new(url, Interrupt::watch()?, LineIds::of(&args.file));
     let mut number = 0;
     let started = now();
     let ended = pump(&mut *input, &mut sender, &mut number, args);
@@ -194,6 +198,7 @@ fn read_batch(
         match event_text(line, *number) {
             Ok(text) if text.is_empty() => {}
             Ok(text) => {
+                let text = sender.ids.give(text, *number, EVENT_BYTES_MAX);
                 bytes += text.len();
                 batch.push(Line { number: *number, text });
             }
@@ -255,6 +260,7 @@ struct Sender {
     agent: ureq::Agent,
     url: String,
     interrupted: Interrupt,
+    ids: LineIds,
     tally: Tally,
     shown: usize,
     started: Instant,
@@ -264,7 +270,7 @@ struct Sender {
 }
 
 impl Sender {
-    fn new(url: String, interrupted: Interrupt) -> Self {
+    fn new(url: String, interrupted: Interrupt, ids: LineIds) -> Self {
         let agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .timeout_global(Some(Duration::from_secs(60)))
@@ -275,6 +281,7 @@ impl Sender {
             agent,
             url,
             interrupted,
+            ids,
             tally: Tally::default(),
             shown: 0,
             started,
@@ -444,18 +451,18 @@ mod tests {
 
     fn sender() -> Sender {
         let interrupted = Interrupt { pressed: Arc::new(AtomicBool::new(false)) };
-        Sender::new("http://127.0.0.1:9".to_owned(), interrupted)
+        Sender::new("http://127.0.0.1:9".to_owned(), interrupted, LineIds::of(Path::new("-")))
     }
 
     #[test]
     fn lines_that_are_no_text_or_too_long_are_refused_by_number_and_the_rest_goes_on() {
-        let mut input = b"\xef\xbb\xbf{\"a\":1}\r\n\n{\"\xff\":2}\n".to_vec();
+        let mut input = b"\xef\xbb\xbf{\"id\":1}\r\n\n{\"\xff\":2}\n".to_vec();
         input.extend(std::iter::repeat_n(b'x', EVENT_BYTES_MAX + 1));
-        input.extend(b"\n  {\"b\":3}");
+        input.extend(b"\n  {\"id\":3}");
         let (mut sender, mut number) = (sender(), 0);
         let batch = read_batch(&mut input.as_slice(), &mut sender, &mut number, 500).unwrap();
         let read: Vec<_> = batch.iter().map(|line| (line.number, line.text.as_str())).collect();
-        assert_eq!(read, [(1, "{\"a\":1}"), (5, "{\"b\":3}")]);
+        assert_eq!(read, [(1, "{\"id\":1}"), (5, "{\"id\":3}")]);
         assert_eq!((sender.tally.refused, number), (2, 5));
     }
 

@@ -248,7 +248,8 @@ fn is_of_a_kubernetes_service(variable: &str, value: &str) -> bool {
     if variable.ends_with("_SERVICE_HOST") || variable.ends_with("_SERVICE_PORT") {
         return true;
     }
-    let named_port = variable.split_once("_SERVICE_PORT_").is_some_and(|(_, name)| !name.is_empty());
+    let named_port =
+        variable.split_once("_SERVICE_PORT_").is_some_and(|(_, name)| !name.is_empty());
     let of_one_port = variable.split_once("_PORT_").is_some_and(|(_, rest)| {
         let mut parts = rest.split('_');
         let is_number = parts.next().is_some_and(|port| port.parse::<u16>().is_ok());

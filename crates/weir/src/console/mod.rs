@@ -17,9 +17,9 @@
 
 mod assets;
 mod fleet;
-mod guard;
 pub(crate) mod hub;
 mod live;
+mod secure;
 #[cfg(test)]
 mod tests;
 
@@ -33,7 +33,7 @@ use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::json;
 
-use guard::Guard;
+use crate::http::guard::{self, Hosts};
 use hub::ConsoleHub;
 
 /// Devices listed by `/api/state` unless the caller asks for more.
@@ -59,7 +59,7 @@ impl Default for ConsoleConfig {
 #[derive(Debug, Clone)]
 struct Shared {
     hub: ConsoleHub,
-    guard: std::sync::Arc<Guard>,
+    hosts: std::sync::Arc<Hosts>,
     clients_max: usize,
 }
 
@@ -67,7 +67,7 @@ struct Shared {
 pub(crate) fn router(hub: ConsoleHub, config: ConsoleConfig) -> Router {
     let shared = Shared {
         hub,
-        guard: std::sync::Arc::new(Guard::new(config.hosts)),
+        hosts: std::sync::Arc::new(Hosts::only(&config.hosts)),
         clients_max: config.clients_max,
     };
     Router::new()
@@ -85,7 +85,8 @@ pub(crate) fn router(hub: ConsoleHub, config: ConsoleConfig) -> Router {
 /// loopback service through DNS rebinding. Everything that passes gets the security headers.
 async fn check_host(State(shared): State<Shared>, request: Request, next: Next) -> Response {
     let host = guard::host_of(request.headers(), request.uri()).map(str::to_owned);
-    if !shared.guard.allows_host(host.as_deref()) {
+    // No browser leaves it out.
+    if !host.as_deref().is_some_and(|host| shared.hosts.has(host)) {
         return refused(
             StatusCode::FORBIDDEN,
             "WEIR-1001",
@@ -94,7 +95,7 @@ async fn check_host(State(shared): State<Shared>, request: Request, next: Next) 
         );
     }
     let mut response = next.run(request).await;
-    guard::secure(response.headers_mut());
+    secure::headers(response.headers_mut());
     response
 }
 
@@ -200,7 +201,7 @@ fn json_bytes(body: String) -> Response {
     (headers, body).into_response()
 }
 
-/// A refusal: code, sentence, next step. The gateway's are answers about events and have another shape.
+/// A refusal of the console: code, sentence, next step. (The gateway answers in the shape of an event's outcome.)
 fn refused(status: StatusCode, code: &'static str, message: &str, help: &str) -> Response {
     let body = json!({ "error": { "code": code, "message": message, "help": help } });
     let mut response = (status, Json(body)).into_response();

@@ -296,11 +296,12 @@ async fn get(path: &str, headers: &str) -> (String, Vec<u8>) {
 
 #[tokio::test]
 async fn only_own_names_are_answered() {
-    for host in ["localhost:1", "127.0.0.1:8090", "[::1]:8090", "127.0.0.1", "weir.example:80"] {
+    for host in ["localhost:1", "127.0.0.1:8090", "[::1]:8090", "10.0.0.1:8090", "weir.example:80"]
+    {
         let (head, _) = get("/api/state", &format!("Host: {host}\r\n")).await;
         assert!(head.starts_with("http/1.1 200"), "{host}: {head}");
     }
-    for host in ["evil.example:8090", "localhost.evil.example", "10.0.0.1:8090", "", "[::2]"] {
+    for host in ["evil.example:8090", "localhost.evil.example", "", "[x]"] {
         let (head, body) = get("/api/state", &format!("Host: {host}\r\n")).await;
         assert!(head.starts_with("http/1.1 403"), "{host}: {head}");
         let body: Value = serde_json::from_slice(&body).unwrap();

@@ -2,6 +2,7 @@
 //! or of `cluster_metrics.rs`.
 
 use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
@@ -62,9 +63,11 @@ pub(crate) struct Metrics {
     damaged: Counter,
     evicted: Counter,
     cluster: Mutex<Option<ClusterFigures>>,
+    connections: Gauge,
+    connections_refused: Counter,
 }
 
-/// What is read from the traffic manager when a scrape comes.
+/// What is read from the traffic manager and the HTTP doors when a scrape comes.
 #[derive(Debug, Default)]
 pub(crate) struct TrafficGauges {
     /// Ledger entries by name.
@@ -73,6 +76,9 @@ pub(crate) struct TrafficGauges {
     pub(crate) lanes: Vec<(&'static str, u64)>,
     pub(crate) throughput_per_sec: f64,
     pub(crate) breaker_open: bool,
+    /// HTTP connections that are open, and those refused since the start.
+    pub(crate) connections: usize,
+    pub(crate) connections_refused: u64,
 }
 
 impl Metrics {
@@ -131,11 +137,24 @@ impl Metrics {
             "Devices the fleet worker no longer follows because others came: those silent the longest",
             evicted.clone(),
         );
+        let (connections, connections_refused) = (Gauge::default(), Counter::default());
+        registry.register(
+            "weir_http_connections",
+            "HTTP connections of gateway and console that are open, WebSockets included",
+            connections.clone(),
+        );
+        registry.register(
+            "weir_http_connections_refused",
+            "HTTP connections refused, since there were too many",
+            connections_refused.clone(),
+        );
         Self {
             registry,
             damaged,
             evicted,
             cluster: Mutex::default(),
+            connections,
+            connections_refused,
             published,
             processing,
             rejected,
@@ -192,6 +211,8 @@ impl Metrics {
         self.queue_size.set(i64::try_from(waiting).unwrap_or(i64::MAX));
         self.throughput.set(traffic.throughput_per_sec);
         self.breaker_open.set(i64::from(traffic.breaker_open));
+        self.connections.set(i64::try_from(traffic.connections).unwrap_or(i64::MAX));
+        self.connections_refused.inner().store(traffic.connections_refused, Ordering::Relaxed);
         let mut text = String::new();
         // Writing to a String cannot fail.
         let _ = encode_registry(&mut text, &self.registry);

@@ -39,6 +39,8 @@ use tokio::sync::{watch, Semaphore, SemaphorePermit};
 use weir_broker::BrokerServer;
 
 use self::ingest::Ingest;
+use crate::http::guard::Hosts;
+use crate::http::server::Connections;
 
 /// Memory for bodies is counted in these.
 const ROOM_UNIT_BYTES: usize = 1024;
@@ -51,9 +53,19 @@ pub(crate) struct Limits {
     pub(crate) body_time: Duration,
     pub(crate) events_per_request_max: usize,
     pub(crate) requests_max: usize,
-    /// Bytes of all bodies together.
+    /// Bytes of all bodies together; as much again for all messages of streams.
     pub(crate) request_bytes_max: usize,
     pub(crate) streams_max: usize,
+    /// A stream may hold so much of a message at any time.
+    pub(crate) stream_message_bytes_max: usize,
+}
+
+impl Limits {
+    /// How many streams there may be: nobody sees how much of a message has come, so that each counts as
+    /// a whole one, and together they hold no more than all bodies may.
+    fn streams(&self) -> usize {
+        self.streams_max.min((self.request_bytes_max / self.stream_message_bytes_max).max(1))
+    }
 }
 
 /// What every handler shares.
@@ -68,6 +80,9 @@ pub(crate) struct Gateway {
     ready: Arc<AtomicBool>,
     kafka: watch::Receiver<health::Problem>,
     durability: &'static str,
+    hosts: Arc<Hosts>,
+    /// Of this process, for `/metrics`.
+    connections: Option<Arc<Connections>>,
     /// Of the embedded broker, for `/metrics`. It is stopped by its last holder, which is not the gateway.
     broker: Option<Weak<BrokerServer>>,
 }
@@ -91,12 +106,24 @@ impl Gateway {
             room: semaphore(
                 limits.request_bytes_max.max(limits.body_bytes_max) / ROOM_UNIT_BYTES + 1,
             ),
-            streams: semaphore(limits.streams_max),
+            streams: semaphore(limits.streams()),
             ready,
             kafka,
             durability,
+            hosts: Arc::new(Hosts::only(&[])),
+            connections: None,
             broker: None,
         }
+    }
+
+    /// It answers to these names.
+    pub(crate) fn for_hosts(self, hosts: Hosts) -> Self {
+        Self { hosts: Arc::new(hosts), ..self }
+    }
+
+    /// `/metrics` tells of these connections too.
+    pub(crate) fn with_connections(self, connections: &Arc<Connections>) -> Self {
+        Self { connections: Some(Arc::clone(connections)), ..self }
     }
 
     /// `/metrics` tells of this broker too.
@@ -115,6 +142,7 @@ impl Gateway {
     }
 
     pub(crate) fn router(self) -> Router {
+        let check = middleware::from_fn_with_state(self.clone(), origin::check);
         Router::new()
             .route("/v1/events", post(events::post))
             .route("/v1/stream", get(stream::upgrade))
@@ -126,7 +154,7 @@ impl Gateway {
             .route("/metrics", get(status::metrics))
             .fallback(status::not_found)
             .method_not_allowed_fallback(status::method_not_allowed)
-            .layer(middleware::from_fn(origin::check))
+            .layer(check)
             .with_state(self)
     }
 }

@@ -59,6 +59,8 @@ pub(super) async fn metrics(State(gateway): State<Gateway>) -> Response {
         lanes: stats.lanes.iter().map(|lane| (lane.lane, lane.depth)).collect(),
         throughput_per_sec: stats.throughput_per_sec,
         breaker_open: stats.breaker.state != BreakerState::Closed,
+        connections: gateway.connections.as_ref().map_or(0, |all| all.open()),
+        connections_refused: gateway.connections.as_ref().map_or(0, |all| all.refused()),
     };
     let broker = gateway.broker.as_ref().and_then(Weak::upgrade).map(|broker| broker.stats());
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";

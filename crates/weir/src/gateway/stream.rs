@@ -10,18 +10,20 @@ use std::time::Duration;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{close_code, CloseFrame, Message, WebSocket, WebSocketUpgrade};
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
-use axum::response::{IntoResponse, Response};
+use axum::http::StatusCode;
+use axum::response::Response;
 use bytes::Bytes;
 use tungstenite::error::{CapacityError, Error as WsError, ProtocolError};
 
 use super::body::Fault;
 use super::events::refused;
 use super::outcome::{EventOutcome, Rejection, Summary};
-use super::{body, origin, Gateway};
+use super::{body, Gateway};
 
 /// A connection that says nothing for so long is closed.
 const IDLE: Duration = Duration::from_secs(600);
+/// What a stream reads at once.
+const READ_BUFFER_BYTES: usize = 4096;
 /// Longest reason of a Close frame (RFC 6455 §5.5).
 const REASON_BYTES_MAX: usize = 123;
 /// A device that does not take its answer for so long is gone.
@@ -29,12 +31,8 @@ const SEND_TIME: Duration = Duration::from_secs(30);
 
 pub(super) async fn upgrade(
     State(gateway): State<Gateway>,
-    headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
-    if !origin::is_ours(&headers) {
-        return origin::refusal().into_response();
-    }
     let upgrade = match upgrade {
         Ok(upgrade) => upgrade,
         Err(error) => {
@@ -48,9 +46,13 @@ pub(super) async fn upgrade(
         let rejection = Rejection::later("WEIR-0908", message, status, 1_000);
         return refused(rejection);
     };
-    let bytes_max = gateway.limits.body_bytes_max;
-    // A frame has the limit of a message: memory is reserved by the word of the frame's header.
-    let upgrade = upgrade.max_message_size(bytes_max).max_frame_size(bytes_max);
+    let bytes_max = gateway.limits.stream_message_bytes_max;
+    // A frame has the limit of a message: memory is reserved by the word of the frame's header. The
+    // buffer is there from the start, and most devices send little.
+    let upgrade = upgrade
+        .max_message_size(bytes_max)
+        .max_frame_size(bytes_max)
+        .read_buffer_size(READ_BUFFER_BYTES.min(bytes_max));
     upgrade.on_upgrade(move |socket| async move {
         serve(socket, gateway).await;
         drop(seat);

@@ -24,6 +24,7 @@ const LIMITS: Limits = Limits {
     requests_max: 8,
     request_bytes_max: 16_384,
     streams_max: 8,
+    stream_message_bytes_max: 4_096,
 };
 /// No test waits so long unless it fails.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -229,4 +230,48 @@ async fn parts_of_a_message_together_have_the_limit_of_one() {
     }
     let answer = read_all(&mut socket).await;
     assert_eq!((answer[0], u16::from_be_bytes([answer[2], answer[3]])), (0x88, 1009));
+}
+
+#[tokio::test]
+async fn there_are_no_more_streams_than_have_room_for_a_message_each() {
+    // Four messages are all that is allowed for bodies.
+    let address = start(LIMITS).await;
+    let mut streams = Vec::new();
+    for _ in 0..4 {
+        streams.push(stream(address).await);
+    }
+    let upgrade = "GET /v1/stream HTTP/1.1\r\nHost: localhost\r\nConnection: upgrade, close\r\n\
+                   Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                   Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    check(address, upgrade, 503, "WEIR-0908").await;
+    streams.pop();
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let mut socket = send(address, upgrade).await;
+        let mut head = [0; 12];
+        socket.read_exact(&mut head).await.unwrap();
+        if &head == b"HTTP/1.1 101" {
+            break;
+        }
+        assert!(Instant::now() < deadline, "the place is not given back");
+    }
+}
+
+#[tokio::test]
+async fn a_page_of_a_name_that_resolves_to_this_machine_reads_nothing() {
+    let address = start(LIMITS).await;
+    let get = |path: &str, host: &str| {
+        format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")
+    };
+    for path in ["/stats", "/metrics", "/health", "/v1/schemas", "/nothing"] {
+        check(address, &get(path, "evil.example:8084"), 403, "WEIR-0909").await;
+    }
+    let post = whole("", EVENT).replace("localhost", "evil.example");
+    check(address, &post, 403, "WEIR-0909").await;
+    for host in ["localhost:8084", "127.0.0.1:8084", "[::1]", "10.1.2.3:8084"] {
+        let (head, _) = answer(send(address, get("/health", host)).await).await;
+        assert!(head.starts_with("http/1.1 200"), "{host}: {head}");
+    }
+    let foreign = get("/health", "localhost\r\nOrigin: http://127.0.0.1:8090");
+    check(address, &foreign, 403, "WEIR-0909").await;
 }

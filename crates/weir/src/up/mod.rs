@@ -5,7 +5,6 @@ mod consumed_log;
 mod damage;
 mod demo;
 mod feed;
-mod http;
 pub(crate) mod instance;
 mod kafka;
 mod node;

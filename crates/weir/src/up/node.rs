@@ -22,7 +22,7 @@ use super::feed::Feed;
 use super::instance::Holder;
 use super::views::Views;
 use super::worker::{Worker, WorkerParts};
-use super::{cannot_listen, http, kafka, own_events};
+use super::{cannot_listen, kafka, own_events};
 use crate::config::Settings;
 use crate::console::hub::{About, ConsoleHub, Layer, Mode};
 use crate::console::{self, ConsoleConfig};
@@ -33,6 +33,8 @@ use crate::gateway::metrics::Metrics;
 use crate::gateway::prepare::Rules;
 use crate::gateway::route::RouteTable;
 use crate::gateway::{Gateway, Limits};
+use crate::http::guard::Hosts;
+use crate::http::server::{self, Connections};
 
 /// How long each part may take to finish what it holds.
 const DRAIN: Duration = Duration::from_millis(500);
@@ -40,12 +42,6 @@ const DRAIN: Duration = Duration::from_millis(500);
 const STOP_MAX: Duration = Duration::from_millis(1_400);
 /// How long the body of a request may take to arrive.
 const BODY_TIME: Duration = Duration::from_secs(30);
-/// How long an HTTP connection may take to say what it wants.
-const HEAD_TIME: Duration = Duration::from_secs(60);
-/// HTTP connections at once, streams apart.
-const GATEWAY_CONNECTIONS_MAX: u32 = 8_192;
-/// A console answers with much at a time, and few look.
-const CONSOLE_CONNECTIONS_MAX: u32 = 256;
 /// Orders that wait for the demo fleet.
 const ORDERS_MAX: usize = 256;
 /// The demo fleet is the same at every start, but for its start time.
@@ -176,13 +172,19 @@ impl Node {
         let ready = Arc::new(AtomicBool::new(false));
         let kafka_health = watch::Sender::new(None);
         let health = (&ready, kafka_health.subscribe());
-        let gateway = serve_gateway(settings, &shared, health, broker.as_ref(), ports.gateway);
+        // The broker has raised it, if there is one.
+        let files_max = weir_broker::raise_file_limit();
+        let connections = Arc::new(Connections::new(settings.http_connections_max, files_max));
+        let gateway = gateway(settings, &shared, health)
+            .with_connections(&connections)
+            .with_broker(broker.as_ref());
+        let gateway = serve(ports.gateway, gateway.router(), &connections);
         tell_hub(settings, &shared.hub, &brokers, broker.is_some(), gateway.address);
         let (sources, mut readers) = start_tasks(settings, &shared, broker.clone());
         watch_kafka(&mut readers, &shared, broker.as_ref(), kafka_health);
         let console = ports.console.map(|port| {
             let router = console::router(shared.hub.clone(), console_config(settings));
-            serve(port, router, CONSOLE_CONNECTIONS_MAX)
+            serve(port, router, &connections)
         });
         ready.store(true, Ordering::Release);
         Ok(Self {
@@ -307,28 +309,18 @@ fn loopback_only(settings: &Settings) -> bool {
         && listeners.iter().all(|listener| listener.exposure().is_none())
 }
 
-fn serve(port: Port, router: axum::Router, connections_max: u32) -> Served {
+fn serve(port: Port, router: axum::Router, connections: &Arc<Connections>) -> Served {
     let Port { listener, address } = port;
     let stop = watch::Sender::new(false);
-    let mut stopped = stop.subscribe();
-    let task = tokio::spawn(async move {
-        let stopped = async move {
-            // An error means that the sender is gone, which is a stop too.
-            let _ = stopped.wait_for(|stop| *stop).await;
-        };
-        let bounds = http::Bounds { connections_max, head_time: HEAD_TIME };
-        http::serve(listener, router, bounds, stopped).await;
-    });
-    Served { address, stop, task }
+    let serving = server::serve(listener, router, Arc::clone(connections), stop.subscribe());
+    Served { address, stop, task: tokio::spawn(serving) }
 }
 
-fn serve_gateway(
+fn gateway(
     settings: &Settings,
     shared: &Shared,
     (ready, kafka): (&Arc<AtomicBool>, watch::Receiver<health::Problem>),
-    broker: Option<&Arc<BrokerServer>>,
-    port: Port,
-) -> Served {
+) -> Gateway {
     let limits = Limits {
         body_bytes_max: settings.body_bytes_max,
         body_time: BODY_TIME,
@@ -336,14 +328,20 @@ fn serve_gateway(
         requests_max: settings.requests_max,
         request_bytes_max: settings.request_bytes_max,
         streams_max: settings.streams_max,
+        stream_message_bytes_max: settings.stream_message_bytes_max,
     };
     let durability = match (settings.brokers.is_empty(), settings.broker_durability) {
         (false, _) => "cluster",
         (true, Durability::Strict) => "strict",
         (true, Durability::Relaxed) => "relaxed",
     };
-    let gateway = Gateway::new(shared.ingest.clone(), limits, Arc::clone(ready), kafka, durability);
-    serve(port, gateway.with_broker(broker).router(), GATEWAY_CONNECTIONS_MAX)
+    let hosts = match &settings.gateway_hosts[..] {
+        // Whoever opens it to other machines trusts the network, where it has names of all kinds.
+        [] if !settings.gateway_listen.ip().is_loopback() => Hosts::any(),
+        names => Hosts::only(names),
+    };
+    Gateway::new(shared.ingest.clone(), limits, Arc::clone(ready), kafka, durability)
+        .for_hosts(hosts)
 }
 
 fn traffic(

@@ -7,6 +7,7 @@ mod architecture;
 mod care;
 mod console_truth;
 mod damage;
+mod doors;
 mod error_pages;
 mod fleet_store;
 mod main_job;

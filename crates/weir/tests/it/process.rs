@@ -70,9 +70,27 @@ pub(crate) fn up_fails(data_dir: &Path, args: &[&str]) -> Output {
 
 impl Weir {
     pub(crate) fn up(data_dir: &Path, args: &[&str]) -> Self {
+        Self::start(data_dir, up(data_dir, args))
+    }
+
+    /// As [`Weir::up`], with so many open files at most.
+    pub(crate) fn up_with_files(data_dir: &Path, args: &[&str], files_max: u32) -> Self {
+        let up = up(data_dir, args);
+        let mut limited = Command::new("sh");
+        limited.arg("-c").arg(format!("ulimit -n {files_max} && exec \"$0\" \"$@\""));
+        limited.arg(up.get_program()).args(up.get_args());
+        for (name, value) in up.get_envs() {
+            match value {
+                Some(value) => limited.env(name, value),
+                None => limited.env_remove(name),
+            };
+        }
+        Self::start(data_dir, limited)
+    }
+
+    fn start(data_dir: &Path, mut command: Command) -> Self {
         let log = std::fs::File::create(data_dir.join("stderr.log")).unwrap();
-        let mut child =
-            up(data_dir, args).stdout(Stdio::piped()).stderr(log).spawn().expect("weir starts");
+        let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().expect("weir starts");
         let (sender, lines) = mpsc::channel();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         thread::spawn(move || {
