@@ -20,6 +20,7 @@
 //! | [`commit_queue`], [`purgatory`] | what waits for a commit, and for data |
 //! | [`transaction`] | the transactions of one transactional id as a pure state machine |
 //! | [`transaction_coordinator`], [`transaction_records`] | transactions of all producers, and their log |
+//! | [`admin`], [`forced_clean`] | the socket through which `weir log clean` asks, and what it asks for |
 //! | [`producer_ids`] | ids for idempotent producers, durable in `weir-producer-ids` |
 //! | [`security`] | listeners with TLS and SASL, logins as pure state machines |
 //! | [`scram_users`] | users that clients make, durable in `weir-scram-users` |
@@ -35,6 +36,7 @@
 //!   stays staged with the group and goes before its next record.
 
 pub mod acls;
+pub mod admin;
 pub mod alter_configs;
 pub mod api_table;
 pub mod broker;
@@ -50,6 +52,7 @@ pub mod error;
 pub mod fetch;
 pub mod fetch_session;
 mod files;
+pub mod forced_clean;
 pub mod group;
 pub mod group_kind;
 mod ids;

@@ -3,6 +3,7 @@
 //! Connection tasks lock the core themselves; there is no channel on the way in. What is dear stands outside the lock:
 //! decoding and batch checks before it, reading files and encoding after it, syncs and upkeep on threads of their own.
 
+mod admin;
 mod commits;
 mod connection;
 mod endpoint;
@@ -36,6 +37,7 @@ use crate::error::BrokerError;
 use crate::scram_users;
 use crate::security::SecurityProtocol;
 use crate::stats::BrokerStats;
+use admin::AdminSocket;
 use commits::CommitThread;
 pub use connection::ConnectionEnd;
 use endpoint::Endpoint;
@@ -63,6 +65,7 @@ pub struct BrokerServer {
     timer: JoinHandle<()>,
     commits: CommitThread,
     upkeep: UpkeepThread,
+    admin: Option<AdminSocket>,
 }
 
 impl BrokerServer {
@@ -71,10 +74,12 @@ impl BrokerServer {
     /// # Errors
     /// If the directory cannot be opened, or the address not be listened on; the error has the address.
     pub async fn start(config: BrokerConfig, clock: Arc<dyn Clock>) -> Result<Self, BrokerError> {
-        Self::start_on(config, Arc::new(FileDisk), clock).await
+        let mut server = Self::start_on(config, Arc::new(FileDisk), clock).await?;
+        server.admin = AdminSocket::start(server.shared.clone(), server.stop.subscribe());
+        Ok(server)
     }
 
-    /// As [`BrokerServer::start`], on another disk.
+    /// As [`BrokerServer::start`], on another disk, and without the admin socket.
     ///
     /// # Errors
     /// As [`BrokerServer::start`].
@@ -117,7 +122,7 @@ impl BrokerServer {
                 tokio::spawn(accept(socket, endpoint, shared, stopped))
             })
             .collect();
-        Ok(Self { shared, endpoints, stop, accepting, timer, commits, upkeep })
+        Ok(Self { shared, endpoints, stop, accepting, timer, commits, upkeep, admin: None })
     }
 
     /// What [`BrokerServer::start`] would refuse of a configuration, without starting anything: it looks at certificates, not
@@ -177,6 +182,9 @@ impl BrokerServer {
     pub async fn shutdown(self) -> Result<(), BrokerError> {
         // No receiver left means that everything has ended already.
         let _ = self.stop.send(true);
+        if let Some(admin) = self.admin {
+            admin.stop();
+        }
         let deadline = tokio::time::Instant::now() + Duration::from_millis(DRAIN_MS + 100);
         for accepting in self.accepting {
             let Ok(mut connections) = accepting.await else { continue };

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use weir_log::{
-    AppendError, AppendOrigin, CleanOutcome, CleanerOptions, CleanerStats, CommitError,
+    AppendError, AppendOrigin, CleanOutcome, CleanState, CleanerOptions, CleanerStats, CommitError,
     CommitGroup, Committed, Disk, FileSlice, Log, LogConfig, LogDir, LogDirOptions, LogError,
     LogId, RecoveryReport, Uncleanable, Upkeep, UpkeepDone,
 };
@@ -430,6 +430,10 @@ impl Logs {
 
     pub(crate) fn request_clean(&mut self, log: LogId) -> Result<bool, ErrorCode> {
         self.dir.request_clean(log).map_err(|error| error_of(&error))
+    }
+
+    pub(crate) fn clean_state(&self, log: LogId) -> Option<CleanState> {
+        self.dir.clean_state(log)
     }
 
     pub(crate) fn cleaner_stats(&self) -> CleanerStats {

@@ -104,6 +104,19 @@ pub struct CleanerStats {
     pub partitions: Vec<CleanedPartition>,
 }
 
+/// How the cleaning of one log stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CleanState {
+    /// It was asked for and is not done, or is under way.
+    pub is_asked: bool,
+    /// The log is left alone.
+    pub is_uncleanable: bool,
+    /// Bytes that it has become smaller by since the start.
+    pub bytes_cleaned: u64,
+    /// Records that were left out of it since the start.
+    pub records_dropped: u64,
+}
+
 /// A compacted log.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CleanedPartition {
@@ -168,8 +181,8 @@ pub(crate) struct CleanerState {
     stats: CleanerStats,
     /// Of each compacted log, when it was last looked.
     dirty_ratios: BTreeMap<LogId, f64>,
-    /// Of each log, since the start.
-    bytes_cleaned: BTreeMap<LogId, u64>,
+    /// Bytes that each log has become smaller by, and records that were left out of it, since the start.
+    cleaned: BTreeMap<LogId, (u64, u64)>,
     /// There is a `cleaner-offset-checkpoint`, or should be.
     pub(crate) has_offsets: bool,
 }
@@ -222,6 +235,20 @@ impl LogDir {
         Ok(is_compacted)
     }
 
+    /// How the cleaning of a log stands; `None` if it is deleted.
+    #[must_use]
+    pub fn clean_state(&self, id: LogId) -> Option<CleanState> {
+        self.get(id)?;
+        let state = &self.upkeep.cleaner;
+        let (bytes_cleaned, records_dropped) = state.cleaned.get(&id).copied().unwrap_or_default();
+        Some(CleanState {
+            is_asked: state.forced.contains_key(&id) || state.current == Some(id),
+            is_uncleanable: state.uncleanable.contains_key(&id),
+            bytes_cleaned,
+            records_dropped,
+        })
+    }
+
     /// What the cleaner has done.
     #[must_use]
     pub fn cleaner_stats(&self) -> CleanerStats {
@@ -236,7 +263,7 @@ impl LogDir {
         });
         let partitions = state.dirty_ratios.iter().filter_map(|(id, dirty_ratio)| {
             let (topic, partition) = name(id)?;
-            let bytes_cleaned = state.bytes_cleaned.get(id).copied().unwrap_or(0);
+            let bytes_cleaned = state.cleaned.get(id).map_or(0, |(bytes, _)| *bytes);
             Some(CleanedPartition { topic, partition, dirty_ratio: *dirty_ratio, bytes_cleaned })
         });
         CleanerStats {
@@ -305,6 +332,8 @@ impl LogDir {
         stats.bytes_written += now.bytes_written - before.bytes_written;
         stats.records_dropped += now.records_dropped - before.records_dropped;
         stats.keyless_dropped += now.keyless_dropped - before.keyless_dropped;
+        let records = now.records_dropped - before.records_dropped;
+        self.upkeep.cleaner.cleaned.entry(running.run.log).or_default().1 += records;
         running.reported = now;
     }
 
@@ -386,7 +415,7 @@ impl LogDir {
         let bytes_before = running.bytes_before;
         let bytes_cleaned = bytes_before.saturating_sub(bytes_after);
         self.upkeep.cleaner.stats.bytes_cleaned += bytes_cleaned;
-        *self.upkeep.cleaner.bytes_cleaned.entry(id).or_default() += bytes_cleaned;
+        self.upkeep.cleaner.cleaned.entry(id).or_default().0 += bytes_cleaned;
         CleanOutcome::Cleaned { topic, partition, cleaned_to: clean_to, bytes_before, bytes_after }
     }
 

@@ -59,7 +59,9 @@ mod shared;
 mod time_index;
 mod txn_index;
 
-pub use cleaner::{CleanOutcome, CleanedPartition, CleanerOptions, CleanerStats, Uncleanable};
+pub use cleaner::{
+    CleanOutcome, CleanState, CleanedPartition, CleanerOptions, CleanerStats, Uncleanable,
+};
 pub use commit::{CommitGroup, Committed};
 pub use config::{ConfigError, LogConfig, TimestampType};
 pub use disk::{Disk, DiskFile, FileDisk, MemDisk, ReadOnlyDisk};

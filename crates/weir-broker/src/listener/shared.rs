@@ -16,10 +16,12 @@ use super::jump::JumpWatch;
 use super::registry::{Activity, Registry};
 use super::repeats::Repeats;
 use super::users::ConfiguredUsers;
+use crate::admin::{CleanRefused, CleanRequest};
 use crate::broker::{Broker, CommitDone, PendingCommit};
 use crate::config::BrokerConfig;
 use crate::effects::{CommitNeed, ConnId, Connection, Reply, Ticket};
 use crate::error::BrokerError;
+use crate::forced_clean::{AskedClean, CleanProgress};
 use crate::request::{RequestFrame, Response};
 use crate::stats::BrokerStats;
 
@@ -380,6 +382,24 @@ impl Shared {
         match &mut self.lock().broker {
             Some(broker) => broker.request_clean(topic, partition),
             None => Err(ErrorCode::BrokerNotAvailable),
+        }
+    }
+
+    /// The upkeep thread finds it within a second.
+    pub(super) fn begin_clean(&self, request: &CleanRequest) -> Result<AskedClean, CleanRefused> {
+        match &mut self.lock().broker {
+            Some(broker) => broker.begin_clean(request),
+            None => Err(CleanRefused::Offline),
+        }
+    }
+
+    pub(super) fn look_at_clean(
+        &self,
+        asked: &mut AskedClean,
+    ) -> Result<CleanProgress, CleanRefused> {
+        match &self.lock().broker {
+            Some(broker) => broker.look_at_clean(asked),
+            None => Err(CleanRefused::Offline),
         }
     }
 

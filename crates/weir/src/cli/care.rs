@@ -28,7 +28,7 @@ pub(crate) enum LogCommand {
     Dump(DumpArgs),
     /// Check every batch, index and checkpoint; repair them if asked
     Verify(VerifyArgs),
-    /// Compact a topic now (on a stopped broker)
+    /// Compact a topic now, on a running or a stopped broker
     Clean(CleanArgs),
 }
 

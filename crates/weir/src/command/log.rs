@@ -1,6 +1,7 @@
 //! `weir log`: the files of a log directory, weir's or Apache Kafka's, looked at and cleaned without a broker.
 
 mod clean;
+mod clean_running;
 mod dump;
 mod nothing;
 mod render;

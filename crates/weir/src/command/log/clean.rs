@@ -1,8 +1,7 @@
-//! `weir log clean`: compaction now, on a stopped broker's directory, however little of it is dirty.
+//! `weir log clean`: compaction now, however little of a topic is dirty.
 //!
-//! The directory is opened as a start of the broker opens it, with its lock, its recovery and its catalog, so that what
-//! is cleaned, and how, is what a running broker would do. It listens nowhere. Beside a running broker nothing is
-//! touched: that one cleans by itself.
+//! A running broker is asked to do it ([`super::clean_running`]). Else the directory is opened as a start of the broker opens it, with its lock, its recovery and its catalog, so that what
+//! is cleaned, and how, is what a running broker would do. It listens nowhere.
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
@@ -11,12 +10,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{json, Value};
+use weir_broker::admin::{CleanRequest, CleanedNow};
 use weir_broker::{Broker, BrokerError, BrokerStats, CommitNeed};
 use weir_client::SystemClock;
 use weir_log::FileDisk;
 use weir_protocol::clock::Clock;
 use weir_protocol::{PartitionId, TimestampMs};
 
+use super::clean_running;
 use crate::cli::CleanArgs;
 use crate::config::{Settings, Values};
 use crate::error::{Outcome, UserError};
@@ -40,16 +41,21 @@ struct Cleaned {
     is_done: bool,
 }
 
+impl Cleaned {
+    fn by_broker(one: &CleanedNow) -> (i32, Self) {
+        let CleanedNow { bytes_before, bytes_after, records_dropped, is_clean, .. } = *one;
+        let cleaned = Self { bytes_before, bytes_after, records_dropped, is_done: is_clean };
+        (one.partition, cleaned)
+    }
+}
+
 pub(super) fn run(args: &CleanArgs) -> Outcome {
     let data_dir = super::data_dir(&args.dir)?;
     let dir = super::log_dir(&data_dir)?;
     if let Some(pid) = super::holder(&dir) {
-        return Err(UserError::new("WEIR-0202", format!("process {pid} uses {}", dir.display()))
-            .why("a running broker cleans its logs itself, and nobody else touches them")
-            .help(
-                "stop it first; or have it clean soon: set min.cleanable.dirty.ratio=0 and segment.ms=1000 on the \
-                 topic, write one record, and delete both settings once it is done",
-            ));
+        let request = CleanRequest { topic: args.topic.clone(), partition: args.partition };
+        let cleaned = clean_running::clean(&dir, pid, &request)?;
+        return report(args, &cleaned.iter().map(Cleaned::by_broker).collect());
     }
     if !dir.join(weir_broker::topics::FILE).exists() {
         return Err(UserError::new(
@@ -65,9 +71,13 @@ pub(super) fn run(args: &CleanArgs) -> Outcome {
     let closed = broker.close().map_err(|error| failed("cannot close the log directory", &error));
     let cleaned = outcome?;
     closed?;
+    report(args, &cleaned)
+}
+
+fn report(args: &CleanArgs, cleaned: &BTreeMap<i32, Cleaned>) -> Outcome {
     match args.json {
-        true => outln!("{}", report_json(&args.topic, &cleaned)),
-        false => print(&args.topic, &cleaned),
+        true => outln!("{}", report_json(&args.topic, cleaned)),
+        false => print(&args.topic, cleaned),
     }
     match cleaned.values().all(|one| one.is_done) {
         true => Ok(()),
@@ -129,8 +139,7 @@ fn request(broker: &mut Broker, args: &CleanArgs) -> Outcome<BTreeMap<i32, Clean
     let topic = &args.topic;
     let sizes = sizes(&broker.stats(), topic);
     if sizes.is_empty() {
-        return Err(UserError::new("WEIR-0223", format!("there is no topic \"{topic}\""))
-            .help("`weir log dump` lists what there is"));
+        return Err(no_topic(topic));
     }
     let meant = sizes.into_iter().filter(|(index, _)| args.partition.is_none_or(|p| p == *index));
     let mut cleaned = BTreeMap::new();
@@ -141,9 +150,7 @@ fn request(broker: &mut Broker, args: &CleanArgs) -> Outcome<BTreeMap<i32, Clean
                 cleaned.insert(partition, Cleaned { bytes_before, is_done, ..Cleaned::default() });
             }
             Ok(false) => {
-                return Err(UserError::new("WEIR-0223", format!("topic \"{topic}\" is not compacted"))
-                    .why("its cleanup.policy is delete: old segments go by age and size, and no record before")
-                    .help("set cleanup.policy=compact on the topic if its newest record per key is enough"))
+                return Err(not_compacted(topic));
             }
             // It has no log yet.
             Err(_) if args.partition.is_none() => {}
@@ -151,12 +158,25 @@ fn request(broker: &mut Broker, args: &CleanArgs) -> Outcome<BTreeMap<i32, Clean
         }
     }
     match (cleaned.is_empty(), args.partition) {
-        (true, Some(partition)) => {
-            let what = format!("{topic}-{partition} does not exist, or has no record yet");
-            Err(UserError::new("WEIR-0223", what).help("`weir log dump` lists what there is"))
-        }
+        (true, Some(partition)) => Err(no_partition(topic, partition)),
         _ => Ok(cleaned),
     }
+}
+
+pub(super) fn no_topic(topic: &str) -> UserError {
+    UserError::new("WEIR-0223", format!("there is no topic \"{topic}\""))
+        .help("`weir log dump` lists what there is")
+}
+
+pub(super) fn no_partition(topic: &str, partition: i32) -> UserError {
+    let what = format!("{topic}-{partition} does not exist, or has no record yet");
+    UserError::new("WEIR-0223", what).help("`weir log dump` lists what there is")
+}
+
+pub(super) fn not_compacted(topic: &str) -> UserError {
+    UserError::new("WEIR-0223", format!("topic \"{topic}\" is not compacted"))
+        .why("its cleanup.policy is delete: old segments go by age and size, and no record before")
+        .help("set cleanup.policy=compact on the topic if its newest record per key is enough")
 }
 
 /// Does what upkeep there is, but no cleaning of other logs. Returns whether it got on.
