@@ -40,30 +40,38 @@ pub const SERVED: &[ApiKey] = &[
     ApiKey::DeleteAcls,
     ApiKey::DescribeConfigs,
     ApiKey::AlterConfigs,
+    ApiKey::AlterReplicaLogDirs,
     ApiKey::DescribeLogDirs,
     ApiKey::SaslAuthenticate,
     ApiKey::CreatePartitions,
     ApiKey::DeleteGroups,
+    ApiKey::ElectLeaders,
     ApiKey::IncrementalAlterConfigs,
-    ApiKey::DescribeUserScramCredentials,
-    ApiKey::AlterUserScramCredentials,
+    ApiKey::AlterPartitionReassignments,
+    ApiKey::ListPartitionReassignments,
     ApiKey::OffsetDelete,
     ApiKey::DescribeClientQuotas,
     ApiKey::AlterClientQuotas,
+    ApiKey::DescribeUserScramCredentials,
+    ApiKey::AlterUserScramCredentials,
+    ApiKey::DescribeQuorum,
+    ApiKey::UpdateFeatures,
     ApiKey::DescribeCluster,
     ApiKey::DescribeProducers,
+    ApiKey::UnregisterBroker,
     ApiKey::DescribeTransactions,
     ApiKey::ListTransactions,
     ApiKey::ListConfigResources,
     ApiKey::ConsumerGroupHeartbeat,
     ApiKey::ConsumerGroupDescribe,
+    ApiKey::DescribeTopicPartitions,
 ];
 
 /// Features: name, lowest version and finalized level, as on a fresh Kafka 4.1.0 node where they are served here.
 ///
 /// `metadata.version` 27 is 4.1-IV1. `transaction.version` 2 is KIP-890, `group.version` 1 is KIP-848. `share.version` would
 /// come with its APIs.
-const FEATURES: &[(&str, i16, i16)] =
+pub(crate) const FEATURES: &[(&str, i16, i16)] =
     &[("group.version", 0, 1), ("metadata.version", 7, 27), ("transaction.version", 0, 2)];
 /// Older clients take a supported feature that begins at 0 for an error (KAFKA-17011).
 const FEATURES_FROM_0_VERSION_MIN: i16 = 4;

@@ -380,6 +380,16 @@ impl Broker {
             Request::DeleteAcls(delete) => self.delete_acls(ticket, delete),
             Request::DescribeClientQuotas(describe) => self.describe_client_quotas(describe),
             Request::AlterClientQuotas(alter) => self.alter_client_quotas(ticket, alter),
+            Request::ElectLeaders(elect) => self.elect_leaders(elect, version),
+            Request::AlterPartitionReassignments(alter) => {
+                self.alter_partition_reassignments(alter)
+            }
+            Request::ListPartitionReassignments(_) => Self::list_partition_reassignments(),
+            Request::AlterReplicaLogDirs(alter) => self.alter_replica_log_dirs(alter),
+            Request::DescribeQuorum(describe) => self.describe_quorum(connection, describe, now),
+            Request::UpdateFeatures(update) => Self::update_features(update, version),
+            Request::UnregisterBroker(unregister) => Self::unregister_broker(unregister),
+            Request::DescribeTopicPartitions(describe) => self.describe_topic_partitions(describe),
             Request::DeleteRecords(delete) => self.delete_records(ticket, delete, now),
             Request::DescribeLogDirs(describe) => self.describe_log_dirs(describe),
             Request::DescribeUserScramCredentials(describe) => {

@@ -14,6 +14,7 @@
 //! | [`fetch_session`] | incremental fetches as a pure state machine |
 //! | [`topics`], [`topic_requests`], [`partition_requests`], [`topic_defaults`] | topics and their configuration, durable in `weir-topics` |
 //! | [`configs`], [`alter_configs`], [`dynamic_configs`] | configurations of all kinds, told and changed |
+//! | [`describe_topic_partitions`], [`single_node`] | what is asked of clusters, answered by one node |
 //! | [`settings`], [`acls`], [`quotas`] | what else admin clients set, durable in `weir-settings` |
 //! | [`group`], [`consumer_group`] | a classic group, and one of KIP-848, as pure state machines; [`group_kind`] is either |
 //! | [`coordinator`], [`offsets`], [`offset_delete`], [`offset_records`] | groups and committed offsets, and their log |
@@ -46,6 +47,7 @@ pub mod configs;
 pub mod consumer_group;
 mod consumer_groups;
 pub mod coordinator;
+pub mod describe_topic_partitions;
 pub mod dynamic_configs;
 pub mod effects;
 pub mod error;
@@ -73,6 +75,7 @@ mod resource_configs;
 pub mod scram_users;
 pub mod security;
 pub mod settings;
+pub mod single_node;
 pub mod staged;
 pub mod stats;
 mod time_search;

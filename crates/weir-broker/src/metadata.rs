@@ -19,7 +19,7 @@ use crate::request::{distinct, Response};
 use crate::topics::{is_internal, Topic, TRANSACTIONS_TOPIC};
 
 /// Operations on a topic, as bits: without an authorizer everybody may do all of them.
-const TOPIC_OPERATIONS: i32 = 0b1101_1111_1000;
+pub(crate) const TOPIC_OPERATIONS: i32 = 0b1101_1111_1000;
 /// Operations on the cluster, as bits.
 const CLUSTER_OPERATIONS: i32 = 0b1_1111_1010_0000;
 

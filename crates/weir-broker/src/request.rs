@@ -8,15 +8,17 @@ use std::collections::HashSet;
 use bytes::{Bytes, BytesMut};
 use weir_protocol::api::{
     add_offsets_to_txn, add_partitions_to_txn, alter_client_quotas, alter_configs,
-    alter_user_scram_credentials, api_versions, consumer_group_describe, consumer_group_heartbeat,
-    create_acls, create_partitions, create_topics, delete_acls, delete_groups, delete_records,
-    delete_topics, describe_acls, describe_client_quotas, describe_cluster, describe_configs,
-    describe_groups, describe_log_dirs, describe_producers, describe_transactions,
-    describe_user_scram_credentials, end_txn, fetch, find_coordinator, heartbeat,
-    incremental_alter_configs, init_producer_id, join_group, leave_group, list_config_resources,
-    list_groups, list_offsets, list_transactions, metadata, offset_commit, offset_delete,
-    offset_fetch, offset_for_leader_epoch, produce, sasl_authenticate, sasl_handshake, sync_group,
-    txn_offset_commit, write_txn_markers,
+    alter_partition_reassignments, alter_replica_log_dirs, alter_user_scram_credentials,
+    api_versions, consumer_group_describe, consumer_group_heartbeat, create_acls,
+    create_partitions, create_topics, delete_acls, delete_groups, delete_records, delete_topics,
+    describe_acls, describe_client_quotas, describe_cluster, describe_configs, describe_groups,
+    describe_log_dirs, describe_producers, describe_quorum, describe_topic_partitions,
+    describe_transactions, describe_user_scram_credentials, elect_leaders, end_txn, fetch,
+    find_coordinator, heartbeat, incremental_alter_configs, init_producer_id, join_group,
+    leave_group, list_config_resources, list_groups, list_offsets, list_partition_reassignments,
+    list_transactions, metadata, offset_commit, offset_delete, offset_fetch,
+    offset_for_leader_epoch, produce, sasl_authenticate, sasl_handshake, sync_group,
+    txn_offset_commit, unregister_broker, update_features, write_txn_markers,
 };
 use weir_protocol::frame::{self, RequestHeader};
 use weir_protocol::{ApiKey, DecodeError, Decoder, EncodeError};
@@ -128,6 +130,14 @@ messages! {
     DescribeClientQuotas: describe_client_quotas::DescribeClientQuotasRequest => DescribeClientQuotasResponse;
     AlterClientQuotas: alter_client_quotas::AlterClientQuotasRequest => AlterClientQuotasResponse;
     ListConfigResources: list_config_resources::ListConfigResourcesRequest => ListConfigResourcesResponse;
+    AlterReplicaLogDirs: alter_replica_log_dirs::AlterReplicaLogDirsRequest => AlterReplicaLogDirsResponse;
+    ElectLeaders: elect_leaders::ElectLeadersRequest => ElectLeadersResponse;
+    AlterPartitionReassignments: alter_partition_reassignments::AlterPartitionReassignmentsRequest => AlterPartitionReassignmentsResponse;
+    ListPartitionReassignments: list_partition_reassignments::ListPartitionReassignmentsRequest => ListPartitionReassignmentsResponse;
+    DescribeQuorum: describe_quorum::DescribeQuorumRequest => DescribeQuorumResponse;
+    UpdateFeatures: update_features::UpdateFeaturesRequest => UpdateFeaturesResponse;
+    UnregisterBroker: unregister_broker::UnregisterBrokerRequest => UnregisterBrokerResponse;
+    DescribeTopicPartitions: describe_topic_partitions::DescribeTopicPartitionsRequest => DescribeTopicPartitionsResponse;
     DeleteGroups: delete_groups::DeleteGroupsRequest => DeleteGroupsResponse;
     ConsumerGroupHeartbeat: consumer_group_heartbeat::ConsumerGroupHeartbeatRequest => ConsumerGroupHeartbeatResponse;
     ConsumerGroupDescribe: consumer_group_describe::ConsumerGroupDescribeRequest => ConsumerGroupDescribeResponse;
