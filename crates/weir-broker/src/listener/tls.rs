@@ -178,3 +178,62 @@ fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, BrokerError
     }
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use tokio::net::TcpListener;
+    use tokio_rustls::rustls::pki_types::ServerName;
+    use tokio_rustls::rustls::ClientConfig;
+    use tokio_rustls::TlsConnector;
+
+    use super::*;
+
+    fn file(name: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tls").join(name)
+    }
+
+    /// Who a client with this certificate is.
+    async fn principal_of(certificate: Option<&str>) -> String {
+        let tls = Tls::load(&TlsConfig {
+            certificate_file: file("server.pem"),
+            key_file: file("server.key"),
+            client_ca_file: Some(file("ca.pem")),
+            client_auth: ClientAuth::Requested,
+        })
+        .unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(file("ca.pem")).unwrap()).unwrap();
+        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots);
+        let config = match certificate {
+            None => builder.with_no_client_auth(),
+            Some(name) => {
+                let chain = certificates(&file(&format!("{name}.pem"))).unwrap();
+                let key = PrivateKeyDer::from_pem_file(file(&format!("{name}.key"))).unwrap();
+                builder.with_client_auth_cert(chain, key).unwrap()
+            }
+        };
+        let connecting = tokio::spawn(async move {
+            let stream = TcpStream::connect(address).await.unwrap();
+            let name = ServerName::try_from("localhost").unwrap();
+            TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap()
+        });
+        let (stream, _) = listener.accept().await.unwrap();
+        let accepted = tls.accept(stream).await.unwrap();
+        connecting.await.unwrap();
+        principal(&accepted)
+    }
+
+    #[tokio::test]
+    async fn a_client_is_who_its_certificate_says() {
+        assert_eq!(principal_of(None).await, ANONYMOUS);
+        let name = r"User:CN=pump-7,OU=\#Pümpen,L=Ulm+OU=Plant\;7,O=Acme\, Inc.,C=DE";
+        assert_eq!(principal_of(Some("client")).await, name);
+    }
+}

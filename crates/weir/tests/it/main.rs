@@ -16,3 +16,4 @@ mod outage;
 mod process;
 mod promises;
 mod refusals;
+mod security;
