@@ -41,6 +41,7 @@ KAFKA_LIBS = ROOT / ".cache" / "kafka" / "libs"
 # What one attack may add to the broker's memory. Its own buffers under load are a few dozen of these.
 RSS_GROWTH_MAX_MIB = 128
 WAIT_MAX_SECONDS = 3
+SAMPLES_MIN = 50
 
 
 def openssl(*args: str, **kwargs) -> subprocess.CompletedProcess:
@@ -477,6 +478,8 @@ def attacks(broker: Broker) -> None:
                    many_of_one_address):
         rss = broker.rss_mib()
         held = attack(broker)
+        # Also what comes after an attack is the other client's.
+        until("the other client goes on", 30, lambda: len(worker.waits_ms) >= SAMPLES_MIN or worker.errors)
         waits, errors = worker.take()
         check(held, f"{attack.__name__}: an error for everyone who does it")
         p50, p99, worst = figure(waits, .5), figure(waits, .99), waits[-1]

@@ -226,7 +226,11 @@ impl<R: AsyncRead + Unpin> Reading<'_, R> {
                 _ = stopped.wait_for(|stopped| *stopped) => return ConnectionEnd::Stopped,
             };
             let taken = match frame {
-                Ok(frame) => self.take(frame).await,
+                Ok(frame) => tokio::select! {
+                    biased;
+                    taken = self.take(frame) => taken,
+                    _ = stopped.wait_for(|stopped| *stopped) => return ConnectionEnd::Stopped,
+                },
                 Err(end) => return end,
             };
             let outgoing = match taken {
@@ -634,7 +638,18 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         while !pieces.is_empty() {
             let slices: Vec<IoSlice<'_>> =
                 pieces.iter().take(PIECES_MAX).map(|piece| IoSlice::new(piece)).collect();
-            let written = match timeout(self.stall, self.writer.write_vectored(&slices)).await {
+            let is_rest = slices.len() == pieces.len();
+            let bytes: usize = slices.iter().map(|slice| slice.len()).sum();
+            let writer = &mut self.writer;
+            let write = async {
+                let written = writer.write_vectored(&slices).await?;
+                if is_rest && written == bytes {
+                    // TLS keeps what the socket does not take at once.
+                    writer.flush().await?;
+                }
+                Ok(written)
+            };
+            let written = match timeout(self.stall, write).await {
                 Err(_) => return Err(ConnectionEnd::Stalled),
                 Ok(Err(error)) => return Err(broken(error)),
                 Ok(Ok(0)) => return Err(ConnectionEnd::Closed),
@@ -642,11 +657,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             };
             drop_front(pieces, written);
         }
-        // TLS keeps what the socket does not take at once.
-        match timeout(self.stall, self.writer.flush()).await {
-            Err(_) => Err(ConnectionEnd::Stalled),
-            Ok(flushed) => flushed.map_err(broken),
-        }
+        Ok(())
     }
 }
 

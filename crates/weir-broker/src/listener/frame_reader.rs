@@ -150,11 +150,11 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         }
         let prefix = [self.head[0], self.head[1], self.head[2], self.head[3]];
         self.head.advance(4);
-        // A handshake record of TLS (RFC 8446, 5.1); no request is so long.
-        if prefix[..2] == [0x16, 3] && frame::frame_len(&prefix, self.frame_bytes_max).is_err() {
-            return Err(ReadEnd::Tls);
-        }
-        frame::frame_len(&prefix, self.frame_bytes_max).map_err(ReadEnd::Length)
+        frame::frame_len(&prefix, self.frame_bytes_max).map_err(|error| match prefix {
+            // A handshake record of TLS (RFC 8446, 5.1), which read as a length is 369 MB.
+            [0x16, 3, ..] => ReadEnd::Tls,
+            _ => ReadEnd::Length(error),
+        })
     }
 
     /// Charges the memory of a large frame. A small one is covered by the number of connections.

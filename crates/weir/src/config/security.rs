@@ -249,3 +249,87 @@ impl PasswordSource {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn values(yaml: &str) -> Values {
+        let mut values = Values::load(None, []).unwrap();
+        values.add_yaml(Path::new("weir.yaml"), yaml).unwrap();
+        values
+    }
+
+    const NETWORK: &str = "broker: {listeners: {net: {listen: '0.0.0.0:9093', \
+         security_protocol: SASL_SSL, sasl_mechanisms: [SCRAM-SHA-512, PLAIN], \
+         ssl_certificate_file: c.pem, ssl_key_file: c.key, advertised: 'edge:9093'}}}";
+
+    #[test]
+    fn a_listener_is_read_with_all_it_has() {
+        let security = BrokerSecurity::from_values(&values(NETWORK)).unwrap();
+        let [listener] = &security.listeners[..] else { panic!("{:?}", security.listeners) };
+        assert_eq!((&*listener.name, listener.listen.port()), ("net", 9093));
+        assert_eq!(listener.advertised, Some(("edge".to_owned(), 9093)));
+        assert_eq!(listener.protocol, SecurityProtocol::SaslSsl);
+        let mechanisms: Vec<&str> = listener.sasl_mechanisms.iter().map(|one| one.name()).collect();
+        assert_eq!(mechanisms, ["SCRAM-SHA-512", "PLAIN"]);
+        assert_eq!(listener.tls.as_ref().unwrap().client_auth, ClientAuth::None);
+        assert_eq!(security.connections_per_ip_max, None);
+        let yaml = "broker: {connections_per_ip_max: 7, connections_max_reauth: 1h}";
+        let security = BrokerSecurity::from_values(&values(yaml)).unwrap();
+        assert_eq!(security.connections_per_ip_max, Some(7));
+        assert_eq!(security.connections_max_reauth_ms, Some(3_600_000));
+    }
+
+    #[test]
+    fn what_is_not_complete_is_refused_by_its_name() {
+        for (old, new, word) in [
+            ("security_protocol: SASL_SSL, ", "", "security_protocol"),
+            ("listen: '0.0.0.0:9093', ", "", "no listen"),
+            ("ssl_key_file: c.key, ", "", "ssl_key_file"),
+            ("sasl_mechanisms: [SCRAM-SHA-512, PLAIN], ", "", "mechanism"),
+            ("SASL_SSL", "PLAINTEXT", "no TLS"),
+            ("ssl_key_file", "ssl_client_auth: required, ssl_key_file", "authorities"),
+        ] {
+            let yaml = NETWORK.replace(old, new);
+            let error = BrokerSecurity::from_values(&values(&yaml)).unwrap_err();
+            let text = format!("{error:?}");
+            assert!(text.contains("WEIR-0831") && text.contains(word), "{yaml}: {text}");
+        }
+        for yaml in [
+            "broker: {users: {ann: {password_file: a, password_env: B}}}",
+            "kafka: {security_protocol: SASL_SSL}",
+            "kafka: {security_protocol: SASL_SSL, sasl_username: a}",
+            "kafka: {sasl_password_file: a, sasl_password_env: b}",
+            "kafka: {ssl_key_file: a}",
+        ] {
+            let values = values(yaml);
+            let read = BrokerSecurity::from_values(&values).map(|_| ());
+            let both = read.and_then(|()| KafkaSecurity::from_values(&values).map(|_| ()));
+            assert!(format!("{:?}", both.unwrap_err()).contains("WEIR-0831"), "{yaml}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_the_first_line_of_its_file_and_never_empty() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("password");
+        let source = PasswordSource::File(file.clone());
+        assert!(source.read("ann").is_err(), "no file");
+        std::fs::write(&file, "s3cret \nnot this\n").unwrap();
+        assert_eq!(source.read("ann").unwrap(), "s3cret ");
+        std::fs::write(&file, "\n").unwrap();
+        assert!(source.read("ann").is_err());
+        let yaml = format!(
+            "kafka: {{security_protocol: SASL_SSL, sasl_username: ann, sasl_password_file: {}}}",
+            file.display()
+        );
+        std::fs::write(&file, "s3cret").unwrap();
+        let kafka = KafkaSecurity::from_values(&values(&yaml)).unwrap();
+        let security = kafka.resolve().unwrap();
+        assert!(security.tls.is_some() && security.sasl.is_some());
+        assert!(!format!("{security:?} {kafka:?}").contains("s3cret"));
+    }
+}
