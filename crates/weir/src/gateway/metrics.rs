@@ -1,7 +1,6 @@
 //! Figures for Prometheus. Every name of every metric is a constant of this file, of `broker_metrics.rs`
 //! or of `cluster_metrics.rs`.
 
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
