@@ -170,6 +170,20 @@ mod tests {
         }
     }
 
+    #[test]
+    fn consumer_groups_are_advertised_as_by_kafka() {
+        let answer = api_versions(4);
+        for (api_key, max_version) in [(47, 0), (68, 1), (69, 1)] {
+            let wanted = ApiVersion { api_key, min_version: 0, max_version };
+            assert!(answer.api_keys.contains(&wanted), "{wanted:?}");
+        }
+        let is_group = |name: &Str| *name == "group.version";
+        let level = answer.finalized_features.iter().find(|feature| is_group(&feature.name));
+        assert_eq!(level.unwrap().max_version_level, 1);
+        let old = api_versions(3).supported_features;
+        assert!(!old.iter().any(|feature| is_group(&feature.name)), "KAFKA-17011");
+    }
+
     /// librdkafka up to 2.8 takes a feature only if these exact versions are in range (its rdkafka_feature.c).
     #[test]
     fn old_librdkafka_finds_its_versions() {

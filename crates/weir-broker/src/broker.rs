@@ -819,6 +819,12 @@ pub(crate) fn check_config(config: &BrokerConfig) -> Result<(), BrokerError> {
         return Err(BrokerError::Config { key: "request_bytes_total_max", value, expected });
     }
     check_listeners(config)?;
+    if config.group_consumer_heartbeat_interval_ms >= config.group_consumer_session_timeout_ms {
+        let value = config.group_consumer_heartbeat_interval_ms.to_string();
+        let expected = "less than group_consumer_session_timeout_ms";
+        let key = "group_consumer_heartbeat_interval_ms";
+        return Err(BrokerError::Config { key, value, expected });
+    }
     if config.group_session_timeout_ms_min > config.group_session_timeout_ms_max {
         let value = config.group_session_timeout_ms_min.to_string();
         let expected = "at most group_session_timeout_ms_max";

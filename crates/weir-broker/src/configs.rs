@@ -257,6 +257,7 @@ fn fixed_values(config: &BrokerConfig) -> BTreeMap<&'static str, String> {
         ("transaction.state.log.replication.factor", "1".to_owned()),
     ]);
     values.extend(cleaner_values(config));
+    values.extend(consumer_group_values(config));
     values.extend(config.topic_defaults.given().map(|(key, value)| (key, value.to_owned())));
     values
 }
@@ -278,6 +279,29 @@ fn cleaner_values(config: &BrokerConfig) -> Vec<(&'static str, String)> {
     };
     let pairs = values(config).into_iter().zip(values(&default));
     pairs.filter(|(own, default)| own != default).map(|(own, _)| own).collect()
+}
+
+/// What consumer groups are told other than Kafka's defaults.
+fn consumer_group_values(config: &BrokerConfig) -> Vec<(&'static str, String)> {
+    let default = BrokerConfig::default();
+    let values = |config: &BrokerConfig| {
+        let assignors: Vec<&str> =
+            config.group_consumer_assignors.iter().map(|assignor| assignor.name()).collect();
+        let interval_ms = config.group_consumer_heartbeat_interval_ms;
+        let session_ms = config.group_consumer_session_timeout_ms;
+        let policy = config.group_consumer_migration_policy.name();
+        [
+            ("group.consumer.assignors", assignors.join(",")),
+            ("group.consumer.heartbeat.interval.ms", interval_ms.to_string()),
+            ("group.consumer.migration.policy", policy.to_owned()),
+            ("group.consumer.session.timeout.ms", session_ms.to_string()),
+        ]
+    };
+    let pairs = values(config).into_iter().zip(values(&default));
+    let mut all: Vec<_> = pairs.filter(|(own, was)| own != was).map(|(own, _)| own).collect();
+    // Kafka has no limit.
+    all.push(("group.consumer.max.size", config.group_consumer_members_max.to_string()));
+    all
 }
 
 impl Broker {

@@ -98,7 +98,7 @@ impl ConsumerGroup {
         let before = self.members.get(id).cloned();
         let mut member = before.unwrap_or_else(|| Member::new(id.clone()));
         member.instance_id = join.instance_id.or(member.instance_id);
-        member.rack_id = said.rack_id.or(member.rack_id);
+        member.rack_id = rack(&said).or(member.rack_id);
         member.client_id = join.client_id;
         member.client_host = join.client_host;
         member.rebalance_timeout_ms = join.rebalance_timeout_ms;
@@ -238,6 +238,11 @@ fn expect_join(member: &mut Member, now: TimestampMs) {
 /// What the bytes of JoinGroup say, if they say it.
 pub(super) fn subscription(metadata: &Bytes) -> Option<ConsumerProtocolSubscription> {
     consumer_protocol::decode(metadata.clone()).ok().map(|(_, said)| said)
+}
+
+/// Where the client runs. Some say nothing by an empty text.
+pub(super) fn rack(said: &ConsumerProtocolSubscription) -> Option<Str> {
+    said.rack_id.as_ref().filter(|rack| !rack.is_empty()).map(|rack| Str::copy_from(rack))
 }
 
 /// What a client has that joins. One that does not say has given all up before.

@@ -10,7 +10,7 @@ use weir_protocol::api::consumer_protocol::{self, ConsumerProtocolAssignment};
 use weir_protocol::{Str, TimestampMs};
 
 use super::changes::Change;
-use super::classic::{assignment_bytes, ids_of, subscription, version_of};
+use super::classic::{assignment_bytes, ids_of, rack, subscription, version_of};
 use super::member::{Current, Member, MemberState, Partitions};
 use super::subscription::TopicLookup;
 use super::{ConsumerGroup, ConsumerGroupLimits};
@@ -185,7 +185,7 @@ fn upgraded_member(
     };
     let mut upgraded = Member::new(member.id.clone());
     upgraded.instance_id.clone_from(&member.instance_id);
-    upgraded.rack_id = said.rack_id.map(|rack| Str::copy_from(&rack));
+    upgraded.rack_id = rack(&said);
     upgraded.client_id = member.client_id.clone();
     upgraded.client_host = member.client_host.clone();
     upgraded.rebalance_timeout_ms = member.rebalance_timeout_ms;

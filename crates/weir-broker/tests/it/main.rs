@@ -1,6 +1,6 @@
 //! Tests of the public behaviour, one binary for the crate.
 //!
-//! `core`, `compaction` and `groups` drive the pure core by hand: frames in, effects out, commits and time turned by the
+//! `core`, `compaction`, `groups` and `consumer_groups` drive the pure core by hand: frames in, effects out, commits and time turned by the
 //! test, on a disk in memory.
 //! `stored` looks at the files of the broker itself, `slow_disk` at who waits for a disk. `server` goes through the shell, over pipes and sockets; `secured` over those with TLS and logins.
 
@@ -9,6 +9,7 @@
 mod clock;
 mod compaction;
 mod configs;
+mod consumer_groups;
 mod core;
 mod fetch_sessions;
 mod groups;

@@ -387,7 +387,10 @@ fn a_log_key_that_cannot_be_is_an_error_with_its_line_and_what_to_do() {
 #[test]
 fn what_a_log_keys_check_lets_pass_the_broker_takes() {
     use super::keys::Kind;
-    for key in KEYS.iter().filter(|key| key.name.starts_with("log.")) {
+    for key in KEYS
+        .iter()
+        .filter(|key| key.name.starts_with("log.") || key.name.starts_with("group.consumer."))
+    {
         let mut texts: Vec<String> = match key.kind {
             Kind::Bool => vec!["true".to_owned(), "false".to_owned()],
             Kind::OneOf(words) => words.iter().map(|&word| word.to_owned()).collect(),
@@ -409,8 +412,8 @@ fn what_a_log_keys_check_lets_pass_the_broker_takes() {
             let [(name, value)] = &settings.broker_log_keys[..] else { panic!("{}", key.name) };
             let mut config = weir_broker::BrokerConfig::default();
             assert_eq!(
-                config.set_log_key(name, value).ok(),
-                Some(true),
+                config.set_log_key(name, value).ok().zip(config.set_group_key(name, value).ok()),
+                Some((name.starts_with("log."), name.starts_with("group."))),
                 "{name}: {text} as {value}"
             );
         }

@@ -53,7 +53,10 @@ pub(crate) fn broker_config(settings: &Settings) -> Outcome<BrokerConfig> {
     };
     security::apply(&mut config, settings)?;
     for (key, value) in &settings.broker_log_keys {
-        let taken = config.set_log_key(key, value).map_err(|error| {
+        let taken = config
+            .set_log_key(key, value)
+            .and_then(|taken| Ok(taken || config.set_group_key(key, value)?));
+        let taken = taken.map_err(|error| {
             UserError::new("WEIR-0803", format!("{key} is nothing the broker takes")).why(error)
         })?;
         debug_assert!(taken, "{key} is declared and the broker does not know it");

@@ -1,9 +1,13 @@
 //! Batches and records as a person or a program reads them.
 
+use bytes::Bytes;
 use serde_json::{json, Map, Value};
-use weir_broker::offset_records::{CommittedOffset, GroupMetadataValue, OffsetKey};
+use weir_broker::consumer_group::Change;
+use weir_broker::offset_records::{CommittedOffset, ConsumerKey, GroupMetadataValue, OffsetKey};
+use weir_protocol::api::consumer_group_records::TopicPartitions;
 use weir_protocol::batch::{BatchView, Record, TimestampType};
 use weir_protocol::compression::Codec;
+use weir_protocol::Str;
 
 /// Bytes of a key, value or header that are shown to a person, and to a program.
 const TEXT_BYTES_MAX: usize = 200;
@@ -146,8 +150,62 @@ fn decoded(topic: &str, is_control: bool, record: &Record) -> Option<Value> {
             };
             json!({"group": &*group, "value": value})
         }
+        OffsetKey::Consumer { group, key } => {
+            consumer_group_part(&group, key, record.value.clone())
+        }
         OffsetKey::Other(kind) => json!({"record_type": kind}),
     })
+}
+
+/// A record of a consumer group (KIP-848).
+fn consumer_group_part(group: &str, key: ConsumerKey, value: Option<Bytes>) -> Value {
+    let is_tombstone = value.is_none();
+    let change = match Change::decode(key, value) {
+        Ok(Some(change)) => change,
+        Ok(None) => return json!({"consumer_group": group, "part": "partition_metadata"}),
+        Err(error) => return json!({"consumer_group": group, "error": error.to_string()}),
+    };
+    let assigned = |topics: &[TopicPartitions]| -> Value {
+        let named =
+            topics.iter().map(|topic| (topic.topic_id.to_string(), json!(topic.partitions)));
+        Value::Object(named.collect())
+    };
+    let texts = |all: &[Str]| all.iter().map(|one| Value::from(&**one)).collect::<Vec<_>>();
+    let (part, of, value) = match &change {
+        Change::Group(value) => {
+            ("group", None, value.as_ref().map(|of| json!({"epoch": of.epoch})))
+        }
+        Change::TargetEpoch(value) => {
+            let value = value.as_ref().map(|of| json!({"assignment_epoch": of.assignment_epoch}));
+            ("target_epoch", None, value)
+        }
+        Change::Member(id, value) => {
+            let value = value.as_ref().map(|of| {
+                json!({"instance_id": of.instance_id.as_deref(), "client_id": &*of.client_id,
+                    "client_host": &*of.client_host, "topics": texts(&of.subscribed_topic_names),
+                    "regex": of.subscribed_topic_regex.as_deref(),
+                    "assignor": of.server_assignor.as_deref(),
+                    "classic": of.classic_member_metadata.is_some()})
+            });
+            ("member", Some(id), value)
+        }
+        Change::Target(id, value) => {
+            ("target", Some(id), value.as_ref().map(|of| assigned(&of.topic_partitions)))
+        }
+        Change::Current(id, value) => {
+            let value = value.as_ref().map(|of| {
+                json!({"epoch": of.member_epoch, "previous_epoch": of.previous_member_epoch,
+                    "state": of.state, "assigned": assigned(&of.assigned_partitions),
+                    "pending_revocation": assigned(&of.partitions_pending_revocation)})
+            });
+            ("current", Some(id), value)
+        }
+        Change::Regex(regex, value) => {
+            ("regex", Some(regex), value.as_ref().map(|of| json!({"topics": texts(&of.topics)})))
+        }
+    };
+    debug_assert_eq!(is_tombstone, value.is_none());
+    json!({"consumer_group": group, "part": part, "of": of.map(|of| &**of), "value": value})
 }
 
 /// At most `bytes_max` of it: text with control characters escaped, else hex.
