@@ -866,6 +866,8 @@ fn log_dir_options(
         default_config,
         topic_configs,
         producer_id_expiration_ms: PRODUCER_ID_EXPIRATION_MS,
+        producers_per_log_max: config.producers_per_partition_max,
+        producers_max: config.producers_max,
         checkpoint_interval_ms: CHECKPOINT_INTERVAL_MS,
         checkpoint_bytes: CHECKPOINT_BYTES,
         retention_check_interval_ms: config.retention_check_interval_ms,

@@ -135,6 +135,11 @@ pub struct BrokerConfig {
     pub transactional_id_expiration_ms: i64,
     /// Transactional ids at once.
     pub transactional_ids_max: usize,
+    /// Idempotent producers that one partition remembers, beside those with an open transaction. Beyond it those that have
+    /// been silent for longest are forgotten, before `producer.id.expiration.ms`. One takes some 270 bytes.
+    pub producers_per_partition_max: usize,
+    /// Idempotent producers of all partitions together. Beyond it a partition that has many forgets one for each new one.
+    pub producers_max: usize,
     /// `log.retention.check.interval.ms`
     pub retention_check_interval_ms: i64,
     /// How large the commit journal may grow; at least 1 MiB.
@@ -205,6 +210,8 @@ impl Default for BrokerConfig {
             transaction_timeout_ms_max: 900_000,
             transactional_id_expiration_ms: 604_800_000,
             transactional_ids_max: 100_000,
+            producers_per_partition_max: 50_000,
+            producers_max: 500_000,
             retention_check_interval_ms: 300_000,
             journal_bytes_max: 64 << 20,
             inflate_bytes_max: 64 << 20,

@@ -269,6 +269,7 @@ impl ConsumerGroup {
 
     /// Moves all deadlines: the clock was set.
     pub fn shift(&mut self, by_ms: i64) {
+        self.empty_since = self.empty_since.plus_ms(by_ms);
         for deadline in self.members.values_mut().flat_map(Member::deadlines_mut) {
             *deadline = deadline.plus_ms(by_ms);
         }

@@ -85,6 +85,8 @@ pub(crate) struct Logs {
     /// Why the directory is offline, though it does not know itself.
     offline: Option<CommitError>,
     full: Option<DiskFull>,
+    /// It was said that producers are forgotten before their time.
+    forgetting_said: bool,
     inflate_bytes_max: usize,
 }
 
@@ -110,7 +112,10 @@ impl Logs {
         now: TimestampMs,
     ) -> Result<(Self, RecoveryReport), LogError> {
         let (dir, report) = LogDir::open(disk, path, options, now)?;
-        Ok((Self { dir, offline: None, full: None, inflate_bytes_max }, report))
+        Ok((
+            Self { dir, offline: None, full: None, forgetting_said: false, inflate_bytes_max },
+            report,
+        ))
     }
 
     pub(crate) fn cluster_id(&self) -> &str {
@@ -396,6 +401,14 @@ impl Logs {
         let report = self.dir.tick(now)?;
         if report.segments_deleted > 0 {
             tracing::info!(segments = report.segments_deleted, "retention deleted segments");
+        }
+        if report.producers_forgotten > 0 && !self.forgetting_said {
+            self.forgetting_said = true;
+            tracing::warn!(
+                producers = report.producers_forgotten,
+                "there are too many idempotent producers: those that have been silent for longest are forgotten, and a \
+                 batch that one of them sends again is written twice; this is said once"
+            );
         }
         Ok(())
     }

@@ -169,10 +169,10 @@ impl CommitGroup {
 
     fn run_checkpoint(
         &self,
-        logs: Vec<(LogId, CheckpointWork)>,
+        mut logs: Vec<(LogId, CheckpointWork)>,
         offsets: &[(PathBuf, Vec<u8>)],
     ) -> Result<CheckpointOutcome, CommitError> {
-        match self.write_checkpoint(&logs, offsets) {
+        match self.write_checkpoint(&mut logs, offsets) {
             Ok(()) => Ok(CheckpointOutcome::Written(
                 logs.into_iter().map(|(id, work)| (id, work.done)).collect(),
             )),
@@ -186,13 +186,16 @@ impl CommitGroup {
     /// Indexes and snapshots first, then what says that they may be believed.
     fn write_checkpoint(
         &self,
-        logs: &[(LogId, CheckpointWork)],
+        logs: &mut [(LogId, CheckpointWork)],
         offsets: &[(PathBuf, Vec<u8>)],
     ) -> io::Result<()> {
         let mut files = Vec::new();
         let mut dirs = BTreeSet::new();
-        for (_, work) in logs {
-            for write in &work.writes {
+        for (_, work) in &mut *logs {
+            for write in &mut work.writes {
+                if let Some(finish) = write.finish.take() {
+                    finish(&mut write.bytes);
+                }
                 if !write.bytes.is_empty() {
                     write.file.write_at(&write.bytes, write.position)?;
                 }

@@ -74,6 +74,8 @@ pub(crate) struct PendingWrite {
     pub(crate) file: Arc<dyn DiskFile>,
     pub(crate) position: u64,
     pub(crate) bytes: Vec<u8>,
+    /// What is still to be done to the bytes, by whoever writes them.
+    pub(crate) finish: Option<fn(&mut [u8])>,
 }
 
 impl<const N: usize> IndexFile<N> {
@@ -134,6 +136,7 @@ impl<const N: usize> IndexFile<N> {
             file: self.place.open(&self.path(), OpenMode::Create)?,
             position: (self.written * N) as u64,
             bytes: self.tail.as_flattened().to_vec(),
+            finish: None,
         })
     }
 

@@ -376,11 +376,13 @@ impl Log {
         marker: Option<EndMarker>,
         now: TimestampMs,
     ) {
+        let before = self.producers.len();
         match marker {
             Some(marker) => self.producers.add_marker(header, marker, now),
             None if header.is_control => {}
             None => self.producers.add(header, now),
         }
+        self.shared.producers.bound(&mut self.producers, before);
     }
 
     fn list_dirty(&mut self) {
@@ -458,9 +460,9 @@ impl Log {
             // A checkpoint wrote it. To write it again would put at risk what is on disk already.
             return Ok(());
         }
-        let write = self.snapshot_write(offset)?;
         let path = self.place.path(offset, files::SNAPSHOT);
-        if let Err(error) = write.file.write_at(&write.bytes, write.position) {
+        let file = self.place.open(&path, OpenMode::Truncate)?;
+        if let Err(error) = file.write_at(&producer_state::encode(&self.producers), 0) {
             self.remove_torn_snapshot(offset);
             return Err(LogError::io("write", &path, error));
         }
@@ -472,7 +474,8 @@ impl Log {
     fn snapshot_write(&self, offset: Offset) -> Result<PendingWrite, LogError> {
         let path = self.place.path(offset, files::SNAPSHOT);
         let file = self.place.open(&path, OpenMode::Truncate)?;
-        Ok(PendingWrite { file, position: 0, bytes: producer_state::encode(&self.producers) })
+        let bytes = producer_state::encode_unfinished(&self.producers);
+        Ok(PendingWrite { file, position: 0, bytes, finish: Some(producer_state::finish) })
     }
 
     /// Removes what is left of a snapshot that found no room. If that fails too, a start does it.
@@ -683,7 +686,7 @@ impl Log {
         if self.epochs_changed {
             let temporary = epochs_path.with_extension("tmp");
             let file = self.place.open(&temporary, OpenMode::Truncate)?;
-            writes.push(PendingWrite { file, position: 0, bytes: epochs });
+            writes.push(PendingWrite { file, position: 0, bytes: epochs, finish: None });
             rename = Some((temporary, epochs_path));
         }
         let (mut snapshot, mut remove) = (None, Vec::new());

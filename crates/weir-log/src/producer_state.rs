@@ -13,6 +13,7 @@
 //! records dated 1970 would lose their protection against duplicates at once.
 
 mod listing;
+mod room;
 mod snapshot;
 
 use std::collections::{BTreeMap, HashMap};
@@ -26,7 +27,8 @@ use crate::log::AppendOrigin;
 
 pub(crate) use listing::list;
 pub use listing::SnapshotEntry;
-pub(crate) use snapshot::{decode, encode, is_size as is_snapshot_size};
+pub(crate) use room::ProducerRoom;
+pub(crate) use snapshot::{decode, encode, encode_unfinished, finish, is_size as is_snapshot_size};
 
 /// Batches that are remembered per producer (Kafka's `NUM_BATCHES_TO_RETAIN`).
 const BATCHES_MAX: usize = 5;

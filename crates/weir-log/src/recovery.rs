@@ -22,6 +22,7 @@ mod progress;
 pub(crate) mod scan;
 mod swap;
 
+use std::ops::Range;
 use std::path::PathBuf;
 
 use weir_protocol::batch::{BatchView, ControlMarker};
@@ -32,7 +33,7 @@ use crate::error::LogError;
 use crate::files;
 use crate::header::HeaderWalk;
 use crate::log::Log;
-use crate::producer_state::{self, EndMarker, ProducerStates};
+use crate::producer_state::{self, EndMarker, ProducerRoom, ProducerStates};
 use crate::segment::Segment;
 
 pub(crate) use open::{open_log, OpenRequest};
@@ -160,6 +161,7 @@ pub(crate) fn load_snapshot(
             let bytes = read_all(&*log.place.disk, &path)
                 .map_err(|error| LogError::io("read", &path, error))?;
             if let Ok(mut states) = producer_state::decode(&bytes) {
+                log.shared.producers.bound(&mut states, 0);
                 last_batches::complete(log, &mut states, offset)?;
                 return Ok((states, offset));
             }
@@ -178,7 +180,8 @@ pub(crate) fn replay(log: &mut Log, from: Offset, to: Offset) -> Result<(), LogE
     let segments = log.segments.iter().skip(first).take_while(|segment| segment.base < to);
     let mut outcome = Ok(());
     for segment in segments.take_while(|_| from < to) {
-        outcome = replay_segment(segment, from, to, &mut producers, log.opened);
+        let room = &log.shared.producers;
+        outcome = replay_segment(segment, from..to, &mut producers, room, log.opened);
         if outcome.is_err() {
             break;
         }
@@ -189,24 +192,26 @@ pub(crate) fn replay(log: &mut Log, from: Offset, to: Offset) -> Result<(), LogE
 
 fn replay_segment(
     segment: &Segment,
-    from: Offset,
-    to: Offset,
+    range: Range<Offset>,
     producers: &mut ProducerStates,
+    room: &ProducerRoom,
     now: TimestampMs,
 ) -> Result<(), LogError> {
-    let Some(start) = segment.locate(from)? else { return Ok(()) };
+    let Some(start) = segment.locate(range.start)? else { return Ok(()) };
     let path = segment.path();
     let file = segment.reader()?;
     let mut walk = HeaderWalk::new(&*file, &path, start.position, segment.size_bytes);
     while let Some((position, header)) = walk.next()? {
-        if header.base_offset >= to {
+        if header.base_offset >= range.end {
             break;
         }
-        if header.base_offset < from || header.producer_id < ProducerId(0) {
+        if header.base_offset < range.start || header.producer_id < ProducerId(0) {
             continue;
         }
         if !header.is_control {
+            let before = producers.len();
             producers.add(&header, now);
+            room.bound(producers, before);
             continue;
         }
         let mut bytes = vec![0; usize::try_from(header.size_bytes).unwrap_or(0)];

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use crate::disk::DiskFile;
 use crate::error::{lacks_handle, CommitError, LogError};
 use crate::log_dir::LogId;
+use crate::producer_state::ProducerRoom;
 
 /// What the next commit has to do beside the segments, and whether there may be one at all.
 #[derive(Debug, Default)]
@@ -20,6 +21,8 @@ pub(crate) struct Shared {
     appended_bytes: AtomicU64,
     /// A file of the directory that stays open, for `syncfs` when no other is at hand.
     anchor: Option<Arc<dyn DiskFile>>,
+    /// How many producers may be remembered.
+    pub(crate) producers: ProducerRoom,
 }
 
 /// What waits for the next commit.
@@ -36,8 +39,8 @@ pub(crate) struct Dirty {
 }
 
 impl Shared {
-    pub(crate) fn new(anchor: Arc<dyn DiskFile>) -> Self {
-        Self { anchor: Some(anchor), ..Self::default() }
+    pub(crate) fn new(anchor: Arc<dyn DiskFile>, producers: ProducerRoom) -> Self {
+        Self { anchor: Some(anchor), producers, ..Self::default() }
     }
 
     pub(crate) const fn anchor(&self) -> Option<&Arc<dyn DiskFile>> {

@@ -18,6 +18,7 @@ use crate::files;
 use crate::index::Place;
 use crate::journal::{self, OpenJournal};
 use crate::log::Log;
+use crate::producer_state::ProducerRoom;
 use crate::recovery::{open_log, OpenRequest, RecoveryProgress, RecoveryReport, Watched};
 use crate::shared::Shared;
 use crate::upkeep::UpkeepState;
@@ -64,8 +65,9 @@ pub(super) fn open(
     let anchor = disk
         .open(&anchor_path, OpenMode::Existing)
         .map_err(|error| LogError::io("open", anchor_path, error))?;
+    let room = ProducerRoom::new(options.producers_per_log_max, options.producers_max);
     let mut log_dir = LogDir {
-        shared: Arc::new(Shared::new(anchor)),
+        shared: Arc::new(Shared::new(anchor, room)),
         journal: journal.map(Arc::new),
         dir: dir.to_owned(),
         cluster_id: meta.cluster_id,

@@ -25,14 +25,19 @@ const ENTRY_BYTES: usize = 46;
 
 /// The bytes of a snapshot. Producers stand in the order of their ids.
 pub(crate) fn encode(states: &ProducerStates) -> Vec<u8> {
+    let mut bytes = encode_unfinished(states);
+    finish(&mut bytes);
+    bytes
+}
+
+/// The bytes of a snapshot but for order and checksum, which [`finish`] gives it: under a lock there is only copying.
+pub(crate) fn encode_unfinished(states: &ProducerStates) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(CRC_END + 4 + states.len() * ENTRY_BYTES);
     bytes.extend_from_slice(&VERSION.to_be_bytes());
     bytes.extend_from_slice(&[0; 4]);
     let count = i32::try_from(states.len()).unwrap_or(i32::MAX);
     bytes.extend_from_slice(&count.to_be_bytes());
-    let mut entries: Vec<_> = states.entries.iter().collect();
-    entries.sort_unstable_by_key(|(id, _)| **id);
-    for (id, entry) in entries {
+    for (id, entry) in &states.entries {
         let last = entry.last();
         bytes.extend_from_slice(&id.get().to_be_bytes());
         bytes.extend_from_slice(&entry.epoch.get().to_be_bytes());
@@ -46,9 +51,18 @@ pub(crate) fn encode(states: &ProducerStates) -> Vec<u8> {
         let txn_first_offset = entry.txn_first_offset.map_or(-1, Offset::get);
         bytes.extend_from_slice(&txn_first_offset.to_be_bytes());
     }
+    bytes
+}
+
+/// Makes a snapshot of what [`encode_unfinished`] gave.
+pub(crate) fn finish(bytes: &mut [u8]) {
+    if let Some(entries) = bytes.get_mut(CRC_END + 4..) {
+        let (entries, rest) = entries.as_chunks_mut::<ENTRY_BYTES>();
+        debug_assert!(rest.is_empty(), "a snapshot is made of whole entries");
+        entries.sort_unstable_by_key(|entry| entry.first_chunk().copied().map(i64::from_be_bytes));
+    }
     let crc = crc32c::crc32c(&bytes[CRC_END..]);
     bytes[2..CRC_END].copy_from_slice(&crc.to_be_bytes());
-    bytes
 }
 
 /// Whether a whole snapshot can have so many bytes. One that cannot was cut, or never written.

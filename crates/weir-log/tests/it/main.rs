@@ -11,6 +11,7 @@ mod format;
 mod journal;
 mod log_dir;
 mod model;
+mod producer_room;
 mod producers;
 mod read;
 mod recovery;
