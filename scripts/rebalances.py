@@ -74,7 +74,7 @@ class Member(threading.Thread):
         finally:
             self.owned = None
             if consumer:
-                consumer.close()
+                leave(consumer)
 
     def assigned(self, _consumer, parts: list) -> None:
         kept = self.owned or set()
@@ -120,6 +120,16 @@ class Member(threading.Thread):
                 consumer.seek(TopicPartition(self.group.source, message.partition(), message.offset()))
 
 
+def leave(consumer: Consumer) -> None:
+    """Gives the partitions up before the end: a callback that runs inside close() may wait for ever in librdkafka 2.12,
+    with the interpreter's lock held."""
+    consumer.unsubscribe()
+    deadline = time.monotonic() + 10
+    while consumer.assignment() and time.monotonic() < deadline:
+        consumer.poll(0.05)
+    consumer.close()
+
+
 def retrying(call) -> None:
     while True:
         try:
@@ -139,7 +149,7 @@ class Group:
         self.members: list[Member] = []
         self.gone: list[Member] = []
         self.count, self.fed, self.changes, self.faults = 0, 0, 0, []
-        admin = AdminClient({"bootstrap.servers": address})
+        admin = AdminClient({"bootstrap.servers": address, "log_level": 0})
         for future in admin.create_topics([NewTopic(topic, PARTITIONS, 1) for topic in (self.source, self.result)]).values():
             future.result(30)
         self.producer = Producer({"bootstrap.servers": address, "enable.idempotence": True, "linger.ms": 5, **QUIET})

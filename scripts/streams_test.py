@@ -140,7 +140,7 @@ def main() -> None:
     address = args.brokers or weir.address
     directory = pathlib.Path(tempfile.mkdtemp(prefix="weir-streams-"))
     name = f"words-{time.time_ns()}"
-    admin = AdminClient({"bootstrap.servers": address})
+    admin = AdminClient({"bootstrap.servers": address, "log_level": 0})
     for future in admin.create_topics([NewTopic(f"{name}-{topic}", PARTITIONS, 1) for topic in ("lines", "counts", "windows")]).values():
         future.result(30)
 
