@@ -242,7 +242,7 @@ impl Broker {
         let tombstones = group.tombstones();
         let mut effects = Vec::new();
         let classic = Group::downgraded(limits, record, protocols, now, &mut effects);
-        entry.group = GroupKind::Classic(classic);
+        entry.group = GroupKind::Classic(Box::new(classic));
         tracing::info!(group = %name, "consumer group became a classic group");
         if let Err(error) = self.store_changes(name, tombstones, now) {
             tracing::warn!(group = %name, %error, "records of a consumer group stay in the log");
@@ -260,7 +260,7 @@ impl Broker {
         for change in group.tombstones() {
             entry.stage(record_of(name, &change));
         }
-        self.coordinator.insert(name, GroupKind::Classic(Group::new(limits, now)));
+        self.coordinator.insert(name, GroupKind::Classic(Box::new(Group::new(limits, now))));
     }
 
     /// Writes what a group has changed, and what could not be written before.

@@ -161,9 +161,9 @@ impl Coordinator {
         limits: GroupLimits,
         now: TimestampMs,
     ) -> &mut GroupEntry {
-        self.groups
-            .entry(Str::copy_from(name))
-            .or_insert_with(|| GroupEntry::new(GroupKind::Classic(Group::new(limits, now))))
+        self.groups.entry(Str::copy_from(name)).or_insert_with(|| {
+            GroupEntry::new(GroupKind::Classic(Box::new(Group::new(limits, now))))
+        })
     }
 
     /// Puts a group in, or another in its place: its offsets are kept.

@@ -9,7 +9,7 @@ use crate::group::{Group, GroupState, CONSUMER_PROTOCOL_TYPE};
 #[derive(Debug)]
 pub enum GroupKind {
     /// Its members share the partitions among themselves.
-    Classic(Group),
+    Classic(Box<Group>),
     /// The server assigns (KIP-848).
     Consumer(Box<ConsumerGroup>),
 }

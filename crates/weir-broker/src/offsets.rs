@@ -412,7 +412,7 @@ impl Broker {
         let limits = self.group_limits();
         for (name, record) in replay.groups {
             let entry = self.coordinator.get_or_make(&name, limits, now);
-            entry.group = GroupKind::Classic(Group::restore(limits, record, now));
+            entry.group = GroupKind::Classic(Box::new(Group::restore(limits, record, now)));
             self.coordinator.reschedule(&name);
         }
         for (name, mut group) in replay.consumer_groups {
