@@ -28,6 +28,9 @@ pub(crate) const LOCK: &str = ".lock";
 /// Kafka passes over files in a log directory whose names it does not know.
 pub(crate) const JOURNAL: &str = "weir-commit-journal";
 
+/// Which batches producers wrote last, beyond what Kafka's snapshots hold.
+pub(crate) const PRODUCER_BATCHES: &str = "weir-producer-batches";
+
 /// End of the name of a partition's directory that is to be removed.
 pub(crate) const DELETE_DIR: &str = "-delete";
 /// Ends of names of directories that are no partitions of ours.

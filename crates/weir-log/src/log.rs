@@ -568,7 +568,7 @@ impl Log {
         self.commit.active_dirty = true;
         self.clear_hints();
         self.list_dirty();
-        recovery::reload_producers(self)
+        recovery::reload_producers(self, None)
     }
 
     fn remove_segment_files(&mut self, base: Offset) -> Result<(), LogError> {

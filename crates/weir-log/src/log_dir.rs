@@ -8,6 +8,7 @@
 //! <dir>/log-start-offset-checkpoint       where DeleteRecords moved a log's start into a segment
 //! <dir>/replication-offset-checkpoint     high watermarks, which here are the synced offsets
 //! <dir>/weir-commit-journal               commits whose segments are not synced yet
+//! <dir>/weir-producer-batches             batches of producers that their snapshots have no room for
 //! <dir>/cleaner-offset-checkpoint         up to where compacted logs are clean
 //! <dir>/<topic>-<partition>/              one log
 //! <dir>/<topic>-<partition>.<id>-delete/  a deleted one, until its files are removed
@@ -33,6 +34,7 @@ use crate::files;
 use crate::index::Place;
 use crate::journal::{Journal, GROUP_BYTES_MAX};
 use crate::log::{Log, LogPosition};
+use crate::producer_state::remembered;
 use crate::recovery::{RecoveryReport, RecoveryWatch};
 use crate::segment::Segment;
 use crate::shared::Shared;
@@ -595,6 +597,11 @@ impl LogDir {
             journal.close().map_err(|error| LogError::io("close", &self.dir, error))?;
         }
         let mut last = self.offset_files(&Work::default());
+        let logs = self.logs.iter().flatten();
+        let producers = remembered::encode(
+            logs.map(|log| (&*log.topic, log.partition.get(), log.end.offset, &log.producers)),
+        );
+        last.push((self.dir.join(files::PRODUCER_BATCHES), producers));
         // As Kafka's CleanShutdownFileHandler; weir has no broker epoch.
         let mark = br#"{"version":0,"brokerEpoch":-1}"#.to_vec();
         last.push((self.dir.join(files::CLEAN_SHUTDOWN), mark));

@@ -13,6 +13,7 @@
 //! records dated 1970 would lose their protection against duplicates at once.
 
 mod listing;
+pub(crate) mod remembered;
 mod room;
 mod snapshot;
 

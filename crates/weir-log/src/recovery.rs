@@ -136,9 +136,14 @@ pub(crate) fn end_marker_kind(batch: &BatchView<'_>) -> Option<ControlMarker> {
 
 /// Makes the producer state that of the log end: the latest good snapshot, and what was appended
 /// after it. Snapshots beyond the log end are dropped.
-pub(crate) fn reload_producers(log: &mut Log) -> Result<(), LogError> {
+///
+/// `remembered` is what a clean stop wrote down: if it is about this end, nothing is read back.
+pub(crate) fn reload_producers(
+    log: &mut Log,
+    remembered: Option<&(Offset, ProducerStates)>,
+) -> Result<(), LogError> {
     let end = log.end.offset;
-    let (states, from) = load_snapshot(log, end)?;
+    let (states, from) = load_snapshot(log, end, remembered)?;
     log.producers = states;
     replay(log, from, end)?;
     log.producers.set_synced(log.synced.offset);
@@ -153,6 +158,7 @@ pub(crate) fn reload_producers(log: &mut Log) -> Result<(), LogError> {
 pub(crate) fn load_snapshot(
     log: &mut Log,
     up_to: Offset,
+    remembered: Option<&(Offset, ProducerStates)>,
 ) -> Result<(ProducerStates, Offset), LogError> {
     let first = log.segments.front().map_or(Offset(0), |segment| segment.base);
     while let Some(offset) = log.snapshots.last().copied().filter(|offset| *offset >= first) {
@@ -162,7 +168,10 @@ pub(crate) fn load_snapshot(
                 .map_err(|error| LogError::io("read", &path, error))?;
             if let Ok(mut states) = producer_state::decode(&bytes) {
                 log.shared.producers.bound(&mut states, 0);
-                last_batches::complete(log, &mut states, offset)?;
+                match remembered.filter(|(end, _)| *end == offset) {
+                    Some((_, remembered)) => states.complete_from(remembered),
+                    None => last_batches::complete(log, &mut states, offset)?,
+                }
                 return Ok((states, offset));
             }
         }

@@ -18,6 +18,7 @@ use crate::files;
 use crate::index::Place;
 use crate::journal::{self, OpenJournal};
 use crate::log::Log;
+use crate::producer_state::remembered::{self, Remembered};
 use crate::producer_state::ProducerRoom;
 use crate::recovery::{open_log, OpenRequest, RecoveryProgress, RecoveryReport, Watched};
 use crate::shared::Shared;
@@ -212,6 +213,16 @@ fn load_cleaned_offsets(
     }
 }
 
+/// What the clean stop wrote down of producers. Without it their logs are read back.
+fn load_remembered(log_dir: &LogDir) -> Result<Remembered, LogError> {
+    let path = log_dir.dir.join(files::PRODUCER_BATCHES);
+    match read_all(&*log_dir.disk, &path) {
+        Ok(bytes) => Ok(remembered::decode(&bytes).unwrap_or_default()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Remembered::new()),
+        Err(error) => Err(LogError::io("read", path, error)),
+    }
+}
+
 fn load_logs(
     log_dir: &mut LogDir,
     report: &mut RecoveryReport,
@@ -223,6 +234,7 @@ fn load_logs(
     let log_starts = load_offsets(log_dir, files::LOG_STARTS, report)?;
     let high_watermarks = load_offsets(log_dir, files::HIGH_WATERMARKS, report)?;
     let cleaned = load_cleaned_offsets(log_dir, report)?;
+    let mut remembered = if report.clean { load_remembered(log_dir)? } else { Remembered::new() };
     // Each log for itself: that one contradicts the mark says nothing of the others.
     let is_clean = report.clean;
     let entries = log_dir
@@ -258,6 +270,7 @@ fn load_logs(
             log_start: log_starts.get(&key).copied(),
             synced: recovery_points.get(&key).max(high_watermarks.get(&key)).copied(),
             cleaned_to: cleaned.get(&key).copied(),
+            remembered: remembered.remove(&key),
             now,
         };
         let progress = RecoveryProgress {

@@ -13,7 +13,8 @@
 //! | 8 | first offset of its open transaction, or −1 |
 //!
 //! It covers all offsets below the one in its name. Only the last batch of a producer is in it;
-//! a start reads the ones before from the log (`recovery/last_batches.rs`).
+//! a clean stop writes the ones before beside it (`remembered.rs`), and any other start reads them from
+//! the log (`recovery/last_batches.rs`).
 
 use weir_protocol::{Offset, ProducerEpoch, ProducerId, Sequence, TimestampMs};
 

@@ -4,7 +4,8 @@
 //! After a crash it sends those again whose answers it missed. Kafka answers all but the last with
 //! OUT_OF_ORDER_SEQUENCE_NUMBER; an idempotent client then takes a new epoch (KIP-360), begins again at
 //! sequence 0, and what was in the log is there twice. So the headers before the snapshot are read back
-//! until each producer that wrote there has all that a live broker would remember.
+//! until each producer that wrote there has all that a live broker would remember. A clean stop writes
+//! them down (`producer_state/remembered.rs`), so that the next start reads nothing back.
 //!
 //! # Bounds
 //! At most [`WINDOW_BYTES_MAX`] of log before the snapshot are looked at, headers only, beginning with

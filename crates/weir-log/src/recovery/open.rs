@@ -42,6 +42,8 @@ pub(crate) struct OpenRequest {
     pub(crate) synced: Option<Offset>,
     /// Up to where it was compacted.
     pub(crate) cleaned_to: Option<Offset>,
+    /// After a clean stop: where it ended, and the batches that its snapshot has no room for.
+    pub(crate) remembered: Option<(Offset, ProducerStates)>,
     pub(crate) now: TimestampMs,
 }
 
@@ -57,7 +59,7 @@ struct Listing {
 
 /// Opens a log. `None` if it was never created whole: nobody was told of it, and it is removed.
 pub(crate) fn open_log(
-    request: OpenRequest,
+    mut request: OpenRequest,
     watched: &mut Watched,
 ) -> Result<(Option<Log>, RecoveryReport), LogError> {
     let clean = request.recovery_point.is_none();
@@ -78,12 +80,13 @@ pub(crate) fn open_log(
         request.place.disk.remove(&dir).map_err(|error| LogError::io("remove", &dir, error))?;
         return Ok((None, RecoveryReport { logs: 0, ..report }));
     }
+    let remembered = request.remembered.take();
     let (recovery_point, synced) = (request.recovery_point, request.synced.unwrap_or(Offset(0)));
     let mut log = assemble(request, &listing, topic_id.unwrap_or(Uuid::ZERO), &mut report)?;
     drop_leftovers(&mut log, &mut report)?;
     match recovery_point {
         None => {
-            let outcome = open_clean(&mut log, &mut report);
+            let outcome = open_clean(&mut log, remembered.as_ref(), &mut report);
             if let Err(error) = outcome.and_then(|()| check_end(&log, synced)) {
                 recover_unexpectedly(&mut log, error, &mut report, watched)?;
             }
@@ -299,7 +302,11 @@ fn read_epochs(
 }
 
 /// After a clean stop: everything is believed, and the end is found from the last index entry.
-fn open_clean(log: &mut Log, report: &mut RecoveryReport) -> Result<(), LogError> {
+fn open_clean(
+    log: &mut Log,
+    remembered: Option<&(Offset, ProducerStates)>,
+    report: &mut RecoveryReport,
+) -> Result<(), LogError> {
     rebuild_bad_indexes(log, report)?;
     let active = log.active_mut();
     let offset = active.load_tail()?;
@@ -320,7 +327,7 @@ fn open_clean(log: &mut Log, report: &mut RecoveryReport) -> Result<(), LogError
     }
     log.leader_epoch = log.epochs.latest().unwrap_or(LeaderEpoch(0));
     log.epochs_changed |= log.epochs.assign(log.leader_epoch, offset);
-    reload_producers(log)?;
+    reload_producers(log, remembered)?;
     keep_producers(log)
 }
 
@@ -432,7 +439,7 @@ fn recover(
 ) -> Result<(), LogError> {
     let start = find_start(log, point)?;
     rebuild_before(log, start.segment, report)?;
-    let (states, covered) = load_snapshot(log, start.offset)?;
+    let (states, covered) = load_snapshot(log, start.offset, None)?;
     log.producers = states;
     replay_before(log, covered, start)?;
     if log.epochs.entries().is_empty() && read_epochs_of_batches(log).is_err() {

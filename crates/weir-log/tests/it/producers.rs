@@ -5,7 +5,7 @@ use weir_log::{AppendError, AppendOrigin, Appended};
 use weir_protocol::batch::{build_control, ControlMarker};
 use weir_protocol::{Offset, ProducerEpoch, ProducerId, TimestampMs};
 
-use crate::rig::{batch_of, producer_batch, txn_batch, Rig, T0};
+use crate::rig::{batch_of, path, producer_batch, txn_batch, Rig, T0};
 
 fn duplicate(appended: Appended) -> Option<i64> {
     appended.duplicate.then_some(appended.base_offset.get())
@@ -102,6 +102,33 @@ fn none_of_five_batches_in_flight_is_doubled_by_a_restart() {
                 assert!(!rig.append(producer_batch(9, 3, 33, 3)).unwrap().duplicate, "{what}");
             }
         }
+    }
+}
+
+#[test]
+fn a_start_after_a_clean_stop_knows_five_batches_without_reading_them_back() {
+    // With what the stop wrote down, and without it, as when Kafka stopped it.
+    for is_written_down in [true, false] {
+        let mut rig = Rig::with(&[("index.interval.bytes", "50")]);
+        two_producers(&mut rig, 11, None);
+        let (disk, config) = (rig.disk.clone(), rig.config.clone());
+        rig.dir.close().unwrap();
+        // A read back would end at the batch that this makes unreadable, before those in question.
+        let pair = producer_batch(8, 0, 0, 2).len() + producer_batch(9, 3, 0, 3).len();
+        disk.damage(&path(0, "log"), |bytes| bytes[7 * pair + 8..7 * pair + 12].fill(0xff))
+            .unwrap();
+        if !is_written_down {
+            let file = std::path::Path::new(crate::rig::DIR).join("weir-producer-batches");
+            weir_log::Disk::remove(&disk, &file).unwrap();
+        }
+        let (dir, report) = crate::rig::open(&disk, &config).unwrap();
+        assert!(report.clean, "{report:?}");
+        let id = dir.find(crate::rig::TOPIC, weir_protocol::PartitionId(0)).unwrap();
+        let mut rig = Rig { disk, dir, id, config };
+        let again = rig.append(producer_batch(8, 0, 6 * 2, 2)).ok().and_then(duplicate);
+        assert_eq!(again, is_written_down.then_some(30));
+        let last = rig.append(producer_batch(8, 0, 10 * 2, 2)).unwrap();
+        assert_eq!(duplicate(last), Some(50));
     }
 }
 
