@@ -6,7 +6,7 @@
 
 kafka-topics, -configs, -consumer-groups, -groups, -log-dirs, -delete-records, -transactions, -get-offsets, -producer-perf-test,
 -consumer-perf-test, -verifiable-producer, -verifiable-consumer, -console-producer, -console-consumer, -broker-api-versions,
--features, -cluster, -leader-election; then the calls of the operations script in the specification of messaging scenarios.
+-features, -cluster, -leader-election, -reassign-partitions, -metadata-quorum, -client-metrics, -acls; then the calls of the operations script in the specification of messaging scenarios.
 
 Needs Java 17 and Maven (scripts/kafka.sh install), and the PyPI package confluent-kafka. Exits with 1 on any fault.
 """
@@ -48,6 +48,10 @@ CLASSES = {
     "features": "org.apache.kafka.tools.FeatureCommand",
     "cluster": "org.apache.kafka.tools.ClusterTool",
     "leader-election": "org.apache.kafka.tools.LeaderElectionCommand",
+    "reassign-partitions": "org.apache.kafka.tools.reassign.ReassignPartitionsCommand",
+    "metadata-quorum": "org.apache.kafka.tools.MetadataQuorumCommand",
+    "client-metrics": "org.apache.kafka.tools.ClientMetricsCommand",
+    "acls": "org.apache.kafka.tools.AclCommand",
 }
 RECORDS = 500  # of the verifiable producer, and of each run of the console producer a tenth
 
@@ -288,6 +292,69 @@ def node(tools: Tools, topic: str) -> None:
     check("Valid replica already elected" in election, "kafka-leader-election: the leader is the leader")
 
 
+def one_node(tools: Tools, topic: str) -> None:
+    """What tools of clusters say of one node."""
+    plan = tools.file("plan.json", {"version": 1, "partitions": [{"topic": topic, "partition": 0, "replicas": [0]}]})
+    tools.run("reassign-partitions", "--reassignment-json-file", plan, "--execute", "--throttle", "1000000")
+    verified = tools.run("reassign-partitions", "--reassignment-json-file", plan, "--verify")
+    check(f"Reassignment of partition {topic}-0 is completed." in verified, "kafka-reassign-partitions: to where it is")
+    check("Clearing broker-level throttles" in verified, "  and its throttles are taken away")
+    away = tools.file("away.json", {"version": 1, "partitions": [{"topic": topic, "partition": 0, "replicas": [7]}]})
+    refused = tools.run("reassign-partitions", "--reassignment-json-file", away, "--execute", code=1)
+    check("7" in refused and "completed" not in refused, "  to a broker that is not there: refused")
+    check("No partition reassignments found." in tools.run("reassign-partitions", "--list"), "kafka-reassign-partitions --list")
+    status = tools.run("metadata-quorum", "describe", "--status")
+    check(re.search(r"LeaderId:\s+0", status) and re.search(r"CurrentVoters:.*\"id\": 0", status), "kafka-metadata-quorum")
+    all_of_them = tools.run("leader-election", "--election-type", "preferred", "--all-topic-partitions")
+    check("Error" not in all_of_them, "kafka-leader-election --all-topic-partitions")
+    gone = tools.run("cluster", "unregister", "--bootstrap-server", tools.address, "--id", "7", code=1)
+    check("not currently registered" in gone, "kafka-cluster unregister of a broker that is not there")
+
+
+def settings(tools: Tools, group: str) -> None:
+    """Dynamic configurations of brokers, groups and metrics subscriptions; quotas."""
+    everyone, one = ["--entity-type", "brokers", "--entity-default"], ["--entity-type", "brokers", "--entity-name", "0"]
+    tools.run("configs", "--alter", *everyone, "--add-config", "log.cleaner.threads=2")
+    tools.run("configs", "--alter", *one, "--add-config", "log.cleaner.threads=1")
+    said = tools.run("configs", "--describe", *one)
+    synonyms = "DYNAMIC_BROKER_CONFIG:log.cleaner.threads=1, DYNAMIC_DEFAULT_BROKER_CONFIG:log.cleaner.threads=2"
+    check(synonyms in said, "kafka-configs of one broker and of all")
+    tools.run("configs", "--alter", *one, "--delete-config", "log.cleaner.threads")
+    tools.run("configs", "--alter", *everyone, "--delete-config", "log.cleaner.threads")
+    check("log.cleaner.threads" not in tools.run("configs", "--describe", *one), "  taken away again")
+    fixed = tools.run("configs", "--alter", *one, "--add-config", "log.dirs=/elsewhere", code=1)
+    check("Cannot update these configs dynamically" in fixed, "  a key of the start is refused")
+    of_group = ["--entity-type", "groups", "--entity-name", group]
+    tools.run("configs", "--alter", *of_group, "--add-config", "consumer.session.timeout.ms=50000")
+    said = tools.run("configs", "--describe", *of_group)
+    check("consumer.session.timeout.ms=50000" in said, "kafka-configs of a group")
+    tools.run("client-metrics", "--alter", "--name", group, "--metrics", "org.apache.kafka.producer.", "--interval", "5000")
+    check(group in tools.run("client-metrics", "--list"), "kafka-client-metrics --list")
+    check("interval.ms=5000" in tools.run("client-metrics", "--describe", "--name", group), "kafka-client-metrics --describe")
+    tools.run("client-metrics", "--delete", "--name", group)
+    check(group not in tools.run("client-metrics", "--list"), "kafka-client-metrics --delete")
+    quota = ["--entity-type", "users", "--entity-name", group, "--entity-type", "clients", "--entity-default"]
+    tools.run("configs", "--alter", *quota, "--add-config", "producer_byte_rate=1048576,request_percentage=12.5")
+    said = tools.run("configs", "--describe", *quota)
+    check("producer_byte_rate=1048576" in said and "request_percentage=12.5" in said, "kafka-configs: quotas of a user's clients")
+    tools.run("configs", "--alter", *quota, "--delete-config", "producer_byte_rate,request_percentage")
+    check("producer_byte_rate" not in tools.run("configs", "--describe", *quota), "  taken away again")
+
+
+def acls(tools: Tools, topic: str) -> None:
+    """On a Kafka this needs an authorizer."""
+    rule = ["--allow-principal", "User:ann", "--operation", "Read", "--topic", topic[:9], "--resource-pattern-type", "prefixed"]
+    tools.run("acls", "--add", *rule)
+    tools.run("acls", "--add", "--deny-principal", "User:bob", "--operation", "Write", "--topic", topic)
+    matching = tools.run("acls", "--list", "--topic", topic, "--resource-pattern-type", "match")
+    check("User:ann, host=*, operation=READ, permissionType=ALLOW" in matching, "kafka-acls --list: rules by prefix that match")
+    check("User:bob, host=*, operation=WRITE, permissionType=DENY" in matching, "  and those of the name")
+    tools.run("acls", "--remove", "--force", *rule)
+    left = tools.run("acls", "--list")
+    check("User:ann" not in left and "User:bob" in left, "kafka-acls --remove")
+    tools.run("acls", "--remove", "--force", "--topic", topic)
+
+
 def operations(tools: Tools, topic: str) -> None:
     """The operations script of the specification: check-groups, reset-offset, monitor-size. Its `--json` of kafka-log-dirs
     is no option of Kafka 4; the output is JSON without it. Its cleanup deletes files under a running broker, which no
@@ -335,6 +402,10 @@ def main() -> None:
         offsets(tools, checked)
         transactions(tools, checked)
         node(tools, checked)
+        one_node(tools, checked)
+        settings(tools, f"group-{stamp}")
+        if weir:
+            acls(tools, checked)
         delete(tools, lines, checked)
     if weir:
         weir.close()

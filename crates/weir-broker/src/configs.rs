@@ -63,6 +63,20 @@ pub enum ConfigType {
     Password = 9,
 }
 
+impl ConfigType {
+    /// What a value is that is of this type, in Kafka's words.
+    pub(crate) const fn described(self) -> &'static str {
+        match self {
+            Self::Boolean => "boolean: true or false",
+            Self::Int => "number of type INT",
+            Self::Short => "number of type SHORT",
+            Self::Long => "number of type LONG",
+            Self::Double => "number of type DOUBLE",
+            Self::String | Self::List | Self::Class | Self::Password => "text",
+        }
+    }
+}
+
 /// A key of a topic.
 #[derive(Debug)]
 pub struct TopicKey {
@@ -196,7 +210,28 @@ pub fn check_topic_value(name: &str, value: &str) -> Result<(), String> {
     };
     match fine {
         true => Ok(()),
-        false => Err(format!("Invalid value {value} for configuration {name}")),
+        false => {
+            Err(format!("Invalid value {value} for configuration {name}{}", why_not(key, value)))
+        }
+    }
+}
+
+/// The rest of Kafka's words for a value that may not be.
+fn why_not(key: &TopicKey, value: &str) -> String {
+    let number = value.trim().parse::<i64>().ok();
+    let (min, max) = range_of(key.name, i64::MAX);
+    match (key.kind, number) {
+        (kind, _) if !is_of_type(kind, value) => format!(": Not a {}", kind.described()),
+        (ConfigType::Int | ConfigType::Short | ConfigType::Long, Some(number)) if number < min => {
+            format!(": Value must be at least {min}")
+        }
+        (ConfigType::Int | ConfigType::Short | ConfigType::Long, Some(number)) if number > max => {
+            format!(": Value must be no more than {max}")
+        }
+        _ => match choices_of(key.name) {
+            Some(choices) => format!(": String must be one of: {}", choices.join(", ")),
+            None => String::new(),
+        },
     }
 }
 

@@ -86,9 +86,7 @@ fn set(config: &mut BrokerConfig, name: &str, value: &str) -> Result<(), String>
         return bad("it is too long, or has control characters");
     }
     if !is_of_type(kind, value) {
-        return bad(
-            &format!("Not a number of type {kind:?}").replace("type Boolean", "true or false")
-        );
+        return bad(&format!("Not a {}", kind.described()));
     }
     let number = value.trim().parse::<i64>().ok();
     let at_least = |min: i64| number.is_none_or(|number| number >= min);
