@@ -176,6 +176,11 @@ pub struct ConsumerGroup {
 }
 
 impl ConsumerGroup {
+    /// Changes what it obeys. A session that runs keeps its time.
+    pub fn set_limits(&mut self, limits: ConsumerGroupLimits) {
+        self.limits = limits;
+    }
+
     /// A group without members.
     #[must_use]
     pub fn new(limits: ConsumerGroupLimits, now: TimestampMs) -> Self {

@@ -30,6 +30,7 @@ use crate::group::{Group, Join, Joined, Sync, Synced, CONSUMER_PROTOCOL_TYPE};
 use crate::group_kind::GroupKind;
 use crate::offset_records::OffsetKey;
 use crate::request::{distinct, Response};
+use crate::settings::ConfigOwner;
 
 /// From this version on the client makes its own member id (KIP-1082).
 const CLIENT_MAKES_ID_VERSION_MIN: i16 = 1;
@@ -56,7 +57,7 @@ impl Broker {
         match beaten {
             Ok(beat) => {
                 let group = &request.group_id;
-                let response = Response::ConsumerGroupHeartbeat(self.beat_response(beat));
+                let response = Response::ConsumerGroupHeartbeat(self.beat_response(group, beat));
                 self.answer_when_group_is_stored(group, ticket, response)
             }
             Err(refusal) => Step::Answer(Response::ConsumerGroupHeartbeat(refused(&refusal))),
@@ -158,7 +159,7 @@ impl Broker {
         now: TimestampMs,
         woken: &mut Vec<(Ticket, Response)>,
     ) -> Result<(), Refusal> {
-        let limits = self.consumer_group_limits();
+        let limits = self.consumer_group_limits(name);
         match self.coordinator.get(name).map(|entry| &entry.group) {
             Some(GroupKind::Consumer(_)) => Ok(()),
             None if !joins => {
@@ -317,7 +318,7 @@ impl Broker {
         Step::Parked
     }
 
-    fn beat_response(&self, beat: Beat) -> ConsumerGroupHeartbeatResponse {
+    fn beat_response(&self, group: &str, beat: Beat) -> ConsumerGroupHeartbeatResponse {
         let assignment = beat.assignment.map(|assigned| NewAssignment {
             topic_partitions: assigned
                 .into_iter()
@@ -331,10 +332,9 @@ impl Broker {
         ConsumerGroupHeartbeatResponse {
             member_id: Some(beat.member_id),
             member_epoch: beat.epoch,
-            heartbeat_interval_ms: if goes {
-                0
-            } else {
-                self.config.group_consumer_heartbeat_interval_ms
+            heartbeat_interval_ms: match goes {
+                true => 0,
+                false => self.consumer_group_limits(group).heartbeat_interval_ms,
             },
             assignment,
             ..ConsumerGroupHeartbeatResponse::default()
@@ -529,12 +529,28 @@ impl Broker {
         self.coordinator.reschedule(name);
     }
 
-    pub(crate) fn consumer_group_limits(&self) -> ConsumerGroupLimits {
+    /// What a group obeys: its own configuration, under it the broker's.
+    pub(crate) fn consumer_group_limits(&self, name: &str) -> ConsumerGroupLimits {
+        let own = self.settings.configs(ConfigOwner::Group, name);
+        let own = |key: &str| own.get(key).and_then(|value| value.trim().parse::<i32>().ok());
+        let session_timeout_ms = own("consumer.session.timeout.ms");
+        let heartbeat_interval_ms = own("consumer.heartbeat.interval.ms");
         ConsumerGroupLimits {
             members_max: self.config.group_consumer_members_max,
-            session_timeout_ms: self.config.group_consumer_session_timeout_ms,
-            heartbeat_interval_ms: self.config.group_consumer_heartbeat_interval_ms,
+            session_timeout_ms: session_timeout_ms
+                .unwrap_or(self.config.group_consumer_session_timeout_ms),
+            heartbeat_interval_ms: heartbeat_interval_ms
+                .unwrap_or(self.config.group_consumer_heartbeat_interval_ms),
             assignors: self.config.group_consumer_assignors.clone(),
+        }
+    }
+
+    /// The configuration of a group was changed: it holds from the next heartbeat of each member on.
+    pub(crate) fn apply_group_configs(&mut self, name: &str) {
+        let limits = self.consumer_group_limits(name);
+        let entry = self.coordinator.get_mut(name);
+        if let Some(group) = entry.and_then(|entry| entry.group.consumer_mut()) {
+            group.set_limits(limits);
         }
     }
 }

@@ -388,7 +388,8 @@ impl Broker {
     pub(crate) fn replay_offsets(&mut self, now: TimestampMs) -> Result<(), BrokerError> {
         let Some(topic) = self.topics.get(OFFSETS_TOPIC) else { return Ok(()) };
         let logs: Vec<(PartitionId, LogId)> = topic.logs().collect();
-        let limits = self.consumer_group_limits();
+        // Each group gets its own once it is read.
+        let limits = self.consumer_group_limits("");
         for (partition, log) in logs {
             let mut replay = Replay::default();
             self.logs.for_each_batch(log, REPLAY_BYTES, |batch, records| {
@@ -418,6 +419,7 @@ impl Broker {
         for (name, mut group) in replay.consumer_groups {
             // Of one that is gone, tombstones may be left.
             if group.epoch() > 0 || group.member_count() > 0 {
+                group.set_limits(self.consumer_group_limits(&name));
                 group.restored(now);
                 self.coordinator.insert(&name, GroupKind::Consumer(Box::new(group)));
             }

@@ -400,8 +400,14 @@ impl Broker {
             }
             Change::Settings { change, .. } => {
                 self.settings.apply(&change);
-                if matches!(change, SettingsChange::Configs { owner: ConfigOwner::Broker, .. }) {
-                    self.apply_broker_configs();
+                match change {
+                    SettingsChange::Configs { owner: ConfigOwner::Broker, .. } => {
+                        self.apply_broker_configs();
+                    }
+                    SettingsChange::Configs { owner: ConfigOwner::Group, name, .. } => {
+                        self.apply_group_configs(&name);
+                    }
+                    _ => {}
                 }
             }
         }

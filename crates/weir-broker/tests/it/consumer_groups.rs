@@ -541,3 +541,45 @@ fn a_policy_can_forbid_to_move_with_members() {
     assert!(refused.error_message.unwrap().contains("online upgrade is disabled"));
     assert_eq!(classic_beat(&mut h, &id, 1), ErrorCode::None);
 }
+
+/// Sets a key of the group's own configuration.
+fn configure(h: &mut Harness, key: &str, value: &str) {
+    use weir_protocol::api::incremental_alter_configs::{
+        AlterConfigsResource, AlterableConfig, IncrementalAlterConfigsRequest,
+    };
+    let config = AlterableConfig {
+        name: Str::copy_from(key),
+        config_operation: 0,
+        value: Some(Str::copy_from(value)),
+    };
+    let resource = AlterConfigsResource {
+        resource_type: 32,
+        resource_name: "g".into(),
+        configs: vec![config],
+    };
+    let request =
+        IncrementalAlterConfigsRequest { resources: vec![resource], validate_only: false };
+    assert_eq!(h.ask(1, &request).responses[0].error_code, 0, "{key}={value}");
+}
+
+#[test]
+fn a_groups_own_session_and_interval_count_from_the_next_heartbeat() {
+    let mut h = with_topic(1);
+    let joined = h.ask(1, &joining("a"));
+    assert_eq!(joined.heartbeat_interval_ms, 5_000);
+    configure(&mut h, "consumer.session.timeout.ms", "60000");
+    configure(&mut h, "consumer.heartbeat.interval.ms", "7000");
+    let beat = h.ask(1, &beating("a", joined.member_epoch, None));
+    assert_eq!((beat.error_code, beat.heartbeat_interval_ms), (0, 7_000));
+    h.pass_ms(59_000);
+    let epoch = h.ask(1, &beating("a", joined.member_epoch, None)).member_epoch;
+    assert_eq!(epoch, joined.member_epoch, "the broker's 45 seconds do not count");
+    h.commit_all();
+    let mut h = h.after_power_cut(6);
+    h.pass_ms(59_000);
+    let beat = h.ask(1, &beating("a", epoch, None));
+    assert_eq!((beat.error_code, beat.heartbeat_interval_ms), (0, 7_000));
+    h.pass_ms(61_000);
+    let gone = ErrorCode::from_code(h.ask(1, &beating("a", epoch, None)).error_code);
+    assert_eq!(gone, ErrorCode::UnknownMemberId);
+}
