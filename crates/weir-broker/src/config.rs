@@ -125,6 +125,10 @@ pub struct BrokerConfig {
     pub group_consumer_migration_policy: MigrationPolicy,
     /// Groups at once.
     pub groups_max: usize,
+    /// Memory that one group may take: what its members say of themselves, by all their protocols, and their assignments.
+    pub group_metadata_bytes_max: usize,
+    /// Memory that all groups may take together.
+    pub groups_metadata_bytes_max: usize,
     /// `offset.metadata.max.bytes`
     pub offset_metadata_bytes_max: usize,
     /// `offsets.retention.minutes`
@@ -205,6 +209,8 @@ impl Default for BrokerConfig {
             group_consumer_assignors: vec![Assignor::Uniform, Assignor::Range],
             group_consumer_migration_policy: MigrationPolicy::Bidirectional,
             groups_max: 100_000,
+            group_metadata_bytes_max: 8 << 20,
+            groups_metadata_bytes_max: 256 << 20,
             offset_metadata_bytes_max: 4_096,
             offsets_retention_minutes: 10_080,
             transaction_timeout_ms_max: 900_000,

@@ -122,6 +122,12 @@ impl Broker {
         woken: &mut Vec<(Ticket, Response)>,
     ) -> Result<Beat, Refusal> {
         self.find_or_make_consumer_group(name, beat.epoch == 0, now, woken)?;
+        let group = self.coordinator.get(name).and_then(|entry| entry.group.consumer());
+        let room = group.map_or(Ok(()), |group| self.check_room_to_beat(name, group, &beat));
+        if room.is_err() {
+            self.forget_if_never_used(name);
+        }
+        room?;
         let mut changes = Vec::new();
         let topics = &self.topics;
         let group = self.coordinator.get_mut(name).and_then(|entry| entry.group.consumer_mut());
@@ -274,6 +280,9 @@ impl Broker {
         let Some(entry) = self.coordinator.get_mut(name) else { return Ok(()) };
         for change in &changes {
             entry.stage(record_of(name, change));
+        }
+        if !changes.is_empty() {
+            self.coordinator.recount(name);
         }
         self.store_staged_records(name, now)
     }

@@ -30,6 +30,7 @@ use crate::group::{
     Group, GroupEffect, GroupLimits, GroupState, Join, Joined, Protocol, Sync, Synced,
 };
 use crate::group_kind::GroupKind;
+use crate::group_room::group_bytes;
 use crate::offset_records::{CommittedOffset, OffsetKey};
 use crate::offsets::tombstones;
 use crate::request::{distinct, Response};
@@ -56,6 +57,8 @@ pub struct GroupEntry {
     pub(crate) txn_offsets: TxnOffsets,
     /// No deadline of the group is before this; `None` if it is not among the deadlines.
     wake_at: Option<TimestampMs>,
+    /// What it was counted to take; see [`Coordinator::recount`].
+    bytes: usize,
 }
 
 impl GroupEntry {
@@ -68,7 +71,13 @@ impl GroupEntry {
             pending_offsets: BTreeMap::new(),
             txn_offsets: TxnOffsets::new(),
             wake_at: None,
+            bytes: 0,
         }
+    }
+
+    /// Memory that its members take, about.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Records that say that there is no such group any more.
@@ -139,6 +148,8 @@ impl GroupEntry {
 pub struct Coordinator {
     groups: HashMap<Str, GroupEntry>,
     deadlines: BTreeSet<(TimestampMs, Str)>,
+    /// The sum of what the groups were counted to take.
+    bytes: usize,
 }
 
 impl Coordinator {
@@ -161,9 +172,28 @@ impl Coordinator {
         limits: GroupLimits,
         now: TimestampMs,
     ) -> &mut GroupEntry {
+        let bytes = &mut self.bytes;
         self.groups.entry(Str::copy_from(name)).or_insert_with(|| {
-            GroupEntry::new(GroupKind::Classic(Box::new(Group::new(limits, now))))
+            let mut entry = GroupEntry::new(GroupKind::Classic(Box::new(Group::new(limits, now))));
+            entry.bytes = group_bytes(name, &entry.group);
+            *bytes += entry.bytes;
+            entry
         })
+    }
+
+    /// Memory that all groups take, about.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Counts anew what a group takes: its members have changed.
+    ///
+    /// Cost: a look at each member.
+    pub(crate) fn recount(&mut self, name: &str) {
+        let Some(entry) = self.groups.get_mut(name) else { return };
+        let before = std::mem::replace(&mut entry.bytes, group_bytes(name, &entry.group));
+        debug_assert!(before <= self.bytes, "each group is in the sum");
+        self.bytes = self.bytes - before + entry.bytes;
     }
 
     /// Puts a group in, or another in its place: its offsets are kept.
@@ -172,6 +202,7 @@ impl Coordinator {
             Some(entry) => entry.group = group,
             None => drop(self.groups.insert(name.clone(), GroupEntry::new(group))),
         }
+        self.recount(name);
         self.reschedule(name);
     }
 
@@ -200,6 +231,7 @@ impl Coordinator {
     /// Takes a group out.
     pub fn remove(&mut self, name: &str) -> Option<GroupEntry> {
         let entry = self.groups.remove(name)?;
+        self.bytes -= entry.bytes;
         if let Some(at) = entry.wake_at {
             self.deadlines.remove(&(at, Str::copy_from(name)));
         }
@@ -296,6 +328,9 @@ impl Broker {
                 return refuse(ErrorCode::CoordinatorNotAvailable);
             }
         }
+        if let Err(error) = self.check_room_to_join(&request, client_id) {
+            return refuse(error);
+        }
         let group_id = Str::copy_from(&request.group_id);
         let join = self.join_of(connection, request, version, client_id);
         self.make_way_for_classic(&group_id, now);
@@ -362,6 +397,15 @@ impl Broker {
         };
         if request.group_id.is_empty() {
             return refuse(ErrorCode::InvalidGroupId);
+        }
+        let Some(entry) = self.coordinator.get(&request.group_id) else {
+            return refuse(ErrorCode::UnknownMemberId);
+        };
+        if let GroupKind::Classic(group) = &entry.group {
+            let bytes = request.assignments.iter().map(|one| one.assignment.len()).sum();
+            if let Err(error) = self.check_room_for_assignment(&request.group_id, group, bytes) {
+                return refuse(error);
+            }
         }
         let Some(entry) = self.coordinator.get_mut(&request.group_id) else {
             return refuse(ErrorCode::UnknownMemberId);
@@ -614,6 +658,7 @@ impl Broker {
                 }
             }
         }
+        self.coordinator.recount(group_id);
         self.coordinator.reschedule(group_id);
     }
 

@@ -339,6 +339,11 @@ impl Group {
         self.members.values()
     }
 
+    /// Ids that were given to clients which have not come back with them.
+    pub fn pending_ids(&self) -> impl Iterator<Item = &Str> {
+        self.pending.keys()
+    }
+
     /// How many members there are.
     #[must_use]
     pub fn member_count(&self) -> usize {

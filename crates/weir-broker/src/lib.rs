@@ -57,6 +57,7 @@ mod files;
 pub mod forced_clean;
 pub mod group;
 pub mod group_kind;
+mod group_room;
 mod ids;
 pub mod list_offsets;
 pub mod listener;

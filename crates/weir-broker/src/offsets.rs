@@ -108,7 +108,8 @@ impl Broker {
                     ErrorCode::IllegalGeneration
                 });
             }
-            if self.coordinator.len() >= self.config.groups_max {
+            let is_full = self.coordinator.bytes() >= self.config.groups_metadata_bytes_max;
+            if is_full || self.coordinator.len() >= self.config.groups_max {
                 return Err(ErrorCode::CoordinatorNotAvailable);
             }
         }
@@ -414,6 +415,7 @@ impl Broker {
         for (name, record) in replay.groups {
             let entry = self.coordinator.get_or_make(&name, limits, now);
             entry.group = GroupKind::Classic(Box::new(Group::restore(limits, record, now)));
+            self.coordinator.recount(&name);
             self.coordinator.reschedule(&name);
         }
         for (name, mut group) in replay.consumer_groups {

@@ -12,6 +12,7 @@ mod configs;
 mod consumer_groups;
 mod core;
 mod fetch_sessions;
+mod group_room;
 mod groups;
 mod harness;
 mod keys;
