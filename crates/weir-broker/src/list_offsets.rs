@@ -133,11 +133,13 @@ impl Broker {
                 Some(log) => return self.logs.search_latest(log, bound).map(Found::Inside),
             },
             time if time < 0 => return Err(ErrorCode::UnsupportedVersion),
-            time => {
-                let search =
-                    log.map(|log| self.logs.search_time(log, TimestampMs(time), bound)).transpose();
-                return Ok(search?.flatten().map_or(Found::Here(None), Found::Inside));
-            }
+            time => match log {
+                None => None,
+                Some(log) => {
+                    let search = self.logs.search_time(log, TimestampMs(time), bound);
+                    return search.map(Found::Inside);
+                }
+            },
         };
         Ok(Found::Here(here))
     }

@@ -18,9 +18,6 @@ use weir_protocol::{ErrorCode, LeaderEpoch, Offset, PartitionId, Str, TimestampM
 use crate::produce::Refusal;
 use crate::time_search::{TimeSearch, Wanted};
 
-/// Bytes that are read at most behind the batch that was found by its time.
-const SEARCH_BYTES_MAX: usize = 16 << 20;
-
 /// What became of a batch.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Taken {
@@ -285,28 +282,20 @@ impl Logs {
         self.dir.get(log)?.end_offset_for_epoch(epoch)
     }
 
-    /// A search for the first record at or after `time` that readers below `bound` see; `None` if there is none.
+    /// A search for the first record at or after `time` that readers below `bound` see.
     pub(crate) fn search_time(
         &self,
         log: LogId,
         time: TimestampMs,
         bound: Offset,
-    ) -> Result<Option<TimeSearch>, ErrorCode> {
+    ) -> Result<TimeSearch, ErrorCode> {
         let log = self.dir.get(log).ok_or(ErrorCode::UnknownTopicOrPartition)?;
-        let failed = |error| error_of(&error);
-        let found = log.offset_for_timestamp(time).map_err(failed)?;
-        let Some(found) = found.filter(|found| found.base_offset < bound) else { return Ok(None) };
-        let next = found.last_offset.next();
-        let (mut after, mut beyond) = (Vec::new(), None);
-        if next < bound {
-            let read = log.read(next, SEARCH_BYTES_MAX, bound).map_err(failed)?;
-            (after, beyond) = (read.slices, Some(read.next_offset));
-        }
-        let beyond = beyond.filter(|beyond| *beyond < bound).map(|offset| {
+        let walk = log.time_walk(time, log.log_start_offset()).map_err(|error| error_of(&error))?;
+        let beyond = walk.beyond().filter(|beyond| *beyond < bound).map(|offset| {
             let leader_epoch = log.epoch_for_offset(offset).unwrap_or_else(|| log.leader_epoch());
             TimedOffset { offset, timestamp: time, leader_epoch }
         });
-        Ok(Some(self.search(log, bound, Wanted::AtOrAfter { time, found, after, beyond })))
+        Ok(self.search(log, bound, Wanted::AtOrAfter { time, walk, beyond }))
     }
 
     /// A search for the first of the records with the largest timestamp.

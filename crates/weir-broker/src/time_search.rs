@@ -1,20 +1,21 @@
-//! [`TimeSearch`]: the part of a search by time that reads and inflates batches.
+//! [`TimeSearch`]: the part of a search by time that reads headers, and reads and inflates batches.
 //!
-//! The core finds the batch by index and headers; which of its records it is, is only seen inside. That is read outside the
-//! core's lock, on a thread that may wait, as it may cost a batch of `inflate_bytes_max`.
+//! The core finds by index where to begin. From there to the batch it may be a whole segment of headers, and which of its
+//! records it is, is only seen inside. That is read outside the core's lock, on a thread that may wait.
 
 use std::io;
+use std::mem;
 use std::ops::Range;
 
 use bytes::Bytes;
-use weir_log::{BatchAt, FileSlice, MaxTimestamp};
+use weir_log::{FileSlice, MaxTimestamp, TimeWalk};
 use weir_protocol::batch::{self, BatchView};
 use weir_protocol::{ErrorCode, Offset, TimestampMs};
 
 use crate::logs::{error_of, TimedOffset};
 
-/// Bytes of a batch's header that say how long it is and how late its latest record: up to its largest timestamp.
-const HEAD_BYTES: usize = 43;
+/// Bytes of batches that are read at most, if there is no such record in those whose headers say so.
+const SEARCH_BYTES_MAX: usize = 16 << 20;
 
 /// A search whose batches are still in their files.
 #[derive(Debug)]
@@ -32,12 +33,10 @@ pub(crate) enum Wanted {
     /// The first record at or after a time.
     AtOrAfter {
         time: TimestampMs,
-        /// The batch that has one, by its header.
-        found: BatchAt,
-        /// What follows it: its header may tell of a record below the log start.
-        after: Vec<FileSlice>,
-        /// The answer if there is none in `after` either, but more behind: a reader that begins there sees older records
-        /// too, and misses none.
+        /// The batches that have one, by their headers: one may tell of a record below the log start.
+        walk: TimeWalk,
+        /// The answer if there is none in those, but more behind: a reader that begins there sees older records too, and
+        /// misses none.
         beyond: Option<TimedOffset>,
     },
     /// The first of the records with the largest timestamp.
@@ -46,18 +45,11 @@ pub(crate) enum Wanted {
 
 impl TimeSearch {
     /// Reads and inflates.
-    pub(crate) fn run(self) -> Result<Option<TimedOffset>, ErrorCode> {
+    pub(crate) fn run(mut self) -> Result<Option<TimedOffset>, ErrorCode> {
         match self.wanted {
-            Wanted::AtOrAfter { time, ref found, ref after, beyond } => {
-                if let Some(record) = self.first_at(&found.slice, time)? {
-                    return Ok(Some(record));
-                }
-                for slice in after {
-                    if let Some(record) = self.first_in(slice.clone(), time)? {
-                        return Ok(Some(record));
-                    }
-                }
-                Ok(beyond)
+            Wanted::AtOrAfter { time, ref mut walk, beyond } => {
+                let walk = mem::take(walk);
+                self.first_in(walk, time, beyond)
             }
             Wanted::Latest(ref max) => {
                 let [first, whole] = max.find().map_err(|error| error_of(&error))?;
@@ -81,24 +73,28 @@ impl TimeSearch {
         }
     }
 
-    /// The first record at or after `time` in many batches, of which those are read that may have one.
+    /// The first record at or after `time` in the batches of `walk`; `beyond` if there is none in them.
     fn first_in(
         &self,
-        mut slice: FileSlice,
+        mut walk: TimeWalk,
         time: TimestampMs,
+        beyond: Option<TimedOffset>,
     ) -> Result<Option<TimedOffset>, ErrorCode> {
-        while slice.len_bytes() > 0 {
-            let head = read(&slice.clone().split_to(HEAD_BYTES))?;
-            let (size_bytes, max_timestamp) = sizes(&head).ok_or(ErrorCode::CorruptMessage)?;
-            let one = slice.split_to(size_bytes);
-            if max_timestamp < time {
-                continue;
+        let mut read_bytes = 0;
+        while let Some(found) = walk.next_batch().map_err(|error| error_of(&error))? {
+            if found.base_offset >= self.range.end {
+                return Ok(None);
             }
-            if let Some(record) = self.first_at(&one, time)? {
+            if let Some(record) = self.first_at(&found.slice, time)? {
                 return Ok(Some(record));
             }
+            read_bytes += found.slice.len_bytes();
+            let (offset, leader_epoch) = (found.last_offset.next(), found.leader_epoch);
+            if read_bytes > SEARCH_BYTES_MAX && offset < self.range.end {
+                return Ok(Some(TimedOffset { offset, timestamp: time, leader_epoch }));
+            }
         }
-        Ok(None)
+        Ok(beyond)
     }
 
     fn first_at(
@@ -152,13 +148,4 @@ impl TimeSearch {
 
 fn read(slice: &FileSlice) -> Result<Bytes, ErrorCode> {
     slice.read().map_err(|_: io::Error| ErrorCode::KafkaStorageError)
-}
-
-/// Bytes of a batch, and its largest timestamp.
-fn sizes(head: &[u8]) -> Option<(usize, TimestampMs)> {
-    let length = i32::from_be_bytes(*head.get(8..)?.first_chunk()?);
-    let max_timestamp = i64::from_be_bytes(*head.get(35..)?.first_chunk()?);
-    // The offset and the length stand before what the length counts.
-    let size_bytes = usize::try_from(length).ok()?.checked_add(12)?;
-    (size_bytes > HEAD_BYTES).then_some((size_bytes, TimestampMs(max_timestamp)))
 }

@@ -70,6 +70,7 @@ pub use files::check_topic_name;
 pub use journal::Flush;
 pub use log::{
     AbortedTxn, AppendOrigin, Appended, BatchAt, Log, MaxTimestamp, ProducerInfo, ReadResult,
+    TimeWalk,
 };
 pub use log_dir::{LogDir, LogDirOptions, LogId, TickReport};
 pub use recovery::{Damage, RecoveryProgress, RecoveryReport, RecoveryWatch};

@@ -11,6 +11,7 @@
 //! which lie outside the CRC, and stores and serves the bytes as they came.
 
 mod read;
+mod time_walk;
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -37,6 +38,7 @@ use crate::txn_index;
 pub use crate::producer_state::ProducerInfo;
 pub use crate::txn_index::AbortedTxn;
 pub use read::{BatchAt, MaxTimestamp, ReadResult};
+pub use time_walk::TimeWalk;
 
 /// One partition on disk: segments, indexes, producer state, leader epochs.
 #[derive(Debug)]

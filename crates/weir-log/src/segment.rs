@@ -371,12 +371,12 @@ impl Segment {
         }
     }
 
-    /// The first batch, not ending before `from`, with a timestamp of at least `timestamp`.
-    pub(crate) fn locate_time(
+    /// From where on there may be a batch, not ending before `from`, with a timestamp of at least `timestamp`.
+    pub(crate) fn time_position(
         &self,
         timestamp: TimestampMs,
         from: Offset,
-    ) -> Result<Option<Located>, LogError> {
+    ) -> Result<Option<u64>, LogError> {
         // The entry says: up to that offset nothing is later than its time.
         let before = match self.times.lookup(timestamp.plus_ms(-1)) {
             Ok(entry) => entry.map_or(self.base, |entry| entry.offset),
@@ -384,17 +384,7 @@ impl Segment {
             Err(LogError::Io { .. }) => self.base,
             Err(error) => return Err(error),
         };
-        let Some(start) = self.locate(before.max(from))? else { return Ok(None) };
-        let path = self.path();
-        let file = self.reader()?;
-        let mut walk = HeaderWalk::new(&*file, &path, start.position, self.size_bytes);
-        while let Some((position, header)) = walk.next()? {
-            let is_late = header.max_timestamp >= timestamp && header.record_count > 0;
-            if is_late && header.last_offset() >= from {
-                return Ok(Some(Located { position, header }));
-            }
-        }
-        Ok(None)
+        Ok(self.locate(before.max(from))?.map(|start| start.position))
     }
 
     /// Whether an index is missing, or was found to lie.

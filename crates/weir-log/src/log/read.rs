@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError};
 
 use weir_protocol::{LeaderEpoch, Offset, TimestampMs};
 
+use super::time_walk::TimeWalk;
 use super::Log;
 use crate::disk::DiskFile;
 use crate::error::LogError;
@@ -169,27 +170,6 @@ impl Log {
         *self.hints.get_mut().unwrap_or_else(PoisonError::into_inner) = Hints::default();
     }
 
-    /// The first batch with a record at or after `timestamp`. `None` if all are older.
-    ///
-    /// Not bounded by the synced offset: compare [`BatchAt::base_offset`].
-    ///
-    /// # Errors
-    /// If a file cannot be read.
-    pub fn offset_for_timestamp(
-        &self,
-        timestamp: TimestampMs,
-    ) -> Result<Option<BatchAt>, LogError> {
-        for segment in &self.segments {
-            if segment.latest_or_later().timestamp < timestamp {
-                continue;
-            }
-            if let Some(found) = segment.locate_time(timestamp, self.log_start)? {
-                return Self::batch_at(segment, &found).map(Some);
-            }
-        }
-        Ok(None)
-    }
-
     /// The batches that may have the largest timestamp of the records from the log start on. Finding
     /// out which does is left to [`MaxTimestamp::find`], which needs no lock on the log.
     ///
@@ -221,8 +201,7 @@ impl Log {
             }
         }
         if let Some((timestamp, segment, from)) = best {
-            let found = segment.locate_time(timestamp, from)?;
-            max.whole = found.map(|found| Self::batch_at(segment, &found)).transpose()?;
+            max.whole = Some(TimeWalk::within(segment, timestamp, from)?);
         }
         Ok(max)
     }
@@ -260,8 +239,8 @@ pub struct MaxTimestamp {
     /// The batch in which the log starts, if it begins before. Its header also tells of records that
     /// are gone.
     first: Option<BatchAt>,
-    /// The first batch with the largest timestamp, of those whose indexes could be asked.
-    whole: Option<BatchAt>,
+    /// Where the first batch with the largest timestamp is, of those whose indexes could be asked.
+    whole: Option<TimeWalk>,
     /// Batches before it whose headers must be read.
     unread: Option<Unread>,
 }
@@ -279,13 +258,14 @@ impl MaxTimestamp {
     /// The batch in which the log starts, if it begins before, and the first with the largest
     /// timestamp of all after it.
     ///
-    /// Cost: usually nothing; after [`Log::delete_records`] the headers of a segment.
+    /// Cost: usually a few headers; of a whole segment after [`Log::delete_records`], or behind a record that is dated ahead.
     ///
     /// # Errors
     /// If the file cannot be read.
     pub fn find(&self) -> Result<[Option<BatchAt>; 2], LogError> {
+        let whole = self.whole.clone().map(|mut walk| walk.next_batch()).transpose()?.flatten();
         let Some(unread) = &self.unread else {
-            return Ok([self.first.clone(), self.whole.clone()]);
+            return Ok([self.first.clone(), whole]);
         };
         let mut best: Option<Located> = None;
         let mut walk = HeaderWalk::new(&*unread.file, &unread.path, unread.position, unread.end);
@@ -296,17 +276,15 @@ impl MaxTimestamp {
             }
         }
         let best = best.map(|found| located_in(&unread.file, &found));
-        let whole = match (best, &self.whole) {
-            (Some(best), Some(whole)) if best.max_timestamp < whole.max_timestamp => {
-                Some(whole.clone())
-            }
-            (best, whole) => best.or_else(|| whole.clone()),
+        let whole = match (best, whole) {
+            (Some(best), Some(whole)) if best.max_timestamp < whole.max_timestamp => Some(whole),
+            (best, whole) => best.or(whole),
         };
         Ok([self.first.clone(), whole])
     }
 }
 
-fn located_in(file: &Arc<dyn DiskFile>, found: &Located) -> BatchAt {
+pub(super) fn located_in(file: &Arc<dyn DiskFile>, found: &Located) -> BatchAt {
     let header = &found.header;
     BatchAt {
         slice: FileSlice {

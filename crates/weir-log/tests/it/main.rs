@@ -17,4 +17,5 @@ mod read;
 mod recovery;
 mod retention;
 mod rig;
+mod time_walk;
 mod verify;
