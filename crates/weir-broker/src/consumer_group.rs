@@ -176,11 +176,6 @@ pub struct ConsumerGroup {
 }
 
 impl ConsumerGroup {
-    /// Changes what it obeys. A session that runs keeps its time.
-    pub fn set_limits(&mut self, limits: ConsumerGroupLimits) {
-        self.limits = limits;
-    }
-
     /// A group without members.
     #[must_use]
     pub fn new(limits: ConsumerGroupLimits, now: TimestampMs) -> Self {
@@ -197,6 +192,11 @@ impl ConsumerGroup {
             seen_topics: None,
             empty_since: now,
         }
+    }
+
+    /// What it obeys from now on. Sessions that run end as they would have.
+    pub fn set_limits(&mut self, limits: ConsumerGroupLimits) {
+        self.limits = limits;
     }
 
     /// The log is read: members have a whole session to be heard of again.

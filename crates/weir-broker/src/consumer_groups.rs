@@ -129,9 +129,11 @@ impl Broker {
         }
         room?;
         let mut changes = Vec::new();
+        let limits = self.consumer_group_limits(name);
         let topics = &self.topics;
         let group = self.coordinator.get_mut(name).and_then(|entry| entry.group.consumer_mut());
         let Some(group) = group else { return Err(no_consumer_group(name)) };
+        group.set_limits(limits);
         let beaten = group.heartbeat(beat, topics, now, &mut changes);
         let stored = self.store_changes(name, changes, now);
         self.downgrade_if_classic_is_left(name, now, woken);

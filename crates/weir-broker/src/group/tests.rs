@@ -287,6 +287,66 @@ fn a_static_member_comes_back_without_a_rebalance() {
 }
 
 #[test]
+fn a_heartbeat_is_fine_while_the_leader_assigns() {
+    let mut f = Fixture::stable_pair();
+    f.join(join("a", ""), 100, 1);
+    assert_eq!(f.heartbeat("b", 2, 1), ErrorCode::RebalanceInProgress);
+    f.join(join("b", ""), 101, 1);
+    assert_eq!(f.group.state(), GroupState::CompletingRebalance);
+    assert_eq!(f.heartbeat("b", 3, 2), ErrorCode::None);
+    assert_eq!(f.heartbeat("b", 2, 2), ErrorCode::IllegalGeneration);
+}
+
+#[test]
+fn an_operator_removes_a_static_member_by_its_instance_alone() {
+    let mut f = Fixture::new(LIMITS);
+    f.join(Join { instance_id: Some("i".into()), ..join("", "i-1") }, 1, 0);
+    let mut out = Vec::new();
+    let unknown = f.group.leave(&Str::new(), Some(&"x".into()), at(1), &mut out);
+    assert_eq!(unknown, ErrorCode::UnknownMemberId);
+    let fenced = f.group.leave(&"i-0".into(), Some(&"i".into()), at(1), &mut out);
+    assert_eq!(fenced, ErrorCode::FencedInstanceId);
+    let gone = f.group.leave(&Str::new(), Some(&"i".into()), at(1), &mut out);
+    assert_eq!((gone, f.group.member_count()), (ErrorCode::None, 0));
+}
+
+#[test]
+fn a_static_member_that_does_not_rejoin_keeps_its_place_until_its_session_ends() {
+    let mut f = Fixture::new(LIMITS);
+    let long = Join { session_timeout_ms: 60_000, ..join("", "i-1") };
+    f.join(Join { instance_id: Some("i".into()), ..long }, 1, 0);
+    f.join(join("", "b"), 2, 1);
+    f.tick(1 + i64::from(REBALANCE_MS));
+    assert_eq!(f.joined[&2].generation, 2, "the rebalance does not wait for ever");
+    assert_eq!(f.group.member_count(), 2, "the static one is still in");
+    assert_eq!(&*f.joined[&2].leader, "b");
+    f.sync(sync_of("b", 2, &[("b", "B")]), 3, 30_002);
+    f.store(30_002);
+    for now in [38_000, 46_000, 54_000, 59_999] {
+        f.tick(now);
+        assert_eq!(f.heartbeat("b", 2, now), ErrorCode::None);
+    }
+    f.tick(60_000);
+    assert_eq!(f.group.member_count(), 1);
+}
+
+#[test]
+fn a_client_that_cannot_skip_the_assignment_is_not_told_that_it_leads() {
+    let with_instance = |fresh: &str| Join {
+        instance_id: Some("i".into()),
+        knows_skip_assignment: false,
+        ..join("", fresh)
+    };
+    let mut f = Fixture::new(LIMITS);
+    f.join(with_instance("i-1"), 1, 0);
+    f.sync(Sync { instance_id: Some("i".into()), ..sync_of("i-1", 1, &[("i-1", "A")]) }, 2, 0);
+    f.store(0);
+    f.join(with_instance("i-2"), 3, 1);
+    let joined = &f.joined[&3];
+    assert_eq!((&*joined.leader, joined.skip_assignment), ("i-1", false), "KAFKA-6995");
+}
+
+#[test]
 fn the_last_one_to_leave_empties_the_group() {
     let mut f = Fixture::stable_pair();
     assert_eq!(f.leave("a", 1), ErrorCode::None);

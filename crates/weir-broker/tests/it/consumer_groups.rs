@@ -14,6 +14,9 @@ use weir_protocol::api::create_partitions::{CreatePartitionsRequest, CreateParti
 use weir_protocol::api::delete_groups::DeleteGroupsRequest;
 use weir_protocol::api::describe_groups::DescribeGroupsRequest;
 use weir_protocol::api::heartbeat::HeartbeatRequest;
+use weir_protocol::api::incremental_alter_configs::{
+    AlterConfigsResource, AlterableConfig, IncrementalAlterConfigsRequest,
+};
 use weir_protocol::api::join_group::{
     JoinGroupRequest, JoinGroupRequestProtocol, JoinGroupResponse,
 };
@@ -213,6 +216,35 @@ fn bad_heartbeats_are_refused_by_name() {
     // Before KIP-1082 the broker made the id.
     let answer = h.ask(0, &joining(""));
     assert_eq!((answer.error_code, answer.member_id.unwrap().len()), (0, 22));
+}
+
+#[test]
+fn a_group_obeys_its_own_configuration() {
+    let mut h = with_topic(1);
+    let config = |name: &str, value: &str| AlterableConfig {
+        name: Str::copy_from(name),
+        config_operation: 0,
+        value: Some(Str::copy_from(value)),
+    };
+    let request = IncrementalAlterConfigsRequest {
+        resources: vec![AlterConfigsResource {
+            resource_type: 32,
+            resource_name: "g".into(),
+            configs: vec![
+                config("consumer.heartbeat.interval.ms", "6000"),
+                config("consumer.session.timeout.ms", "50000"),
+            ],
+        }],
+        validate_only: false,
+    };
+    assert_eq!(h.ask(1, &request).responses[0].error_code, 0);
+    assert_eq!(h.ask(1, &joining("a")).heartbeat_interval_ms, 6_000);
+    let other = ConsumerGroupHeartbeatRequest { group_id: "other".into(), ..joining("a") };
+    assert_eq!(h.ask(1, &other).heartbeat_interval_ms, 5_000);
+    h.pass_ms(49_999);
+    assert_eq!(describe(&mut h).members.len(), 1);
+    h.pass_ms(1);
+    assert_eq!(describe(&mut h).members.len(), 0);
 }
 
 #[test]
