@@ -115,6 +115,23 @@ async fn a_pipe_in_memory_is_served_like_a_socket() {
     assert!(matches!(serving.await.unwrap(), weir_broker::listener::ConnectionEnd::Closed));
 }
 
+/// TLS keeps what its socket does not take at once, and sends it when it is told to.
+#[tokio::test]
+async fn what_a_stream_holds_back_is_flushed() {
+    let server = Arc::new(start().await);
+    let (mut ours, theirs) = tokio::io::duplex(64 << 10);
+    let serving = tokio::spawn({
+        let server = server.clone();
+        async move { server.serve_connection(tokio::io::BufStream::new(theirs)).await }
+    });
+    for _ in 0..3 {
+        let answer = ask(&mut ours, 12, &MetadataRequest::default()).await;
+        assert_eq!(answer.brokers.len(), 1);
+    }
+    drop(ours);
+    serving.await.unwrap();
+}
+
 #[tokio::test]
 async fn answers_leave_in_the_order_of_their_requests() {
     let server = start().await;

@@ -129,12 +129,26 @@ fn what_was_overheard_lets_nobody_in() {
     let mut later = scram();
     continued(later.handle(&client.first(), &users, EIGHTS));
     assert_eq!(later.handle(&last, &users, EIGHTS), Step::Failed(Failure::Credentials));
-    // A proof that is right over a nonce that is not the server's.
-    let mut third = scram();
-    continued(third.handle(&client.first(), &users, EIGHTS));
-    let forged = ServerFirst::write("its-nonce-and-mine", b"salt of ann", 16);
-    let (last, _) = client.last(forged.as_bytes());
-    assert_eq!(third.handle(&last, &users, EIGHTS), Step::Failed(Failure::Credentials));
+    // A proof that is right, over a nonce in the last message that is not the server's.
+    for nonce in ["its-nonce", "its-nonce-and-mine", ""] {
+        let mut third = scram();
+        let first = continued(third.handle(&client.first(), &users, EIGHTS));
+        let last = last_over(&client, &first, nonce);
+        assert_eq!(third.handle(&last, &users, EIGHTS), Step::Failed(Failure::Credentials));
+    }
+}
+
+/// The last message with this nonce in it, signed as it stands.
+fn last_over(client: &Client, first: &[u8], nonce: &str) -> Vec<u8> {
+    let server = ServerFirst::parse(first).unwrap();
+    let without_proof = ClientFinal::write_without_proof(nonce);
+    let bare = ClientFirst::write_bare(&client.user, &client.nonce);
+    let server_text = std::str::from_utf8(first).unwrap();
+    let signed = [&*bare, ",", server_text, ",", &*without_proof].map(str::as_bytes);
+    let salted =
+        SHA_256.salted_password(client.password.as_bytes(), &server.salt, server.iterations);
+    let proof = ClientProof::new(SHA_256, &salted, &signed).proof;
+    ClientFinal::write(&without_proof, &proof).into_bytes()
 }
 
 #[test]
@@ -144,15 +158,8 @@ fn librdkafka_says_its_nonce_twice() {
     let mut sasl = scram();
     let first = continued(sasl.handle(&client.first(), &users, SEVENS));
     let server = ServerFirst::parse(&first).unwrap();
-    let without_proof =
-        ClientFinal::write_without_proof(&format!("{}{}", client.nonce, server.nonce));
-    let bare = ClientFirst::write_bare("ann", &client.nonce);
-    let server_text = std::str::from_utf8(&first).unwrap();
-    let signed = [&*bare, ",", server_text, ",", &*without_proof].map(str::as_bytes);
-    let salted = SHA_256.salted_password(b"s3cret", &server.salt, server.iterations);
-    let proof = ClientProof::new(SHA_256, &salted, &signed).proof;
-    let last = ClientFinal::write(&without_proof, &proof);
-    assert!(matches!(sasl.handle(last.as_bytes(), &users, SEVENS), Step::Done { .. }));
+    let last = last_over(&client, &first, &format!("{}{}", client.nonce, server.nonce));
+    assert!(matches!(sasl.handle(&last, &users, SEVENS), Step::Done { .. }));
 }
 
 #[test]
