@@ -78,8 +78,8 @@ fn commit_until_cut(mut h: Harness, after: u64, seed: u64) -> Harness {
 #[test]
 fn a_topic_made_again_has_nothing_of_the_one_before_wherever_the_power_is_cut() {
     let (mut made, mut not_made) = (0, 0);
-    for after in 0..24 {
-        for seed in 0..4 {
+    for after in 0..44 {
+        for seed in 0..3 {
             for auto in [false, true] {
                 let mut h = Harness::with_coordinator();
                 read_topic(&mut h, "t");
@@ -102,7 +102,7 @@ fn a_topic_made_again_has_nothing_of_the_one_before_wherever_the_power_is_cut() 
             }
         }
     }
-    assert!(made > 20 && not_made > 20, "{made} of one kind, {not_made} of the other");
+    assert!(made > 10 && not_made > 10, "{made} of one kind, {not_made} of the other");
 }
 
 #[test]
