@@ -173,6 +173,11 @@ class Judge:
                    for member in group.members}
         return group.state.name.lower(), members
 
+    def group_type(self, name: str) -> str:
+        """The protocol that the group is really on: "classic" or "consumer". Clients may fall back in silence."""
+        listed = self.admin.list_consumer_groups().result(SECONDS_MAX).valid
+        return next((group.type.name.lower() for group in listed if group.group_id == name), "none")
+
     def committed(self, group: str, topic: str) -> dict:
         from confluent_kafka import ConsumerGroupTopicPartitions
         asked = [ConsumerGroupTopicPartitions(group, [TopicPartition(topic, n) for n in range(PARTITIONS)])]
@@ -384,6 +389,8 @@ class Scenario:
         for name in ("m1", "m2"):
             self.add_member(name)
         self.phase("two")
+        if self.judge.group_type(self.group) != self.protocol:
+            raise Fault(f"the group is of type {self.judge.group_type(self.group)}")
         self.add_member("m3")
         self.phase("three")
 
