@@ -11,6 +11,7 @@
 Needs kcat, and the PyPI package confluent-kafka (scripts/setup.sh installs both). Exits with 1 on any fault.
 """
 import argparse
+import atexit
 import pathlib
 import shutil
 import signal
@@ -36,6 +37,7 @@ class Weir:
         self.binary, self.port = binary, free_port()
         self.dir = tempfile.mkdtemp(prefix="weir-librdkafka-")
         self.address = f"127.0.0.1:{self.port}"
+        atexit.register(self.end)
         self.start()
 
     def start(self) -> None:
@@ -48,6 +50,11 @@ class Weir:
     def kill(self) -> None:
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
+
+    def end(self) -> None:
+        """No broker outlives a script that failed; its data and log stay."""
+        if self.process.poll() is None:
+            self.process.kill()
 
     def close(self) -> None:
         self.process.terminate()
