@@ -22,30 +22,25 @@ use weir_protocol::{ErrorCode, NodeId, PartitionId, Str, TimestampMs, Uuid};
 use crate::api_table;
 use crate::commit_queue::{CommitQueue, Due, PutAside};
 use crate::config::BrokerConfig;
-use crate::consumer_group::Refusal;
-use crate::consumer_groups;
-use crate::coordinator::{joined_response, synced_response, Coordinator, RequestMeta};
+use crate::coordinator::{Coordinator, RequestMeta};
 use crate::dynamic_configs::{self, cleaner_options};
 use crate::effects::{CommitNeed, ConnId, Connection, Effects, Reply, Ticket};
 use crate::error::BrokerError;
+use crate::failed::fail;
 use crate::fetch_session::FetchSessions;
 use crate::files::{self, PendingFiles, WriteFailed};
-use crate::group::{Joined, Synced};
 use crate::ids::IdSource;
 use crate::logs::Logs;
-use crate::offset_delete;
-use crate::offsets::fail_commit;
-use crate::produce::storage_failed;
 use crate::producer_ids::ProducerIds;
 use crate::purgatory::Purgatory;
 use crate::request::{Request, Response};
-use crate::scram_users::{self, ScramUsers};
+use crate::scram_users::ScramUsers;
 use crate::security::authenticator;
 use crate::settings::ClusterSettings;
 use crate::staged::Staged;
 use crate::stats::{BrokerStats, GroupStats, TopicStats};
 use crate::topics::{self, log_config, Topic, Topics};
-use crate::transaction_coordinator::{fail_transactional, Transactions};
+use crate::transaction_coordinator::Transactions;
 
 /// This node. It is always alone, and always the controller.
 pub(crate) const NODE_ID: i32 = 0;
@@ -677,9 +672,6 @@ impl Broker {
     }
 }
 
-/// What a change is answered that could not be written.
-const NOT_STORED: Str = Str::from_static("the broker could not write its files");
-
 /// What a commit has brought.
 #[derive(Debug, Clone, Copy)]
 struct CommitOutcome {
@@ -687,121 +679,6 @@ struct CommitOutcome {
     synced: bool,
     /// So are the broker's own files.
     stored: bool,
-}
-
-/// The answer of a request whose commit failed.
-fn fail(response: Response) -> Response {
-    match response {
-        Response::Produce(response) => Response::Produce(storage_failed(response)),
-        Response::OffsetCommit(mut response) => {
-            fail_commit(&mut response, ErrorCode::CoordinatorNotAvailable);
-            Response::OffsetCommit(response)
-        }
-        Response::JoinGroup(response) => {
-            let error = ErrorCode::CoordinatorNotAvailable;
-            Response::JoinGroup(joined_response(Joined::failed(error, response.member_id)))
-        }
-        Response::DeleteGroups(mut response) => {
-            let fine = |result: &&mut weir_protocol::api::delete_groups::DeletableGroupResult| {
-                result.error_code == 0
-            };
-            for result in response.results.iter_mut().filter(fine) {
-                result.error_code = ErrorCode::CoordinatorNotAvailable.code();
-            }
-            Response::DeleteGroups(response)
-        }
-        Response::ConsumerGroupHeartbeat(_) => {
-            let words = "The group could not be stored.";
-            let refusal = Refusal::new(ErrorCode::CoordinatorNotAvailable, words);
-            Response::ConsumerGroupHeartbeat(consumer_groups::refused(&refusal))
-        }
-        Response::SyncGroup(_) => {
-            let synced = Synced::failed(ErrorCode::CoordinatorNotAvailable);
-            Response::SyncGroup(synced_response(synced))
-        }
-        Response::OffsetDelete(_) => {
-            Response::OffsetDelete(offset_delete::failed(ErrorCode::CoordinatorNotAvailable))
-        }
-        Response::DeleteRecords(mut response) => {
-            let partitions = response.topics.iter_mut().flat_map(|topic| &mut topic.partitions);
-            for partition in partitions.filter(|partition| partition.error_code == 0) {
-                partition.error_code = ErrorCode::KafkaStorageError.code();
-                partition.low_watermark = -1;
-            }
-            Response::DeleteRecords(response)
-        }
-        Response::CreateTopics(mut response) => {
-            let fine = response.topics.iter_mut().filter(|topic| topic.error_code == 0);
-            fine.for_each(|topic| {
-                topic.error_code = ErrorCode::KafkaStorageError.code();
-                topic.error_message = Some(NOT_STORED);
-                (topic.topic_id, topic.configs) = (Uuid::ZERO, None);
-            });
-            Response::CreateTopics(response)
-        }
-        Response::DeleteTopics(mut response) => {
-            let fine = response.responses.iter_mut().filter(|topic| topic.error_code == 0);
-            fine.for_each(|topic| {
-                topic.error_code = ErrorCode::KafkaStorageError.code();
-                topic.error_message = Some(NOT_STORED);
-            });
-            Response::DeleteTopics(response)
-        }
-        Response::CreatePartitions(mut response) => {
-            let fine = response.results.iter_mut().filter(|topic| topic.error_code == 0);
-            fine.for_each(|topic| {
-                topic.error_code = ErrorCode::KafkaStorageError.code();
-                topic.error_message = Some(NOT_STORED);
-            });
-            Response::CreatePartitions(response)
-        }
-        Response::AlterUserScramCredentials(mut response) => {
-            scram_users::fail(&mut response, ErrorCode::KafkaStorageError, &NOT_STORED);
-            Response::AlterUserScramCredentials(response)
-        }
-        Response::AlterConfigs(mut response) => {
-            let fine = response.responses.iter_mut().filter(|one| one.error_code == 0);
-            fine.for_each(|one| {
-                one.error_code = ErrorCode::KafkaStorageError.code();
-                one.error_message = Some(NOT_STORED);
-            });
-            Response::AlterConfigs(response)
-        }
-        Response::CreateAcls(mut response) => {
-            let fine = response.results.iter_mut().filter(|one| one.error_code == 0);
-            fine.for_each(|one| {
-                one.error_code = ErrorCode::KafkaStorageError.code();
-                one.error_message = Some(NOT_STORED);
-            });
-            Response::CreateAcls(response)
-        }
-        Response::DeleteAcls(mut response) => {
-            let fine = response.filter_results.iter_mut().filter(|one| one.error_code == 0);
-            fine.for_each(|one| {
-                one.error_code = ErrorCode::KafkaStorageError.code();
-                one.error_message = Some(NOT_STORED);
-                one.matching_acls.clear();
-            });
-            Response::DeleteAcls(response)
-        }
-        Response::AlterClientQuotas(mut response) => {
-            let fine = response.entries.iter_mut().filter(|one| one.error_code == 0);
-            fine.for_each(|one| {
-                one.error_code = ErrorCode::KafkaStorageError.code();
-                one.error_message = Some(NOT_STORED);
-            });
-            Response::AlterClientQuotas(response)
-        }
-        Response::IncrementalAlterConfigs(mut response) => {
-            let fine = response.responses.iter_mut().filter(|one| one.error_code == 0);
-            fine.for_each(|one| {
-                one.error_code = ErrorCode::KafkaStorageError.code();
-                one.error_message = Some(NOT_STORED);
-            });
-            Response::IncrementalAlterConfigs(response)
-        }
-        other => fail_transactional(other),
-    }
 }
 
 pub(crate) fn check_config(config: &BrokerConfig) -> Result<(), BrokerError> {

@@ -51,6 +51,7 @@ pub mod describe_topic_partitions;
 pub mod dynamic_configs;
 pub mod effects;
 pub mod error;
+mod failed;
 pub mod fetch;
 pub mod fetch_session;
 mod files;

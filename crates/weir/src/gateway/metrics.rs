@@ -10,7 +10,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Metric, Registry};
 use weir_broker::BrokerStats;
 
 use super::broker_metrics;
@@ -80,72 +80,60 @@ pub(crate) struct TrafficGauges {
     pub(crate) connections_refused: u64,
 }
 
+/// Makes metrics that begin at nothing.
+struct Adder<'a> {
+    registry: &'a mut Registry,
+}
+
+impl Adder<'_> {
+    fn metric<M: Metric + Clone + Default>(&mut self, name: &'static str, help: &'static str) -> M {
+        let metric = M::default();
+        self.registry.register(name, help, metric.clone());
+        metric
+    }
+}
+
 impl Metrics {
     pub(crate) fn new() -> Self {
         let mut registry = Registry::default();
-        let published = Family::<EventLabels, Counter>::default();
         let processing: Durations =
             Family::new_with_constructor(|| Histogram::new(BUCKETS_SECONDS));
-        let rejected = Family::<CodeLabel, Counter>::default();
-        let ledger = Family::<ReasonLabel, Gauge>::default();
-        let lane_depth = Family::<LaneLabel, Gauge>::default();
-        let (queue_size, breaker_open) = (Gauge::default(), Gauge::default());
-        let throughput = FloatGauge::default();
-        // The first two names are those of spec 001; the encoder adds `_total` to counters.
-        registry.register(
-            "kafka_events_published",
-            "Total number of events published to Kafka",
-            published.clone(),
-        );
         registry.register(
             "kafka_event_processing_duration_seconds",
             "Time spent processing Kafka events",
             processing.clone(),
         );
-        registry.register(
-            "weir_events_rejected",
-            "Events refused, by error code",
-            rejected.clone(),
+        // The names that begin with `kafka` are those of spec 001; the encoder adds `_total` to counters.
+        let mut add = Adder { registry: &mut registry };
+        let (published, rejected) = (
+            add.metric("kafka_events_published", "Total number of events published to Kafka"),
+            add.metric("weir_events_rejected", "Events refused, by error code"),
         );
-        registry.register(
+        let ledger = add.metric(
             "weir_ledger_events",
             "The ledger: accepted = delivered + queued + in flight + spilled + dropped",
-            ledger.clone(),
         );
-        registry.register("weir_lane_depth", "Events waiting in a lane", lane_depth.clone());
-        registry.register("weir_queue_size", "Events waiting in all lanes", queue_size.clone());
-        registry.register(
-            "weir_throughput_per_second",
-            "Events delivered per second, recently",
-            throughput.clone(),
-        );
-        registry.register(
-            "weir_circuit_breaker_open",
-            "1 while the circuit breaker is not closed",
-            breaker_open.clone(),
-        );
-        let damaged = Counter::default();
-        registry.register(
+        let lane_depth = add.metric("weir_lane_depth", "Events waiting in a lane");
+        let queue_size = add.metric("weir_queue_size", "Events waiting in all lanes");
+        let throughput =
+            add.metric("weir_throughput_per_second", "Events delivered per second, recently");
+        let breaker_open =
+            add.metric("weir_circuit_breaker_open", "1 while the circuit breaker is not closed");
+        let damaged = add.metric(
             "weir_worker_batches_skipped",
             "Damaged batches the fleet worker could not read and went past",
-            damaged.clone(),
         );
-        let evicted = Counter::default();
-        registry.register(
+        let evicted = add.metric(
             "weir_worker_devices_evicted",
             "Devices the fleet worker no longer follows because others came: those silent the longest",
-            evicted.clone(),
         );
-        let (connections, connections_refused) = (Gauge::default(), Counter::default());
-        registry.register(
+        let connections = add.metric(
             "weir_http_connections",
             "HTTP connections of gateway and console that are open, WebSockets included",
-            connections.clone(),
         );
-        registry.register(
+        let connections_refused = add.metric(
             "weir_http_connections_refused",
             "HTTP connections refused, since there were too many",
-            connections_refused.clone(),
         );
         Self {
             registry,
