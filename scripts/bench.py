@@ -29,10 +29,10 @@ SCRATCH = ROOT / ".cache" / "bench"
 TARGET = pathlib.Path(os.environ.get("BENCH_TARGET", ROOT / "target"))
 PARTITIONS = 12
 # (bytes of a record, records of a batch): records of a run; a broker that is slower at small batches gets fewer, so that
-# each takes seconds.
+# each takes about as long, half a second to three.
 SHAPES = {(200, 5000): {"weir": 4_000_000, "kafka": 4_000_000, "kafka-flush": 2_000_000},
           (200, 100): {"weir": 1_000_000, "kafka": 1_000_000, "kafka-flush": 300_000},
-          (200, 1): {"weir": 30_000, "kafka": 20_000, "kafka-flush": 3_000},
+          (200, 1): {"weir": 60_000, "kafka": 30_000, "kafka-flush": 6_000},
           (1_000, 1000): {"weir": 800_000, "kafka": 800_000, "kafka-flush": 400_000},
           (1_000, 100): {"weir": 500_000, "kafka": 400_000, "kafka-flush": 100_000},
           (1_000, 1): {"weir": 30_000, "kafka": 20_000, "kafka-flush": 3_000},
@@ -41,7 +41,7 @@ SHAPES = {(200, 5000): {"weir": 4_000_000, "kafka": 4_000_000, "kafka-flush": 2_
 # What a record of 200 bytes is by itself; the longer ones are filled up to this many less for key and framing.
 PLAIN_RECORD_BYTES, FRAMING_BYTES = 200, 22
 # Before anything is measured: a JVM compiles what runs often.
-WARM_UP_RECORDS = {5000: 1_000_000, 100: 200_000, 1: 2_000}
+WARM_UP_RECORDS = {5000: 1_000_000, 100: 200_000, 1: 5_000}
 # Half of what this shape reached with acks=all, for so long.
 HALF_LOAD_SHAPE, HALF_LOAD_SECONDS = (200, 100), 4
 # Commits of the disk probe: at most so many batches, and so many bytes.
@@ -224,6 +224,7 @@ class Bench:
         count = self.count(CONSUMED_RECORDS)
         for name, command in {
             "weir": [examples / "consume_bench", address, full, count],
+            "weir-objects": ["env", "OBJECTS=1", examples / "consume_bench", address, full, count],
             "rdkafka": [TARGET / "bench/release/rdkafka-bench", "consume", address, full, PARTITIONS, count],
             "franz-go": [TARGET / "bench/franz-go-bench", "consume", address, full, count],
         }.items():
