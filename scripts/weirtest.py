@@ -106,6 +106,8 @@ class WeirUp:
         ports = ["--kafka-port", "0", "--gateway-port", "0", "--console-port", "0"]
         command = [binary, "up", "--config", str(config_file), "--data-dir", str(self.directory / "data")]
         with self.log.open("ab") as log:
+            # An earlier run in this directory has said where it was.
+            self.log_from = log.tell()
             environment = {**os.environ, "LC_ALL": "C", "LANG": "C"}
             self.process = subprocess.Popen([*command, *ports, *args], stdout=log, stderr=log, env=environment)
         text = until("weir up is ready", START_SECONDS_MAX, self._ready)
@@ -114,7 +116,7 @@ class WeirUp:
         self.console = re.search(r"^ *Console +(http://\S+)", text, re.M)[1]
 
     def _ready(self) -> str:
-        text = self.log.read_text(errors="replace")
+        text = self.log.read_bytes()[self.log_from:].decode(errors="replace")
         if self.process.poll() is not None:
             sys.exit(f"FAILED: weir up ended with {self.process.returncode}:\n{text}")
         return text if re.search(r"ready in \d+ ms", text) else ""

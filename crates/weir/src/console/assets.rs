@@ -51,6 +51,19 @@ pub(super) fn serve(path: &str, headers: &HeaderMap) -> Option<Response> {
     Some(response)
 }
 
+/// For a browser that asks for a page which is not there: the page, which says so, as 404. `None` for who takes no HTML.
+pub(super) fn page_of_nothing(headers: &HeaderMap) -> Option<Response> {
+    let accepted = headers.get(header::ACCEPT)?.to_str().ok()?;
+    if !accepted.contains("text/html") {
+        return None;
+    }
+    let mut page = serve("/", headers)?;
+    if page.status() == StatusCode::OK {
+        *page.status_mut() = StatusCode::NOT_FOUND;
+    }
+    Some(page)
+}
+
 fn body_of(file: EmbeddedFile) -> Body {
     match file.data {
         std::borrow::Cow::Borrowed(bytes) => Body::from(bytes),

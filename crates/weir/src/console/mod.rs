@@ -174,7 +174,14 @@ async fn api_layers(State(shared): State<Shared>) -> Response {
 async fn asset(headers: HeaderMap, request: Request) -> Response {
     let path = request.uri().path();
     assets::serve(path, &headers).unwrap_or_else(|| {
-        let help = match path == "/api" || path.starts_with("/api/") {
+        let is_api = path == "/api" || path.starts_with("/api/");
+        if !is_api {
+            // Who typed a wrong address gets a page that says so, and shows the way.
+            if let Some(page) = assets::page_of_nothing(&headers) {
+                return page;
+            }
+        }
+        let help = match is_api {
             true => "/api/state, /api/device?id=, /api/layers and /live exist",
             false => "the console starts at /",
         };

@@ -372,6 +372,21 @@ async fn only_pages_and_files_are_there_and_all_else_is_404_as_json() {
 }
 
 #[tokio::test]
+async fn a_browser_that_asks_for_a_page_which_is_not_there_gets_the_page_that_says_so() {
+    let browser = "Host: localhost\r\nAccept: text/html,application/xhtml+xml\r\n";
+    for missing in ["/no-such-page", "/map/17"] {
+        let (head, body) = get(missing, browser).await;
+        assert!(
+            head.starts_with("http/1.1 404") && head.contains("text/html"),
+            "{missing}: {head}"
+        );
+        assert_eq!(body, get("/", browser).await.1, "{missing}");
+    }
+    let (head, _) = get("/api/nothing", browser).await;
+    assert!(head.starts_with("http/1.1 404") && head.contains("application/json"), "{head}");
+}
+
+#[tokio::test]
 async fn a_wrong_method_or_query_is_refused_with_a_code() {
     let (hub, _) = hub_at(0);
     for (request, status, code) in [
