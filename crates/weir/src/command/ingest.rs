@@ -6,6 +6,7 @@
 //! gateway knows which of its events it has, each line without an id is given one (`ingest/line_id.rs`).
 
 mod line_id;
+mod refused;
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
@@ -18,6 +19,7 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 
 use self::line_id::LineIds;
+use self::refused::RefusedLines;
 use super::{gateway, lines};
 use crate::cli::IngestArgs;
 use crate::error::{Outcome, UserError};
@@ -102,7 +104,7 @@ pub(crate) fn run(args: &IngestArgs) -> Outcome {
         0 => Ok(()),
         refused => {
             Err(UserError::new("WEIR-0810", format!("{} refused for good", events(refused)))
-                .help("see the lines above; mend them and ingest the file again"))
+                .help(sender.refused.advice(&args.file)))
         }
     }
 }
@@ -263,6 +265,7 @@ struct Sender {
     ids: LineIds,
     tally: Tally,
     shown: usize,
+    refused: RefusedLines,
     started: Instant,
     last_progress: Instant,
     last_line: Instant,
@@ -284,6 +287,7 @@ impl Sender {
             ids,
             tally: Tally::default(),
             shown: 0,
+            refused: RefusedLines::default(),
             started,
             last_progress: started,
             last_line: started,
@@ -354,6 +358,7 @@ impl Sender {
 
     fn refuse(&mut self, line: u64, code: &str, message: &str) {
         self.tally.refused += 1;
+        self.refused.add(line);
         self.last_progress = now();
         if self.shown < REFUSALS_SHOWN_MAX {
             self.shown += 1;

@@ -46,7 +46,7 @@ impl Connections {
         let quarter = files_max.map_or(usize::MAX, |files| usize::try_from(files / 4).unwrap_or(0));
         let connections_max = wanted.min(quarter.max(1)).min(Semaphore::MAX_PERMITS);
         if connections_max < wanted {
-            tracing::warn!(
+            tracing::info!(
                 wanted,
                 connections_max,
                 "the limit of open files allows fewer HTTP connections than configured"
