@@ -12,7 +12,7 @@ use super::{
     EXPIRY_INTERVAL_MS,
 };
 use crate::checkpoint::{self, MetaProperties, Offsets};
-use crate::disk::{read_all, replace_files, Disk, DiskLock, LockFailure, OpenMode};
+use crate::disk::{read_all, replace_files, Disk, DiskFile, DiskLock, LockFailure, OpenMode};
 use crate::error::LogError;
 use crate::files;
 use crate::index::Place;
@@ -62,10 +62,7 @@ pub(super) fn open(
             outcome => outcome?,
         }
     }
-    let anchor_path = dir.join(files::META_PROPERTIES);
-    let anchor = disk
-        .open(&anchor_path, OpenMode::Existing)
-        .map_err(|error| LogError::io("open", anchor_path, error))?;
+    let anchor = open_anchor(&*disk, dir)?;
     let room = ProducerRoom::new(options.producers_per_log_max, options.producers_max);
     let mut log_dir = LogDir {
         shared: Arc::new(Shared::new(anchor, room)),
@@ -95,6 +92,12 @@ pub(super) fn open(
     }
     log_dir.checkpoint_files_max = CHECKPOINT_FILES_MAX;
     Ok((log_dir, report))
+}
+
+/// A file that is always there, for syncing the file system of the directory.
+fn open_anchor(disk: &dyn Disk, dir: &Path) -> Result<Arc<dyn DiskFile>, LogError> {
+    let path = dir.join(files::META_PROPERTIES);
+    disk.open(&path, OpenMode::Existing).map_err(|error| LogError::io("open", path, error))
 }
 
 fn take_lock(disk: &dyn Disk, dir: &Path) -> Result<Box<dyn DiskLock>, LogError> {
