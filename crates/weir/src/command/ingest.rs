@@ -104,7 +104,7 @@ pub(crate) fn run(args: &IngestArgs) -> Outcome {
         0 => Ok(()),
         refused => {
             Err(UserError::new("WEIR-0810", format!("{} refused for good", events(refused)))
-                .help(sender.refused.advice(&args.file)))
+                .help(sender.refused.advice(&args.file, Path::exists)))
         }
     }
 }
