@@ -84,10 +84,7 @@ impl Broker {
         }
         let response = IncrementalAlterConfigsResponse { throttle_time_ms: 0, responses };
         let response = Response::IncrementalAlterConfigs(response);
-        match is_staged {
-            true => self.answer_when_stored(ticket, response),
-            false => Step::Answer(response),
-        }
+        self.answer_staged(ticket, response, is_staged)
     }
 
     pub(crate) fn alter_configs(&mut self, ticket: Ticket, request: &AlterConfigsRequest) -> Step {
@@ -113,10 +110,7 @@ impl Broker {
         }
         let response = AlterConfigsResponse { throttle_time_ms: 0, responses };
         let response = Response::AlterConfigs(response);
-        match is_staged {
-            true => self.answer_when_stored(ticket, response),
-            false => Step::Answer(response),
-        }
+        self.answer_staged(ticket, response, is_staged)
     }
 
     /// Stages the change of one resource. Whether there is any.

@@ -51,10 +51,7 @@ impl Broker {
             });
         }
         let response = CreatePartitionsResponse { throttle_time_ms: 0, results };
-        match is_staged {
-            true => self.answer_when_stored(ticket, Response::CreatePartitions(response)),
-            false => Step::Answer(Response::CreatePartitions(response)),
-        }
+        self.answer_staged(ticket, Response::CreatePartitions(response), is_staged)
     }
 
     fn grow_topic(

@@ -284,10 +284,7 @@ impl Broker {
         }
         let response = AlterClientQuotasResponse { throttle_time_ms: 0, entries };
         let response = Response::AlterClientQuotas(response);
-        match is_staged {
-            true => self.answer_when_stored(ticket, response),
-            false => Step::Answer(response),
-        }
+        self.answer_staged(ticket, response, is_staged)
     }
 
     /// Stages what an entry changes. Whether it is anything.

@@ -250,6 +250,19 @@ impl Broker {
         Ok(())
     }
 
+    /// Answers at once where nothing was staged, else as [`Self::answer_when_stored`] does.
+    pub(crate) fn answer_staged(
+        &mut self,
+        ticket: Ticket,
+        response: Response,
+        is_staged: bool,
+    ) -> Step {
+        match is_staged {
+            true => self.answer_when_stored(ticket, response),
+            false => Step::Answer(response),
+        }
+    }
+
     /// Parks the answer to a request that has staged something, until that is on disk.
     pub(crate) fn answer_when_stored(&mut self, ticket: Ticket, response: Response) -> Step {
         self.commit_queue.push(Due::Stored(ticket, response));

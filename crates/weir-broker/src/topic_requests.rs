@@ -58,10 +58,7 @@ impl Broker {
             throttle_time_ms: 0,
             topics: topics.map(|(topic, outcome)| self.creation_result(topic, outcome)).collect(),
         });
-        match is_staged {
-            true => self.answer_when_stored(ticket, response),
-            false => Step::Answer(response),
-        }
+        self.answer_staged(ticket, response, is_staged)
     }
 
     fn creation_result(
@@ -357,10 +354,7 @@ impl Broker {
         }
         let response =
             Response::DeleteTopics(DeleteTopicsResponse { throttle_time_ms: 0, responses });
-        match is_staged {
-            true => self.answer_when_stored(ticket, response),
-            false => Step::Answer(response),
-        }
+        self.answer_staged(ticket, response, is_staged)
     }
 
     /// Stages the end of a topic.
