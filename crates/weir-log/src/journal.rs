@@ -67,6 +67,10 @@ const SEGMENT_WORTH_BYTES: u64 = 16 << 10;
 /// idle one costs little. It doubles while it is found half full, up to `journal_bytes_max`.
 pub(crate) const BYTES_AT_FIRST: u64 = 1 << 20;
 
+/// Segments are synced once so much of theirs is in the journal, however much room there is: the disk
+/// writes that at once, and a commit that comes meanwhile waits behind it.
+const FLUSH_DATA_BYTES_MAX: u64 = 4 << 20;
+
 /// Zeros that are written at once when the file grows.
 const ZEROS_BYTES: usize = 256 << 10;
 
@@ -95,6 +99,20 @@ struct State {
     short_for: Option<u64>,
     /// Segments that records between tail and head belong to.
     segments: HashMap<(LogId, Offset), Arc<dyn DiskFile>>,
+    /// What of theirs was not yet given to a sync.
+    data_bytes: u64,
+}
+
+impl State {
+    /// What is to be synced from here on.
+    fn take_segments(&mut self) -> Vec<Arc<dyn DiskFile>> {
+        self.data_bytes = 0;
+        std::mem::take(&mut self.segments).into_values().collect()
+    }
+
+    const fn is_half_full(&self) -> bool {
+        self.ring.used_bytes() >= self.ring.capacity_bytes() / 2
+    }
 }
 
 #[derive(Debug)]
@@ -138,6 +156,8 @@ impl Appended {
 pub struct Flush {
     journal: Arc<Journal>,
     shared: Arc<Shared>,
+    /// The journal is short of room.
+    grow: bool,
 }
 
 impl Flush {
@@ -146,9 +166,12 @@ impl Flush {
     /// # Errors
     /// When a sync or write failed. The directory is offline then.
     pub fn run(self) -> Result<(), CommitError> {
-        let run = || {
+        let run = || -> io::Result<()> {
             self.journal.flush()?;
-            self.journal.grow()
+            if self.grow {
+                self.journal.grow()?;
+            }
+            Ok(())
         };
         run().map_err(|error| self.shared.fail(&format!("cannot flush the segments: {error}")))
     }
@@ -207,6 +230,7 @@ impl Journal {
             let key = (append.id, append.base);
             state.segments.entry(key).or_insert_with(|| Arc::clone(&append.file));
         }
+        state.data_bytes += data_bytes;
         Ok(true)
     }
 
@@ -238,10 +262,10 @@ impl Journal {
             return sync(files);
         }
         self.settling(|settling| {
-            let segments = std::mem::take(&mut self.state().segments);
+            let segments = self.state().take_segments();
             let address = |file: &Arc<dyn DiskFile>| Arc::as_ptr(file).cast::<()>();
             let known: HashSet<_> = files.iter().map(address).collect();
-            files.extend(segments.into_values().filter(|file| !known.contains(&address(file))));
+            files.extend(segments.into_iter().filter(|file| !known.contains(&address(file))));
             sync(files)?;
             // Nobody commits meanwhile: this is the commit.
             let sequence = self.state().ring.head().sequence;
@@ -267,14 +291,13 @@ impl Journal {
     /// Syncs the segments that are in the journal by now, and frees their room.
     fn flush(&self) -> io::Result<()> {
         self.settling(|settling| {
-            let (segments, head) = {
+            let (files, head) = {
                 let mut state = self.state();
-                (std::mem::take(&mut state.segments), state.ring.head())
+                (state.take_segments(), state.ring.head())
             };
-            if segments.is_empty() {
+            if files.is_empty() {
                 return Ok(());
             }
-            let files: Vec<_> = segments.into_values().collect();
             self.disk.sync_many(&files, &[])?;
             self.write_header(settling, head, false)?;
             self.state().ring.free_to(head);
@@ -309,13 +332,17 @@ impl Journal {
 
     /// A flush, if it is time for one and none is under way.
     pub(crate) fn take_flush(self: &Arc<Self>, shared: &Arc<Shared>) -> Option<Flush> {
-        let (ring, is_short) = {
+        let (grow, is_due) = {
             let state = self.state();
-            (state.ring, state.short_for.is_some() && state.ring.end() < self.bytes_max)
+            let is_short = state.short_for.is_some() && state.ring.end() < self.bytes_max;
+            let grow = is_short || state.is_half_full();
+            (grow, grow || state.data_bytes >= FLUSH_DATA_BYTES_MAX)
         };
-        let is_due = is_short || ring.used_bytes() >= ring.capacity_bytes() / 2;
-        (is_due && !self.flushing.swap(true, Ordering::AcqRel))
-            .then(|| Flush { journal: Arc::clone(self), shared: Arc::clone(shared) })
+        (is_due && !self.flushing.swap(true, Ordering::AcqRel)).then(|| Flush {
+            journal: Arc::clone(self),
+            shared: Arc::clone(shared),
+            grow,
+        })
     }
 
     /// Doubles the file, unless it is large enough. Finding no room for it is no failure.

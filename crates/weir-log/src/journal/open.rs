@@ -149,6 +149,7 @@ pub(crate) fn open(
             ring: Ring::new(end, next.sequence),
             short_for: None,
             segments: std::collections::HashMap::new(),
+            data_bytes: 0,
         }),
         settling: Mutex::new(Settling { header_number: next.header_number, failed: false }),
         buffer: Mutex::new(BlockBuffer::default()),

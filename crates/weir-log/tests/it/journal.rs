@@ -712,6 +712,35 @@ fn it_grows_while_commits_fill_it_and_no_further_than_it_may() {
     );
 }
 
+/// A sync of much at once would hold up the commits that come meanwhile.
+#[test]
+fn segments_are_synced_every_few_mebibytes_however_large_the_journal_may_be() {
+    const BATCH_BYTES: usize = 256 << 10;
+    let disk = MemDisk::new();
+    let config = LogConfig::default();
+    let options = LogDirOptions { journal_bytes_max: Some(64 << 20), ..options(&config) };
+    let (mut dir, _) = LogDir::open(Arc::new(disk.clone()), Path::new(DIR), options, T0).unwrap();
+    let id = dir.create_log("a", Uuid([3; 16]), PartitionId(0), LogConfig::default(), T0).unwrap();
+    let (mut unsynced, mut unsynced_max) = (0, 0);
+    for _ in 0..400 {
+        let mut builder = BatchBuilder::new(Codec::None);
+        builder.append(T0, None, Some(&vec![b'x'; BATCH_BYTES]), &[]);
+        let mut batch = builder.build().to_vec();
+        dir.get_mut(id).unwrap().append(&mut batch, AppendOrigin::Client, T0).unwrap();
+        let mut committed = dir.begin_commit().unwrap().run().unwrap();
+        let flush = committed.take_flush();
+        dir.finish_commit(committed);
+        unsynced += BATCH_BYTES;
+        unsynced_max = unsynced_max.max(unsynced);
+        if let Some(flush) = flush {
+            flush.run().unwrap();
+            unsynced = 0;
+        }
+    }
+    assert_eq!(unsynced_max, 4 << 20);
+    assert!(disk.files()[&journal_path()].len() <= 16 << 20, "it grows only as far as it must");
+}
+
 /// On a real file system, which may have direct I/O or not.
 #[test]
 fn it_works_on_files_of_the_system() {

@@ -39,6 +39,8 @@ const SILENT_MAX: Duration = Duration::from_secs(1);
 const WAITING_LINE_INTERVAL: Duration = Duration::from_secs(10);
 /// How long a Ctrl-C may go unnoticed while holding back.
 const PACE_STEP: Duration = Duration::from_millis(100);
+/// Of an answer that is not understood.
+const ANSWER_SHOWN_CHARS_MAX: usize = 200;
 /// Refused lines that are shown; the rest are only counted.
 const REFUSALS_SHOWN_MAX: usize = 10;
 
@@ -72,6 +74,8 @@ enum Posted {
     Unknown(String),
     /// The request as a whole will not be taken.
     Refused(String),
+    /// Whatever answers there is no gateway, or not at this path.
+    NoGateway(String),
 }
 
 /// What became of the events so far.
@@ -139,6 +143,29 @@ fn interrupted(line: u64, fate: &str) -> UserError {
     UserError::new("WEIR-0819", format!("interrupted before line {line}"))
         .why(why)
         .help(format!("tail -n +{line} FILE | weir ingest - goes on from there"))
+}
+
+/// What an answer means that says nothing of the events.
+fn unaccounted(status: u16, text: &str) -> Posted {
+    let shown: String = text.trim().chars().take(ANSWER_SHOWN_CHARS_MAX).collect();
+    let why = format!("it answered {status}: {shown}");
+    match status {
+        408 | 429 | 500.. => Posted::Unknown(why),
+        // What a gateway answers to a body that it cannot take as a whole.
+        400 | 413 | 415 | 422 => Posted::Refused(why),
+        _ => Posted::NoGateway(why),
+    }
+}
+
+fn no_gateway(url: &str, why: String, line: u64) -> UserError {
+    let before = match line {
+        0 | 1 => String::new(),
+        line => format!("; the lines before {line} have their answer"),
+    };
+    let url = url.split('?').next().unwrap_or(url);
+    UserError::new("WEIR-0803", format!("{url} takes no events"))
+        .why(format!("{why}{before}"))
+        .help("give the gateway's address, as the ready line of `weir up` prints it: --gateway http://127.0.0.1:8084")
 }
 
 fn events(count: u64) -> String {
@@ -322,6 +349,10 @@ impl Sender {
                     self.refuse(batch.first().map_or(0, |line| line.number), "", &why);
                     return Ok(());
                 }
+                Posted::NoGateway(why) => {
+                    let line = batch.first().map_or(0, |line| line.number);
+                    return Err(no_gateway(&self.url, why, line));
+                }
             };
             let waiting = self.settle(batch, &answer);
             if waiting.is_empty() {
@@ -382,9 +413,7 @@ impl Sender {
         };
         let answer: Answer = serde_json::from_str(&text).unwrap_or_default();
         if answer.accepted + answer.duplicate == 0 && answer.results.is_empty() {
-            let why = format!("the gateway answered {status}: {text}");
-            let for_now = status == 429 || status >= 500;
-            return if for_now { Posted::Unknown(why) } else { Posted::Refused(why) };
+            return unaccounted(status, &text);
         }
         let asked = answer.results.iter().filter_map(|refusal| refusal.retry_after_ms).max();
         let wait = asked.map(Duration::from_millis).or(seconds.map(Duration::from_secs_f64));
@@ -469,6 +498,19 @@ mod tests {
         let read: Vec<_> = batch.iter().map(|line| (line.number, line.text.as_str())).collect();
         assert_eq!(read, [(1, "{\"id\":1}"), (5, "{\"id\":3}")]);
         assert_eq!((sender.tally.refused, number), (2, 5));
+    }
+
+    #[test]
+    fn only_a_gateways_own_refusal_is_looked_for_line_by_line() {
+        for status in [400, 413, 422] {
+            assert!(matches!(unaccounted(status, "{}"), Posted::Refused(_)), "{status}");
+        }
+        for status in [408, 429, 500, 503] {
+            assert!(matches!(unaccounted(status, ""), Posted::Unknown(_)), "{status}");
+        }
+        for status in [200, 204, 301, 401, 403, 404, 405] {
+            assert!(matches!(unaccounted(status, "<html>"), Posted::NoGateway(_)), "{status}");
+        }
     }
 
     #[test]

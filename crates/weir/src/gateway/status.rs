@@ -72,6 +72,7 @@ pub(super) async fn metrics(State(gateway): State<Gateway>) -> Response {
 fn ledger_entries(account: &Account) -> Vec<(String, u64)> {
     let mut entries = vec![
         ("offered".to_owned(), account.offered),
+        ("accepted".to_owned(), account.accepted()),
         ("queued".to_owned(), account.queued),
         ("in_flight".to_owned(), account.in_flight),
         ("spilled".to_owned(), account.spilled),

@@ -56,6 +56,7 @@ function NoDevices() {
 
 function Census() {
   const { total, states } = census.value;
+  if (total === 0 && !noDevices()) return null;
   return (
     <>
       <b>{t("map.devices", { n: total })}</b>
