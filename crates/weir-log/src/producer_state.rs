@@ -146,6 +146,12 @@ impl ProducerEntry {
         self.epoch == other.epoch && self.last().is_some() && self.last() == other.last()
     }
 
+    /// Whether these are all the batches that may be remembered.
+    fn is_complete(&self) -> bool {
+        self.batch_count == BATCHES_MAX
+            || self.batches().first().is_some_and(|first| first.first_sequence() == Sequence(0))
+    }
+
     fn raise_epoch(&mut self, epoch: ProducerEpoch) {
         if self.epoch != epoch {
             self.epoch = epoch;
@@ -306,9 +312,7 @@ impl ProducerStates {
             let Some(entry) = self.entries.get(id).filter(|entry| entry.ends_like(seen)) else {
                 return true;
             };
-            seen.batch_count == BATCHES_MAX
-                || entry.batch_count == BATCHES_MAX
-                || seen.batches().first().is_some_and(|first| first.first_sequence() == Sequence(0))
+            seen.is_complete() || entry.batch_count == BATCHES_MAX
         };
         seen.entries.iter().all(is_whole)
     }
@@ -326,11 +330,30 @@ impl ProducerStates {
                 _ => true,
             };
             let gap = batches.windows(2).rposition(|pair| !follows(pair));
-            entry.batch_count = 0;
-            for batch in batches.iter().skip(gap.map_or(0, |at| at + 1)) {
-                entry.add_batch(*batch);
+            let run = batches.get(gap.map_or(0, |at| at + 1)..).unwrap_or_default();
+            if run.len() <= entry.batch_count {
+                continue;
             }
+            entry.batch_count = 0;
+            run.iter().for_each(|batch| entry.add_batch(*batch));
         }
+    }
+
+    /// Producers last seen at `since` or later of which more batches may be remembered than are, the
+    /// latest first: each with the offset of its last record.
+    pub(crate) fn incomplete(&self, since: TimestampMs) -> Vec<(ProducerId, Offset)> {
+        let recent = self.entries.iter().filter(|(_, entry)| entry.last_seen >= since);
+        let mut found: Vec<(ProducerId, Offset)> = recent
+            .filter(|(_, entry)| !entry.is_complete())
+            .filter_map(|(id, entry)| Some((*id, entry.last()?.last_offset)))
+            .collect();
+        found.sort_unstable_by_key(|(_, last_offset)| std::cmp::Reverse(*last_offset));
+        found
+    }
+
+    /// Whether no more batches of a producer are to be remembered.
+    pub(crate) fn is_complete(&self, id: ProducerId) -> bool {
+        self.entries.get(&id).is_none_or(ProducerEntry::is_complete)
     }
 
     /// The last batch of each producer.

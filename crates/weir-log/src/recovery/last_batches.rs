@@ -9,8 +9,10 @@
 //!
 //! # Bounds
 //! At most [`WINDOW_BYTES_MAX`] of log before the snapshot are looked at, headers only, beginning with
-//! [`WINDOW_BYTES_MIN`]: with few producers that is enough. A batch from further back was appended that
-//! many bytes before the checkpoint, and its answer is long out.
+//! [`WINDOW_BYTES_MIN`]: with few producers that is enough. A producer that has not written there may still
+//! send again: others went on while it was cut off, or waited through several starts. So what lies before
+//! its last batch is read too, as long as it was there within [`RETRY_MS_MAX`], and up to as many bytes for
+//! all of them together, the latest first.
 
 use std::collections::VecDeque;
 
@@ -25,6 +27,9 @@ use crate::segment::Segment;
 const WINDOW_BYTES_MIN: u64 = 64 << 10;
 const WINDOW_BYTES_MAX: u64 = 32 << 20;
 const WINDOW_GROWTH: u64 = 8;
+/// Nobody sends a batch again after so long: `delivery.timeout.ms` is 2 minutes in Java's client, and
+/// `message.timeout.ms` 5 in librdkafka.
+const RETRY_MS_MAX: i64 = 60 * 60 * 1000;
 const _: () = assert!(WINDOW_BYTES_MIN < WINDOW_BYTES_MAX && WINDOW_GROWTH > 1);
 
 /// Adds to `states`, which a snapshot at `up_to` said, the earlier batches of its producers.
@@ -43,10 +48,30 @@ pub(super) fn complete(
         let (seen, is_all) = read_back(log, up_to, window_bytes)?;
         if is_all || window_bytes >= WINDOW_BYTES_MAX || states.is_completed_by(&seen) {
             states.complete_from(&seen);
-            return Ok(());
+            return if is_all { Ok(()) } else { complete_absent(log, states) };
         }
         window_bytes = (window_bytes * WINDOW_GROWTH).min(WINDOW_BYTES_MAX);
     }
+}
+
+/// As [`complete`], of producers that wrote last before the window, or have not all their batches in it.
+fn complete_absent(log: &Log, states: &mut ProducerStates) -> Result<(), LogError> {
+    let mut left_bytes = WINDOW_BYTES_MAX;
+    for (id, last_offset) in states.incomplete(log.opened.plus_ms(-RETRY_MS_MAX)) {
+        let mut window_bytes = WINDOW_BYTES_MIN;
+        // Another's window may have had its batches.
+        while !states.is_complete(id) && left_bytes > 0 {
+            let bytes = window_bytes.min(left_bytes);
+            let (seen, is_all) = read_back(log, last_offset.next(), bytes)?;
+            states.complete_from(&seen);
+            left_bytes -= bytes;
+            if is_all || window_bytes >= WINDOW_BYTES_MAX {
+                break;
+            }
+            window_bytes = (window_bytes * WINDOW_GROWTH).min(WINDOW_BYTES_MAX);
+        }
+    }
+    Ok(())
 }
 
 /// The producers of about the last `window_bytes` before `up_to`, and whether that is all there is.

@@ -5,7 +5,7 @@ use weir_log::{AppendError, AppendOrigin, Appended};
 use weir_protocol::batch::{build_control, ControlMarker};
 use weir_protocol::{Offset, ProducerEpoch, ProducerId, TimestampMs};
 
-use crate::rig::{batch_of, path, producer_batch, txn_batch, Rig, T0};
+use crate::rig::{batch_at, batch_of, path, producer_batch, txn_batch, Rig, T0};
 
 fn duplicate(appended: Appended) -> Option<i64> {
     appended.duplicate.then_some(appended.base_offset.get())
@@ -101,6 +101,42 @@ fn none_of_five_batches_in_flight_is_doubled_by_a_restart() {
                 assert!(matches!(sixth, AppendError::OutOfOrderSequence { .. }), "{what}");
                 assert!(!rig.append(producer_batch(9, 3, 33, 3)).unwrap().duplicate, "{what}");
             }
+        }
+    }
+}
+
+/// As one that is cut off through two starts while others write on: its answers never came.
+#[test]
+fn a_producer_that_was_silent_while_others_wrote_still_has_its_five_batches() {
+    for restart in ["clean", "killed", "power cut"] {
+        let mut rig = Rig::with(&[("segment.bytes", "100000")]);
+        for n in 0..9 {
+            rig.append(producer_batch(8, 0, n * 2, 2)).unwrap();
+            rig.append(producer_batch(9, 0, n * 2, 2)).unwrap();
+        }
+        rig.commit();
+        let mut rig = rig.kill_and_reopen().0;
+        for n in 0..1_000 {
+            rig.append(batch_at(1, 300, T0)).unwrap();
+            rig.append(producer_batch(7, 0, n, 1)).unwrap();
+        }
+        rig.commit();
+        rig.dir.tick(T0.plus_ms(100_000)).unwrap();
+        rig.commit();
+        let mut rig = match restart {
+            "clean" => rig.close_and_reopen().0,
+            "killed" => rig.kill_and_reopen().0,
+            _ => {
+                let image = rig.disk.crash(1);
+                rig.reopen_on(image).0
+            }
+        };
+        for n in 4..9 {
+            let again = rig.append(producer_batch(9, 0, n * 2, 2)).unwrap();
+            assert_eq!(duplicate(again), Some(i64::from(n) * 4 + 2), "{restart}, batch {n}");
+        }
+        for producer in [8, 9] {
+            assert!(!rig.append(producer_batch(producer, 0, 18, 2)).unwrap().duplicate);
         }
     }
 }
