@@ -12,6 +12,7 @@
 //! | [`request`] | requests and answers, from and to frames |
 //! | [`produce`], [`fetch`], [`list_offsets`], [`metadata`] | the APIs of records |
 //! | [`fetch_session`] | incremental fetches as a pure state machine |
+//! | [`log_dirs`] | what the logs take, and what room there is |
 //! | [`topics`], [`topic_requests`], [`partition_requests`], [`topic_defaults`] | topics and their configuration, durable in `weir-topics` |
 //! | [`configs`], [`alter_configs`], [`dynamic_configs`] | configurations of all kinds, told and changed |
 //! | [`describe_topic_partitions`], [`single_node`] | what is asked of clusters, answered by one node |
@@ -62,6 +63,7 @@ mod group_room;
 mod ids;
 pub mod list_offsets;
 pub mod listener;
+pub mod log_dirs;
 mod logs;
 pub mod metadata;
 pub mod offset_delete;

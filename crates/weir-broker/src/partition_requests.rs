@@ -1,8 +1,7 @@
-//! What changes topics that are there: CreatePartitions, DeleteRecords; and DescribeLogDirs, which says what they take.
+//! What changes topics that are there: CreatePartitions, DeleteRecords.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 
-use weir_log::Log;
 use weir_protocol::api::create_partitions::{
     CreatePartitionsRequest, CreatePartitionsResponse, CreatePartitionsTopic,
     CreatePartitionsTopicResult,
@@ -10,10 +9,6 @@ use weir_protocol::api::create_partitions::{
 use weir_protocol::api::delete_records::{
     DeleteRecordsPartition, DeleteRecordsPartitionResult, DeleteRecordsRequest,
     DeleteRecordsResponse, DeleteRecordsTopicResult,
-};
-use weir_protocol::api::describe_log_dirs::{
-    DescribeLogDirsPartition, DescribeLogDirsRequest, DescribeLogDirsResponse,
-    DescribeLogDirsResult, DescribeLogDirsTopic,
 };
 use weir_protocol::{ErrorCode, Offset, PartitionId, Str, TimestampMs};
 
@@ -130,51 +125,6 @@ impl Broker {
         let start = self.logs.delete_records(log, before, now)?;
         self.commit_queue.appended(true);
         Ok(start)
-    }
-
-    pub(crate) fn describe_log_dirs(&self, request: &DescribeLogDirsRequest) -> Step {
-        let named = request.topics.as_ref().map(|topics| {
-            let pairs =
-                topics.iter().flat_map(|one| one.partitions.iter().map(|p| (&*one.topic, *p)));
-            pairs.collect::<HashSet<(&str, i32)>>()
-        });
-        let wanted = |topic: &str, partition: PartitionId| {
-            named.as_ref().is_none_or(|named| named.contains(&(topic, partition.get())))
-        };
-        let mut topics = Vec::new();
-        for topic in self.topics.iter() {
-            let partitions: Vec<DescribeLogDirsPartition> = topic
-                .logs()
-                .filter(|(partition, _)| wanted(topic.name(), *partition))
-                .map(|(partition, log)| DescribeLogDirsPartition {
-                    partition_index: partition.get(),
-                    partition_size: self
-                        .logs
-                        .get(log)
-                        .map_or(0, Log::size_bytes)
-                        .try_into()
-                        .unwrap_or(i64::MAX),
-                    offset_lag: 0,
-                    is_future_key: false,
-                })
-                .collect();
-            if !partitions.is_empty() {
-                topics.push(DescribeLogDirsTopic { name: topic.name().clone(), partitions });
-            }
-        }
-        let offline = self.logs.failure().is_some();
-        let error = if offline { ErrorCode::KafkaStorageError } else { ErrorCode::None };
-        let results = vec![DescribeLogDirsResult {
-            error_code: error.code(),
-            log_dir: self.config.data_dir.display().to_string().into(),
-            topics,
-            ..DescribeLogDirsResult::default()
-        }];
-        Step::Answer(Response::DescribeLogDirs(DescribeLogDirsResponse {
-            throttle_time_ms: 0,
-            error_code: 0,
-            results,
-        }))
     }
 }
 

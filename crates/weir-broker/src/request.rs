@@ -26,6 +26,7 @@ use weir_protocol::{ApiKey, DecodeError, Decoder, EncodeError};
 use crate::api_table;
 use crate::fetch::FetchAnswer;
 use crate::list_offsets::ListOffsetsAnswer;
+use crate::log_dirs::LogDirsAnswer;
 use crate::produce::Produce;
 
 /// Declares the two enums and the ways between frames and those messages that need nothing special.
@@ -41,6 +42,7 @@ macro_rules! messages {
             ApiVersions,
             Fetch(Box<fetch::FetchRequest>),
             ListOffsets(Box<list_offsets::ListOffsetsRequest>),
+            DescribeLogDirs(Box<describe_log_dirs::DescribeLogDirsRequest>),
             $($name(Box<$module::$request>),)+
         }
 
@@ -54,6 +56,8 @@ macro_rules! messages {
             Fetch(FetchAnswer),
             /// The batches of its searches are still in their files.
             ListOffsets(ListOffsetsAnswer),
+            /// Its volume may not have been asked yet.
+            DescribeLogDirs(LogDirsAnswer),
             $($name($module::$response),)+
         }
 
@@ -62,6 +66,9 @@ macro_rules! messages {
                 ApiKey::Fetch => Ok(Request::Fetch(Box::new(frame::decode_request(decoder, version)?))),
                 ApiKey::ListOffsets => {
                     Ok(Request::ListOffsets(Box::new(frame::decode_request(decoder, version)?)))
+                }
+                ApiKey::DescribeLogDirs => {
+                    Ok(Request::DescribeLogDirs(Box::new(frame::decode_request(decoder, version)?)))
                 }
                 $(ApiKey::$name => {
                     Ok(Request::$name(Box::new(frame::decode_request::<$module::$request>(decoder, version)?)))
@@ -73,8 +80,8 @@ macro_rules! messages {
         impl Response {
             /// The frame of this answer in pieces, length in front. Record bytes are pieces of their own.
             ///
-            /// The files of a fetch must have been read ([`FetchAnswer::read`]), and searches be done
-            /// ([`ListOffsetsAnswer::search_next`]).
+            /// The files of a fetch must have been read ([`FetchAnswer::read`]), searches be done
+            /// ([`ListOffsetsAnswer::search_next`]), and the volume be asked ([`LogDirsAnswer::ask_volume`]).
             ///
             /// # Errors
             /// If it cannot be written in this version.
@@ -88,6 +95,9 @@ macro_rules! messages {
                     Self::Produce(body) => frame::encode_response_segments(key, version, correlation_id, body),
                     Self::Fetch(body) => frame::encode_response_segments(key, version, correlation_id, &body.response),
                     Self::ListOffsets(body) => {
+                        frame::encode_response_segments(key, version, correlation_id, &body.response)
+                    }
+                    Self::DescribeLogDirs(body) => {
                         frame::encode_response_segments(key, version, correlation_id, &body.response)
                     }
                     Self::ApiVersions(body) => {
@@ -144,7 +154,6 @@ messages! {
     OffsetDelete: offset_delete::OffsetDeleteRequest => OffsetDeleteResponse;
     CreatePartitions: create_partitions::CreatePartitionsRequest => CreatePartitionsResponse;
     DeleteRecords: delete_records::DeleteRecordsRequest => DeleteRecordsResponse;
-    DescribeLogDirs: describe_log_dirs::DescribeLogDirsRequest => DescribeLogDirsResponse;
     IncrementalAlterConfigs: incremental_alter_configs::IncrementalAlterConfigsRequest => IncrementalAlterConfigsResponse;
     DescribeCluster: describe_cluster::DescribeClusterRequest => DescribeClusterResponse;
     AddPartitionsToTxn: add_partitions_to_txn::AddPartitionsToTxnRequest => AddPartitionsToTxnResponse;

@@ -17,7 +17,7 @@ use std::sync::mpsc::{self, SyncSender};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use weir_log::disk::{DirEntry, DiskLock, LockFailure, OpenMode};
+use weir_log::disk::{DirEntry, DiskLock, LockFailure, OpenMode, VolumeBytes};
 use weir_log::{
     AppendOrigin, Disk, DiskFile, FileDisk, Flush, LogConfig, LogDir, LogDirOptions, LogId,
 };
@@ -174,6 +174,10 @@ impl Disk for SyncEach {
     fn sync_many(&self, files: &[Arc<dyn DiskFile>], dirs: &[PathBuf]) -> io::Result<()> {
         files.iter().try_for_each(|file| file.sync_data())?;
         dirs.iter().try_for_each(|dir| self.0.sync_dir(dir))
+    }
+
+    fn volume_bytes(&self, path: &Path) -> io::Result<VolumeBytes> {
+        self.0.volume_bytes(path)
     }
 
     fn lock(&self, path: &Path) -> Result<Box<dyn DiskLock>, LockFailure> {

@@ -83,6 +83,12 @@ pub trait Disk: Send + Sync + Debug {
     /// After one, nothing is known of any of them.
     fn sync_many(&self, files: &[Arc<dyn DiskFile>], dirs: &[PathBuf]) -> io::Result<()>;
 
+    /// How large the volume is that has `path`, and how much of it is free. May wait for the volume.
+    ///
+    /// # Errors
+    /// `NotFound`, or what the system says.
+    fn volume_bytes(&self, path: &Path) -> io::Result<VolumeBytes>;
+
     /// Takes the lock file at `path` for this process, until the guard is dropped.
     ///
     /// # Errors
@@ -150,6 +156,15 @@ pub struct DirEntry {
     pub is_dir: bool,
     /// Bytes in the file; 0 for a directory.
     pub len_bytes: u64,
+}
+
+/// The room of a volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VolumeBytes {
+    /// All of it, used or not.
+    pub total: u64,
+    /// What a process without privileges may still write.
+    pub usable: u64,
 }
 
 /// A lock that is held as long as this lives.

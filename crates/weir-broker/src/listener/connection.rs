@@ -405,11 +405,12 @@ impl Budget {
     }
 }
 
-/// Whether files are still to be read for an answer.
+/// Whether files are still to be read, or the volume to be asked, for an answer.
 fn is_unread(response: &Response) -> bool {
     match response {
         Response::Fetch(_) => true,
         Response::ListOffsets(answer) => answer.is_searching(),
+        Response::DescribeLogDirs(answer) => answer.is_unasked(),
         _ => false,
     }
 }
@@ -554,6 +555,17 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
                         .await?;
                 }
                 encode(head, &Response::ListOffsets(answer)).map(Frame::Whole)
+            }
+            Response::DescribeLogDirs(mut answer) => {
+                if answer.is_unasked() {
+                    self.write_pieces(gathered).await?;
+                    let ask = move || {
+                        answer.ask_volume();
+                        answer
+                    };
+                    answer = self.off_thread(ask).await?;
+                }
+                encode(head, &Response::DescribeLogDirs(answer)).map(Frame::Whole)
             }
             Response::Fetch(answer) if answer.record_bytes() > READ_INLINE_BYTES => {
                 let around = answer.encode_around(head.key, head.version, head.correlation_id);

@@ -366,6 +366,9 @@ fn encode(mut response: Response, key: ApiKey, version: i16) -> Bytes {
             answer.search_next();
         }
     }
+    if let Response::DescribeLogDirs(answer) = &mut response {
+        answer.ask_volume();
+    }
     let pieces = response.encode(key, version, 7).unwrap();
     let mut whole = BytesMut::new();
     for piece in pieces {

@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use weir_broker::{BrokerConfig, BrokerServer};
-use weir_log::disk::{DirEntry, DiskFile, DiskLock, LockFailure, OpenMode};
+use weir_log::disk::{DirEntry, DiskFile, DiskLock, LockFailure, OpenMode, VolumeBytes};
 use weir_log::{Disk, MemDisk};
 use weir_protocol::api::fetch::FetchRequest;
 use weir_protocol::api::metadata::MetadataRequest;
@@ -436,6 +436,10 @@ impl Disk for PanicDisk {
     fn sync_many(&self, files: &[Arc<dyn DiskFile>], dirs: &[PathBuf]) -> io::Result<()> {
         assert!(!self.armed.load(Ordering::Relaxed), "a test wants this panic");
         self.disk.sync_many(files, dirs)
+    }
+
+    fn volume_bytes(&self, path: &Path) -> io::Result<VolumeBytes> {
+        self.disk.volume_bytes(path)
     }
 
     fn lock(&self, path: &Path) -> Result<Box<dyn DiskLock>, LockFailure> {

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use bytes::{BufMut, BytesMut};
+use weir_log::disk::{Fault, FaultKind};
 use weir_protocol::api::alter_partition_reassignments::{
     AlterPartitionReassignmentsRequest, ReassignablePartition, ReassignableTopic,
 };
@@ -198,6 +199,27 @@ fn there_is_one_log_directory() {
     assert_eq!(place(&path, "t", 9), UNKNOWN);
     assert_eq!(place(&path, "none", 0), UNKNOWN);
     assert_eq!(place("/elsewhere", "t", 0), ErrorCode::LogDirNotFound.code());
+}
+
+#[test]
+fn the_log_directory_tells_the_room_of_its_volume() {
+    let mut h = Harness::new();
+    let usable = |h: &mut Harness| {
+        let dir = h.ask(4, &DescribeLogDirsRequest { topics: None }).results.remove(0);
+        assert!(dir.error_code == 0 && dir.total_bytes >= dir.usable_bytes, "{dir:?}");
+        dir.usable_bytes
+    };
+    let before = usable(&mut h);
+    h.create("t", 1, &[]);
+    h.produce("t", 0, batch(&["x".repeat(10_000).as_str()]));
+    let after = usable(&mut h);
+    assert!((10_000..1 << 30).contains(&(before - after)), "{before} then {after}");
+    h.disk.inject(Fault { after: 0, kind: FaultKind::Full });
+    assert_eq!(usable(&mut h), 0);
+    h.disk.clear_fault();
+    h.disk.inject(Fault { after: 0, kind: FaultKind::PowerOff });
+    let dir = h.ask(4, &DescribeLogDirsRequest { topics: None }).results.remove(0);
+    assert_eq!((dir.error_code, dir.total_bytes, dir.usable_bytes), (0, -1, -1), "unknown");
 }
 
 #[test]

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use weir_log::disk::{DirEntry, DiskFile, DiskLock, LockFailure, OpenMode};
+use weir_log::disk::{DirEntry, DiskFile, DiskLock, LockFailure, OpenMode, VolumeBytes};
 use weir_log::{Disk, MemDisk};
+use weir_protocol::api::describe_log_dirs::DescribeLogDirsRequest;
 use weir_protocol::api::fetch::FetchRequest;
 use weir_protocol::api::list_offsets::{
     ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic,
@@ -115,6 +116,11 @@ impl Disk for GateDisk {
         })
     }
 
+    fn volume_bytes(&self, path: &Path) -> io::Result<VolumeBytes> {
+        self.gate.pass();
+        self.disk.volume_bytes(path)
+    }
+
     fn lock(&self, path: &Path) -> Result<Box<dyn DiskLock>, LockFailure> {
         self.disk.lock(path)
     }
@@ -187,5 +193,21 @@ async fn a_search_by_time_on_a_slow_disk_holds_up_nobody_else() {
     disk.gate.set(false);
     let (_, answer) = receive::<ListOffsetsRequest>(&mut reader, 7).await;
     assert_eq!(answer.topics[0].partitions[0].offset, 1_800);
+    server.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_volume_that_does_not_answer_holds_up_nobody_else() {
+    let disk = Arc::new(GateDisk::default());
+    let server = start_on_disk(disk.clone(), config()).await;
+    let (mut asking, mut other) = (connect(&server).await, connect(&server).await);
+    fill(&mut asking).await;
+    disk.gate.set(true);
+    send(&mut asking, 5, 4, &DescribeLogDirsRequest { topics: None }).await;
+    ask(&mut other, 9, &produce_request("t", 0, -1, batch_at(START_MS, &["y"]))).await;
+    disk.gate.set(false);
+    let (_, answer) = receive::<DescribeLogDirsRequest>(&mut asking, 4).await;
+    let dir = &answer.results[0];
+    assert!(dir.usable_bytes > 0 && dir.usable_bytes < dir.total_bytes - 4_000_000, "{dir:?}");
     server.shutdown().await.unwrap();
 }

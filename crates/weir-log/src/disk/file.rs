@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use crate::error::lacks_handle;
 
-use super::{DirEntry, Disk, DiskFile, DiskLock, LockFailure, OpenMode, BLOCK_BYTES};
+use super::{
+    DirEntry, Disk, DiskFile, DiskLock, LockFailure, OpenMode, VolumeBytes, BLOCK_BYTES,
+};
 
 /// Above this many files and directories one `syncfs` is cheaper than an fdatasync of each.
 ///
@@ -141,6 +143,12 @@ impl Disk for FileDisk {
             }
             outcome => outcome,
         }
+    }
+
+    fn volume_bytes(&self, path: &Path) -> io::Result<VolumeBytes> {
+        let volume = rustix::fs::statvfs(path)?;
+        let bytes = |fragments: u64| fragments.saturating_mul(volume.f_frsize);
+        Ok(VolumeBytes { total: bytes(volume.f_blocks), usable: bytes(volume.f_bavail) })
     }
 
     fn lock(&self, path: &Path) -> Result<Box<dyn DiskLock>, LockFailure> {
@@ -294,5 +302,19 @@ impl DiskFile for DirectFile {
 
     fn sync_data(&self) -> io::Result<()> {
         self.0.sync_data()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_volume_has_room_and_a_path_that_is_not_there_has_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let VolumeBytes { total, usable } = FileDisk.volume_bytes(dir.path()).unwrap();
+        assert!(usable > 0 && usable <= total && total > 1 << 20, "{usable} of {total}");
+        let missing = FileDisk.volume_bytes(&dir.path().join("none"));
+        assert_eq!(missing.unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 }

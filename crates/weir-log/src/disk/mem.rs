@@ -10,10 +10,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{DirEntry, Disk, DiskFile, DiskLock, LockFailure, OpenMode};
+use super::{DirEntry, Disk, DiskFile, DiskLock, LockFailure, OpenMode, VolumeBytes};
 
 /// The unit a disk writes whole: a torn write ends at such a boundary.
 const SECTOR_BYTES: u64 = 512;
+
+/// What [`Disk::volume_bytes`] says this volume has. It is full when a fault says so ([`FaultKind::Full`]).
+const VOLUME_BYTES: u64 = 1 << 40;
 
 /// A disk in memory. Clones share it.
 #[derive(Debug, Clone, Default)]
@@ -552,6 +555,23 @@ impl Disk for MemDisk {
             }
         }
         Ok(())
+    }
+
+    fn volume_bytes(&self, path: &Path) -> io::Result<VolumeBytes> {
+        let state = self.state();
+        if !state.has_power() {
+            return Err(io::Error::other("the power is off"));
+        }
+        if !state.live.contains_key(path) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let used = state.live.values().map(|node| match node {
+            Node::Dir => 0,
+            Node::File(inode) => lock(inode).live.len() as u64,
+        });
+        let is_full = state.fault == Some(Fault { after: 0, kind: FaultKind::Full });
+        let usable = if is_full { 0 } else { VOLUME_BYTES.saturating_sub(used.sum()) };
+        Ok(VolumeBytes { total: VOLUME_BYTES, usable })
     }
 
     fn lock(&self, path: &Path) -> Result<Box<dyn DiskLock>, LockFailure> {

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{DirEntry, Disk, DiskFile, DiskLock, FileDisk, LockFailure, OpenMode};
+use super::{DirEntry, Disk, DiskFile, DiskLock, FileDisk, LockFailure, OpenMode, VolumeBytes};
 
 /// The operating system's files, opened for reading: what looks at a directory that somebody else may
 /// be using, or may not write to, is given this. Whatever would change something is refused.
@@ -56,6 +56,10 @@ impl Disk for ReadOnlyDisk {
 
     fn sync_many(&self, _: &[Arc<dyn DiskFile>], _: &[PathBuf]) -> io::Result<()> {
         refused()
+    }
+
+    fn volume_bytes(&self, path: &Path) -> io::Result<VolumeBytes> {
+        FileDisk.volume_bytes(path)
     }
 
     fn lock(&self, _: &Path) -> Result<Box<dyn DiskLock>, LockFailure> {
