@@ -64,8 +64,8 @@ pub enum DecodeError {
     /// A length prefix that no frame may have. Most often this is not Kafka's protocol at all: HTTP
     /// or TLS.
     #[error(
-        "frame length {length} is not between 1 and {frame_bytes_max}: \
-         not Kafka's protocol, or a request too large"
+        "frame length {length} is not between 1 and {frame_bytes_max}: {}",
+        what_begins_so(*length)
     )]
     FrameLength {
         /// What the four bytes say.
@@ -134,6 +134,37 @@ impl EncodeError {
         match self {
             Self::UnsupportedVersion { .. } => "WEIR-0102",
             Self::Null { .. } | Self::TooLong { .. } => "WEIR-0105",
+        }
+    }
+}
+
+/// What four bytes may be that are no length of a frame.
+fn what_begins_so(length: i32) -> &'static str {
+    match length.to_be_bytes() {
+        // An alert, a handshake (RFC 8446, 5.1).
+        [0x15 | 0x16, 3, ..] => "this is TLS",
+        [b'H', b'T', b'T', b'P'] | [b'G', b'E', b'T', b' '] | [b'P', b'O', b'S', b'T'] => {
+            "this is HTTP"
+        }
+        _ => "not Kafka's protocol, or a request too large",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_protocols_are_known_by_their_first_bytes() {
+        for (first, said) in [
+            ([0x15, 3, 3, 0], "this is TLS"),
+            ([0x16, 3, 1, 2], "this is TLS"),
+            (*b"HTTP", "this is HTTP"),
+            ([0x7f, 0, 0, 0], "too large"),
+        ] {
+            let error =
+                DecodeError::FrameLength { length: i32::from_be_bytes(first), frame_bytes_max: 1 };
+            assert!(error.to_string().ends_with(said), "{error}");
         }
     }
 }

@@ -113,16 +113,9 @@ pub(crate) struct SimArgs {
     /// Gateway to send to
     #[arg(long, value_name = "URL", default_value = DEFAULT_GATEWAY)]
     pub(crate) gateway: String,
-    // The line end keeps the list of defaults within 80 columns.
-    #[arg(
-        long,
-        value_name = "LIST",
-        help = "Kafka that tells the drones of alerts (host:port,...)\n",
-        env = "KAFKA_BROKERS",
-        hide_env_values = true,
-        default_value = DEFAULT_BROKERS
-    )]
-    pub(crate) brokers: String,
+    /// Kafka that tells the drones of alerts (host:port,...); default: that of weir.yaml
+    #[arg(long, value_name = "LIST", env = "KAFKA_BROKERS", hide_env_values = true)]
+    pub(crate) brokers: Option<String>,
     /// Topic of the sensors' readings
     #[arg(long, env = "KAFKA_TOPIC", hide_env_values = true)]
     pub(crate) topic: Option<String>,
@@ -155,16 +148,9 @@ pub(crate) struct IngestArgs {
 /// The Kafka that a command talks to.
 #[derive(Debug, Args)]
 pub(crate) struct Brokers {
-    // The line end keeps the list of defaults within 80 columns.
-    #[arg(
-        long,
-        value_name = "LIST",
-        help = "Kafka to use (host:port,...)\n",
-        env = "KAFKA_BROKERS",
-        hide_env_values = true,
-        default_value = DEFAULT_BROKERS
-    )]
-    pub(crate) brokers: String,
+    /// Kafka to use (host:port,...); default: that of weir.yaml
+    #[arg(long, value_name = "LIST", env = "KAFKA_BROKERS", hide_env_values = true)]
+    pub(crate) brokers: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -258,7 +244,6 @@ pub(crate) struct ConfigShowArgs {
 }
 
 const DEFAULT_GATEWAY: &str = "http://127.0.0.1:8084";
-pub(crate) const DEFAULT_BROKERS: &str = "127.0.0.1:9092";
 
 #[cfg(test)]
 mod documents;

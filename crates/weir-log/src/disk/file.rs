@@ -8,9 +8,7 @@ use std::sync::Arc;
 
 use crate::error::lacks_handle;
 
-use super::{
-    DirEntry, Disk, DiskFile, DiskLock, LockFailure, OpenMode, VolumeBytes, BLOCK_BYTES,
-};
+use super::{DirEntry, Disk, DiskFile, DiskLock, LockFailure, OpenMode, VolumeBytes, BLOCK_BYTES};
 
 /// Above this many files and directories one `syncfs` is cheaper than an fdatasync of each.
 ///

@@ -19,7 +19,7 @@ struct Row {
 
 pub(crate) fn run(args: &GroupsArgs) -> Outcome {
     block_on(async {
-        let admin = Admin::new(connect(&args.brokers.brokers).await?);
+        let admin = Admin::new(connect(args.brokers.brokers.as_deref()).await?);
         let rows = rows(&admin).await?;
         if args.json {
             let rows: Vec<_> = rows

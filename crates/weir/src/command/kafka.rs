@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,10 +10,11 @@ use weir_client::admin::{OffsetSpec, TopicDescription};
 use weir_client::{Admin, Client, ClientConfig, ClientError, TopicPartition};
 use weir_protocol::types::Offset;
 
-use crate::cli::DEFAULT_BROKERS;
 use crate::config::{KafkaSecurity, Values};
 use crate::error::{Outcome, UserError};
 
+/// Where `weir up` puts its own.
+const DEFAULT_BROKER: &str = "127.0.0.1:9092";
 /// How often, and in what distance, a topic is asked for that may be new.
 const NEWS_TRIES: u32 = 20;
 const NEWS_INTERVAL: Duration = Duration::from_millis(100);
@@ -25,12 +27,13 @@ pub(super) fn block_on<T>(command: impl Future<Output = Outcome<T>>) -> Outcome<
     runtime.block_on(command)
 }
 
-/// Connects to `host:port,...` and checks that Kafka answers.
-pub(super) async fn connect(brokers: &str) -> Outcome<Arc<Client>> {
+/// Connects to `host:port,...`, or to the Kafka of weir.yaml, and checks that Kafka answers.
+pub(super) async fn connect(brokers: Option<&str>) -> Outcome<Arc<Client>> {
+    let values = Values::load(None, std::env::vars())?;
     // An empty variable is one that is not set.
-    let brokers =
-        if brokers.is_empty() && unset("KAFKA_BROKERS") { DEFAULT_BROKERS } else { brokers };
-    let list = crate::config::brokers(brokers).map_err(|fault| {
+    let named = brokers.filter(|brokers| !(brokers.is_empty() && unset("KAFKA_BROKERS")));
+    let brokers = named.map_or_else(|| configured(&values), str::to_owned);
+    let list = crate::config::brokers(&brokers).map_err(|fault| {
         UserError::new("WEIR-0803", format!("--brokers: {fault}"))
             .why("in --brokers, or the variable KAFKA_BROKERS")
             .help("name them as HOST:PORT, with commas between: kafka-1:9092,kafka-2:9092")
@@ -40,9 +43,22 @@ pub(super) async fn connect(brokers: &str) -> Outcome<Arc<Client>> {
     config.api_timeout_ms = 10_000;
     config.auto_create_topics = false;
     // As `weir up` in this directory would connect.
-    let values = Values::load(None, std::env::vars())?;
     config.security = KafkaSecurity::from_values(&values)?.resolve()?;
-    Client::connect_tcp(config).await.map_err(|error| unreachable(brokers, &error))
+    Client::connect_tcp(config).await.map_err(|error| unreachable(&brokers, &error))
+}
+
+/// The Kafka that `weir up` in this directory would use: a cluster, else its own broker.
+fn configured(values: &Values) -> String {
+    if let Some(brokers) = values.get("kafka.brokers").filter(|brokers| !brokers.is_empty()) {
+        return brokers.to_owned();
+    }
+    let listen = values.get("broker.listen").and_then(|text| text.parse::<SocketAddr>().ok());
+    // Of port 0 nobody can know here which it got.
+    match listen.filter(|at| at.port() != 0) {
+        Some(at) if at.ip().is_unspecified() => format!("127.0.0.1:{}", at.port()),
+        Some(at) => at.to_string(),
+        None => DEFAULT_BROKER.to_owned(),
+    }
 }
 
 fn unset(variable: &str) -> bool {
@@ -88,4 +104,25 @@ pub(super) async fn offsets(
     let known: HashMap<TopicPartition, Option<Offset>> = answered.into_iter().collect();
     let offset_of = |partition| known.get(partition).copied().flatten().unwrap_or(Offset(0));
     Ok(partitions.iter().map(offset_of).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_use_the_kafka_that_up_would_use_here() {
+        for (variables, expected) in [
+            (&[][..], "127.0.0.1:9092"),
+            (&[("WEIR_KAFKA_BROKERS", "a:1,b:2")], "a:1,b:2"),
+            (&[("WEIR_BROKER_LISTEN", "127.0.0.1:7777")], "127.0.0.1:7777"),
+            (&[("WEIR_BROKER_LISTEN", "0.0.0.0:7777")], "127.0.0.1:7777"),
+            (&[("WEIR_BROKER_LISTEN", "127.0.0.1:0")], "127.0.0.1:9092"),
+        ] {
+            let variables = variables.iter().map(|(name, value)| (*name, *value));
+            let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+            let values = Values::load(None, variables).unwrap();
+            assert_eq!(configured(&values), expected);
+        }
+    }
 }

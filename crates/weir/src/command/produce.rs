@@ -18,7 +18,7 @@ const LINE_BYTES_MAX: usize = 16 << 20;
 
 pub(crate) fn run(args: &ProduceArgs) -> Outcome {
     block_on(async {
-        let client = connect(&args.brokers.brokers).await?;
+        let client = connect(args.brokers.brokers.as_deref()).await?;
         // An unknown topic is told before the first line is read.
         let what = format!("cannot write to topic \"{}\"", args.topic);
         described(&Admin::new(client.clone()), &args.topic).await.map_err(|error| {

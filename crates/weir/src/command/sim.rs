@@ -33,7 +33,7 @@ pub(crate) fn run(args: &SimArgs) -> Outcome {
     }
     let url = gateway::events_url(&args.gateway)?;
     block_on(async {
-        let client = connect(&args.brokers).await?;
+        let client = connect(args.brokers.as_deref()).await?;
         let consumer = alerts(&client).await?;
         let (orders, received) = mpsc::channel(ORDERS_MAX);
         let listening = tokio::spawn(listen(consumer, orders));

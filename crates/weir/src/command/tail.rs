@@ -16,7 +16,7 @@ use crate::error::{Outcome, UserError};
 
 pub(crate) fn run(args: &TailArgs) -> Outcome {
     block_on(async {
-        let client = connect(&args.brokers.brokers).await?;
+        let client = connect(args.brokers.brokers.as_deref()).await?;
         let admin = Admin::new(client.clone());
         let what = format!("cannot read topic \"{}\"", args.topic);
         let topic = admin.describe_topic(&args.topic).await.map_err(|error| {

@@ -5,13 +5,13 @@ use weir_client::admin::{Created, NewTopic, OffsetSpec, TopicDescription};
 use weir_client::{Admin, TopicPartition};
 
 use super::kafka::{block_on, connect, described, failed, offsets};
-use crate::cli::{TopicsArgs, DEFAULT_BROKERS};
+use crate::cli::TopicsArgs;
 use crate::error::{Outcome, UserError};
 use crate::output::{grouped, Align, Table};
 
 pub(crate) fn run(args: &TopicsArgs) -> Outcome {
     block_on(async {
-        let admin = Admin::new(connect(&args.brokers.brokers).await?);
+        let admin = Admin::new(connect(args.brokers.brokers.as_deref()).await?);
         match (&args.create, &args.delete) {
             (Some(name), _) => create(&admin, name, args.partitions).await,
             (None, Some(name)) => delete(&admin, name, args).await,
@@ -53,10 +53,8 @@ async fn delete(admin: &Admin, name: &str, args: &TopicsArgs) -> Outcome {
     let partitions = topic.partitions.len();
     if !args.yes {
         outln!("would delete {name}: {partitions} partitions, {} records", grouped(records));
-        let brokers = match args.brokers.brokers.as_str() {
-            DEFAULT_BROKERS | "" => String::new(),
-            other => format!(" --brokers {other}"),
-        };
+        let named = args.brokers.brokers.as_deref().filter(|brokers| !brokers.is_empty());
+        let brokers = named.map_or_else(String::new, |named| format!(" --brokers {named}"));
         outln!("weir topics --delete {name}{brokers} --yes does it");
         return Ok(());
     }

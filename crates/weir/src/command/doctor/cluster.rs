@@ -73,7 +73,7 @@ fn http(name: &'static str, url: &str, path: &str) -> Check {
 
 fn kafka(settings: &Settings, brokers: &str) -> Vec<Check> {
     let asked = block_on(async {
-        let client = match tokio::time::timeout(ANSWER, connect(brokers)).await {
+        let client = match tokio::time::timeout(ANSWER, connect(Some(brokers))).await {
             Ok(client) => client?,
             Err(_) => return Ok(vec![unreachable(brokers, "no answer in time")]),
         };

@@ -29,7 +29,7 @@ struct Row {
 
 pub(super) fn run(args: &CheckGroupsArgs) -> Outcome {
     block_on(async {
-        let admin = Admin::new(connect(&args.brokers.brokers).await?);
+        let admin = Admin::new(connect(args.brokers.brokers.as_deref()).await?);
         let groups = groups(&admin, args.group.as_deref()).await?;
         match (args.json, is_terminal()) {
             (true, _) => outln!("{}", as_json(&groups, args.threshold)),

@@ -57,7 +57,7 @@ pub(super) fn run(args: &CleanupArgs) -> Outcome {
         }
     };
     block_on(async {
-        let admin = Admin::new(connect(&args.brokers.brokers).await?);
+        let admin = Admin::new(connect(args.brokers.brokers.as_deref()).await?);
         let topics = topics(&admin, args).await?;
         let rows = rows(&admin, &topics, what).await?;
         let outcome = if args.yes { delete(&admin, &rows).await } else { Ok(()) };

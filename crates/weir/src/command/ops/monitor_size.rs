@@ -37,7 +37,7 @@ pub(super) fn run(args: &MonitorSizeArgs) -> Outcome {
     block_on(async {
         let admin = match &args.data_dir {
             Some(_) => None,
-            None => Some(Admin::new(connect(&args.brokers.brokers).await?)),
+            None => Some(Admin::new(connect(args.brokers.brokers.as_deref()).await?)),
         };
         let mut before: Option<(Instant, Sizes)> = None;
         let mut left = args.count.unwrap_or(u64::MAX);

@@ -35,7 +35,7 @@ pub(super) fn run(args: &ResetOffsetArgs) -> Outcome {
         })?)),
     };
     block_on(async {
-        let admin = Admin::new(connect(&args.brokers.brokers).await?);
+        let admin = Admin::new(connect(args.brokers.brokers.as_deref()).await?);
         let rows = rows(&admin, args, &target).await?;
         if args.yes {
             set(&admin, args, &rows).await?;
