@@ -76,12 +76,20 @@ pub struct BrokerConfig {
     /// Memory that answers of one connection may take while they wait to be written, and requests while they wait for
     /// their answers. Then nothing more is read from it; one answer alone may be larger.
     pub answer_bytes_waiting_max: usize,
-    /// Connections at once; fewer where the limit of open files says so. Beyond it, connections that do nothing make room
-    /// for new ones.
+    /// `max.connections`; fewer where the limit of open files says so. Beyond it, connections that do nothing make room for
+    /// new ones.
+    ///
+    /// Kafka has no limit of its own. Here it bounds memory: CONNECTION_MEMORY.
     pub connections_max: usize,
     /// `max.connections.per.ip`, and as there no limit unless one is set. It does not count for loopback addresses: weir's
     /// own worker, gateway and console come from there, and so does everybody behind a local proxy.
     pub connections_per_ip_max: Option<usize>,
+    /// `max.connection.creation.rate`: new connections in a second, and as there no limit unless one is set. What would have
+    /// come in ten seconds may come at once; beyond it they wait. Where there are further listeners it does not count for
+    /// `listen`, as in Kafka for the brokers' own.
+    pub connection_creation_rate_max: Option<u32>,
+    /// Connections that the rest of the process may hold, for which files are left: a quarter of all at most.
+    pub other_connections_max: usize,
     /// `connections.max.idle.ms`
     pub connection_idle_ms_max: u64,
     /// The longest pause inside one request.
@@ -186,8 +194,10 @@ impl Default for BrokerConfig {
             request_heap_bytes_max: 64 << 20,
             answers_waiting_max: 1_000,
             answer_bytes_waiting_max: 16 << 20,
-            connections_max: 10_000,
+            connections_max: 16_384,
             connections_per_ip_max: None,
+            connection_creation_rate_max: None,
+            other_connections_max: 0,
             connection_idle_ms_max: 600_000,
             request_stall_ms_max: 30_000,
             request_read_ms_max: 120_000,

@@ -291,6 +291,13 @@ fn fixed_values(config: &BrokerConfig) -> BTreeMap<&'static str, String> {
         ("transaction.state.log.min.isr", "1".to_owned()),
         ("transaction.state.log.replication.factor", "1".to_owned()),
     ]);
+    // Where they are not set, Kafka's defaults say it: no limit.
+    if let Some(max) = config.connections_per_ip_max {
+        values.insert("max.connections.per.ip", max.to_string());
+    }
+    if let Some(max) = config.connection_creation_rate_max {
+        values.insert("max.connection.creation.rate", max.to_string());
+    }
     values.extend(cleaner_values(config));
     values.extend(consumer_group_values(config));
     values.extend(config.topic_defaults.given().map(|(key, value)| (key, value.to_owned())));

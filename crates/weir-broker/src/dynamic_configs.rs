@@ -4,6 +4,8 @@
 //! kept; defaults of topics, the cleaner's keys and the limits of connections have their effect at once. Listeners, TLS
 //! and SASL come from the configuration file alone.
 
+use std::net::IpAddr;
+
 use weir_log::CleanerOptions;
 use weir_protocol::ErrorCode;
 
@@ -100,6 +102,14 @@ fn set(config: &mut BrokerConfig, name: &str, value: &str) -> Result<(), String>
             Some(max) => config.connections_per_ip_max = Some(max),
             None => return bad("Value must be at least 0"),
         },
+        "max.connection.creation.rate" => match number.and_then(|rate| u32::try_from(rate).ok()) {
+            // Kafka's default stands for no limit.
+            Some(rate) => {
+                config.connection_creation_rate_max =
+                    (rate < i32::MAX.unsigned_abs()).then_some(rate.max(1));
+            }
+            None => return bad("Value must be at least 0"),
+        },
         _ if THROTTLES.contains(&name) && !at_least(0) => return bad("Value must be at least 0"),
         _ if name.ends_with(".threads") && !at_least(1) => return bad("Value must be at least 1"),
         _ => {
@@ -150,10 +160,17 @@ impl Broker {
         }
     }
 
-    /// Connections at once, and from one address.
+    /// How many connections there may be by now, and how fast they may come, if the next is from `address`.
     #[must_use]
-    pub fn connection_limits(&self) -> (usize, Option<usize>) {
-        (self.config.connections_max, self.config.connections_per_ip_max)
+    pub fn connection_limits(&self, address: IpAddr) -> ConnectionLimits {
+        let address = address.to_canonical();
+        let per_ip_max = self.config.connections_per_ip_max;
+        ConnectionLimits {
+            connections_max: self.config.connections_max,
+            per_ip_max: per_ip_max.filter(|_| !address.is_loopback()),
+            rate_max: self.config.connection_creation_rate_max.map(f64::from),
+            ip_rate_max: self.settings.connection_rate_of(address),
+        }
     }
 
     /// How much the cleaner may read and write in a second.
@@ -161,6 +178,19 @@ impl Broker {
     pub fn cleaner_io_bytes_per_second_max(&self) -> Option<u64> {
         self.config.cleaner_io_bytes_per_second_max
     }
+}
+
+/// How many connections there may be, and how fast they may come.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ConnectionLimits {
+    /// All at once.
+    pub connections_max: usize,
+    /// Those of one address at once; none for loopback.
+    pub per_ip_max: Option<usize>,
+    /// New ones per second, from everywhere.
+    pub rate_max: Option<f64>,
+    /// New ones per second from this address: its quota.
+    pub ip_rate_max: Option<f64>,
 }
 
 /// What the logs' cleaner is told.
@@ -196,6 +226,7 @@ mod tests {
             ("log.segment.bytes", "1"),
             ("log.cleaner.threads", "0"),
             ("num.io.threads", "0"),
+            ("max.connection.creation.rate", "-1"),
             ("max.connections", "-1"),
             ("message.max.bytes", "-1"),
             ("unclean.leader.election.enable", "maybe"),

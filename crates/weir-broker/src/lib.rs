@@ -92,6 +92,7 @@ pub mod transaction_records;
 
 pub use broker::{Broker, CommitDone, PendingCommit};
 pub use config::{BrokerConfig, Durability};
+pub use dynamic_configs::ConnectionLimits;
 pub use effects::{CommitNeed, ConnId, Connection, Effects, Reply, Ticket};
 pub use error::BrokerError;
 pub use listener::{raise_file_limit, BrokerServer};

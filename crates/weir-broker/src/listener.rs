@@ -11,6 +11,7 @@ mod file_limit;
 mod frame_reader;
 mod jump;
 mod login;
+mod pace;
 mod recovery_log;
 mod registry;
 mod repeats;
@@ -25,13 +26,14 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{watch, OwnedSemaphorePermit};
 use tokio::task::{JoinHandle, JoinSet};
 use weir_log::{Disk, FileDisk};
 use weir_protocol::{Clock, ErrorCode, PartitionId, Str};
 
 use crate::broker::Broker;
 use crate::config::BrokerConfig;
+use crate::dynamic_configs::ConnectionLimits;
 use crate::effects::ConnId;
 use crate::error::BrokerError;
 use crate::scram_users;
@@ -43,6 +45,7 @@ pub use connection::ConnectionEnd;
 use endpoint::Endpoint;
 pub use file_limit::raise as raise_file_limit;
 use login::Login;
+use pace::{Rates, Turn};
 use shared::{Registered, Shared};
 use tls::HandshakeEnd;
 use upkeep::UpkeepThread;
@@ -93,8 +96,8 @@ impl BrokerServer {
         let endpoints: Vec<Arc<Endpoint>> =
             bound.iter().map(|(_, endpoint)| endpoint.clone()).collect();
         config.listen = endpoints[0].local_addr;
-        config.connections_max =
-            file_limit::connections_max(config.connections_max, file_limit::raise());
+        let files = file_limit::for_connections(file_limit::raise(), config.other_connections_max);
+        config.connections_max = file_limit::connections_max(config.connections_max, files);
         if config.recovery_watch.is_none() {
             config.recovery_watch = recovery_log::watch();
         }
@@ -117,9 +120,11 @@ impl BrokerServer {
         let timer = tokio::spawn(run_timer(shared.clone(), stopped.clone()));
         let accepting = bound
             .into_iter()
-            .map(|(socket, endpoint)| {
+            .enumerate()
+            .map(|(at, (socket, endpoint))| {
                 let (shared, stopped) = (shared.clone(), stopped.clone());
-                tokio::spawn(accept(socket, endpoint, shared, stopped))
+                let door = Door { endpoint, is_paced: at > 0 || endpoints.len() == 1 };
+                tokio::spawn(accept(socket, door, shared, stopped))
             })
             .collect();
         Ok(Self { shared, endpoints, stop, accepting, timer, commits, upkeep, admin: None })
@@ -207,12 +212,20 @@ fn seed() -> u128 {
     (part() << 64) | part()
 }
 
+/// An endpoint, and whether the rate of all new connections counts for it. It does not for the first where there are
+/// others: weir's own clients come there, as to Kafka's listener between brokers.
+struct Door {
+    endpoint: Arc<Endpoint>,
+    is_paced: bool,
+}
+
 async fn accept(
     listener: TcpListener,
-    endpoint: Arc<Endpoint>,
+    door: Door,
     shared: Arc<Shared>,
     mut stopped: watch::Receiver<bool>,
 ) -> JoinSet<()> {
+    let Door { endpoint, is_paced } = door;
     let mut connections = JoinSet::new();
     if let Some(tls) = &endpoint.tls {
         // Ends when the broker stops.
@@ -227,7 +240,23 @@ async fn accept(
         while connections.try_join_next().is_some() {}
         match accepted {
             Ok((stream, peer)) => {
-                if let Some(registered) = admit(&shared, peer) {
+                let limits = shared.connection_limits(peer.ip());
+                match pace(&shared, peer, &limits, is_paced) {
+                    Turn::Now => {}
+                    Turn::After(wait) => tokio::select! {
+                        () = tokio::time::sleep(wait) => {}
+                        _ = stopped.wait_for(|stopped| *stopped) => return connections,
+                    },
+                    Turn::Never(after) => {
+                        let held = shared.held_back.clone().try_acquire_owned().ok();
+                        // Without a place to wait in, it is closed at once.
+                        if let Some(held) = held {
+                            connections.spawn(hold_back(stream, after, held, stopped.clone()));
+                        }
+                        continue;
+                    }
+                }
+                if let Some(registered) = admit(&shared, peer, &limits) {
                     let id = registered.id;
                     let guest = Guest { registered, stream, peer };
                     let served = guest.serve(shared.clone(), endpoint.clone(), stopped.clone());
@@ -244,11 +273,47 @@ async fn accept(
     }
 }
 
+/// Whether a new connection comes too fast.
+fn pace(shared: &Shared, peer: SocketAddr, limits: &ConnectionLimits, is_paced: bool) -> Turn {
+    let all = limits.rate_max.filter(|_| is_paced);
+    let rates = Rates { all, address: limits.ip_rate_max };
+    let turn = shared.turn(peer.ip().to_canonical(), rates);
+    match turn {
+        Turn::Now => {}
+        Turn::After(_) if shared.is_news("connections come faster than they may") => {
+            tracing::warn!(%peer, rate_max = all, "connections come faster than they may, and wait");
+        }
+        Turn::Never(_) if shared.is_news("connections of one address come faster than they may") => {
+            tracing::warn!(%peer, rate_max = limits.ip_rate_max, "connection refused, they come faster from its address than they may");
+        }
+        Turn::After(_) | Turn::Never(_) => {}
+    }
+    turn
+}
+
+/// Closes a connection that came too fast, a little later: its client would be back at once.
+async fn hold_back(
+    stream: TcpStream,
+    after: Duration,
+    held: OwnedSemaphorePermit,
+    mut stopped: watch::Receiver<bool>,
+) {
+    tokio::select! {
+        () = tokio::time::sleep(after) => {}
+        _ = stopped.wait_for(|stopped| *stopped) => {}
+    }
+    drop((stream, held));
+}
+
 /// Gives a new connection a place, if there is one or can be made.
-fn admit(shared: &Arc<Shared>, peer: SocketAddr) -> Option<Registered> {
+fn admit(
+    shared: &Arc<Shared>,
+    peer: SocketAddr,
+    limits: &ConnectionLimits,
+) -> Option<Registered> {
     let ip = peer.ip().to_canonical();
-    let (connections_max, connections_per_ip_max) = shared.connection_limits();
-    if let Some(max) = connections_per_ip_max.filter(|_| !ip.is_loopback()) {
+    let connections_max = limits.connections_max;
+    if let Some(max) = limits.per_ip_max {
         if shared.registry.count_of(ip) >= max {
             if shared.is_news("too many connections from one address") {
                 tracing::warn!(%peer, max, "connection refused, there are too many from its address");
@@ -373,6 +438,9 @@ mod tests {
         let config =
             BrokerConfig { data_dir, connections_per_ip_max: Some(2), ..BrokerConfig::default() };
         let shared = shared(config);
+        let admit = |shared: &Arc<Shared>, peer: SocketAddr| {
+            admit(shared, peer, &shared.connection_limits(peer.ip()))
+        };
         let peer = |text: &str| text.parse::<SocketAddr>().unwrap();
         let one = admit(&shared, peer("10.0.0.1:1"));
         let two = admit(&shared, peer("[::ffff:10.0.0.1]:2"));

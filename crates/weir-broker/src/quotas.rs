@@ -1,5 +1,5 @@
-//! DescribeClientQuotas, AlterClientQuotas: rates of users, clients and addresses, kept and told. They are not enforced
-//! yet: nobody is slowed down, whatever they say.
+//! DescribeClientQuotas, AlterClientQuotas: rates of users, clients and addresses, kept and told. Those of addresses are
+//! enforced by the listener; the others not yet: nobody is slowed down, whatever they say.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -16,8 +16,11 @@ use weir_protocol::{ErrorCode, Str};
 use crate::broker::{Broker, Step};
 use crate::effects::Ticket;
 use crate::request::Response;
-use crate::settings::SettingsChange;
+use crate::settings::{ClusterSettings, SettingsChange};
 use crate::topic_requests::Refused;
+
+/// The quota of an address (KIP-612).
+const CONNECTION_CREATION_RATE: &str = "connection_creation_rate";
 
 const MATCH_EXACT: i8 = 0;
 const MATCH_DEFAULT: i8 = 1;
@@ -73,6 +76,10 @@ impl QuotaEntity {
             if name.as_deref() == Some("") {
                 return Err(invalid(format!("Empty {kind} not supported")));
             }
+            let name = name.map(|name| match known {
+                EntityKind::Ip => canonical(&name),
+                EntityKind::User | EntityKind::ClientId => name,
+            });
             entity.insert(known, name);
         }
         if entity.is_empty() {
@@ -89,6 +96,12 @@ impl QuotaEntity {
             }
         }
         Ok(Self(entity))
+    }
+
+    /// An address, or the default of all.
+    fn of_address(address: Option<IpAddr>) -> Self {
+        let name = address.map(|address| address.to_string());
+        Self(BTreeMap::from([(EntityKind::Ip, name)]))
     }
 
     /// Its kinds and names.
@@ -111,6 +124,29 @@ fn is_address(text: &str) -> bool {
         || (text.bytes().all(is_name_byte) && !last.is_empty() && !is_number(last))
 }
 
+/// An address has many spellings, one of which stands for it here. A name stays what it is.
+fn canonical(text: &str) -> String {
+    let address = text.parse::<IpAddr>();
+    address.map_or_else(|_| text.to_owned(), |address| address.to_canonical().to_string())
+}
+
+impl ClusterSettings {
+    /// How many connections per second may come from an address: its own quota, or the default of all, which does not
+    /// count for loopback (`BrokerConfig::connections_per_ip_max` says why).
+    #[must_use]
+    pub fn connection_rate_of(&self, address: IpAddr) -> Option<f64> {
+        let quotas = self.quotas();
+        if quotas.is_empty() {
+            return None;
+        }
+        let rate = |address| {
+            quotas.get(&QuotaEntity::of_address(address))?.get(CONNECTION_CREATION_RATE).copied()
+        };
+        let default = || if address.is_loopback() { None } else { rate(None) };
+        rate(Some(address)).or_else(default)
+    }
+}
+
 /// Kafka's `QuotaConfig`: what each key may be set to.
 fn check_value(entity: &QuotaEntity, key: &str, value: f64) -> Result<(), Refused> {
     let invalid = |words: String| Err((ErrorCode::InvalidRequest, words));
@@ -118,7 +154,7 @@ fn check_value(entity: &QuotaEntity, key: &str, value: f64) -> Result<(), Refuse
     let whole_max = match (key, is_ip) {
         ("producer_byte_rate" | "consumer_byte_rate", false) => Some((i64::MAX as f64, "a LONG")),
         ("request_percentage" | "controller_mutation_rate", false) => None,
-        ("connection_creation_rate", true) => Some((f64::from(i32::MAX), "an INT")),
+        (CONNECTION_CREATION_RATE, true) => Some((f64::from(i32::MAX), "an INT")),
         _ => return invalid(format!("Invalid configuration key {key}")),
     };
     if !value.is_finite() || value <= 0.0 {
@@ -154,6 +190,9 @@ impl Component {
             return invalid("Invalid empty entity type.");
         }
         let wanted = match (data.match_type, &data.r#match) {
+            (MATCH_EXACT, Some(name)) if data.entity_type == EntityKind::Ip.name() => {
+                Wanted::Name(canonical(name).into())
+            }
             (MATCH_EXACT, Some(name)) => Wanted::Name(name.clone()),
             (MATCH_EXACT, None) => {
                 return invalid("Request specified MATCH_TYPE_EXACT, but set match string to null.")
@@ -347,6 +386,27 @@ mod tests {
             let (error, words) = entity(bad).unwrap_err();
             assert_eq!(error, ErrorCode::InvalidRequest, "{bad:?}: {words}");
         }
+    }
+
+    #[test]
+    fn an_address_has_its_own_rate_or_that_of_all_however_it_is_spelled() {
+        let mut settings = ClusterSettings::default();
+        let mut set = |name: Option<&str>, rate: f64| {
+            let entity = entity(&[("ip", name)]).unwrap();
+            let values = BTreeMap::from([(CONNECTION_CREATION_RATE.to_owned(), rate)]);
+            settings.apply(&SettingsChange::Quotas { entity, values });
+            settings.clone()
+        };
+        let rate = |settings: &ClusterSettings, address: &str| {
+            settings.connection_rate_of(address.parse().unwrap())
+        };
+        let own = set(Some("2001:db8:0:0:0:0:0:7"), 5.0);
+        assert_eq!(rate(&own, "2001:db8::7"), Some(5.0));
+        assert_eq!((rate(&own, "10.0.0.1"), rate(&own, "127.0.0.1")), (None, None));
+        let all = set(None, 2.0);
+        assert_eq!((rate(&all, "2001:db8::7"), rate(&all, "10.0.0.1")), (Some(5.0), Some(2.0)));
+        assert_eq!(rate(&all, "127.0.0.1"), None, "the default is not for this machine");
+        assert_eq!(rate(&set(Some("127.0.0.1"), 9.0), "127.0.0.1"), Some(9.0));
     }
 
     #[test]

@@ -22,23 +22,28 @@ pub fn raise() -> Option<u64> {
     }
 }
 
-/// How many connections the limit of open files allows now: half of them. The other half is for logs.
-pub(super) fn connections_of_files() -> usize {
-    half(getrlimit(Resource::Nofile).current)
+/// How many connections the limit of open files allows now.
+pub(super) fn for_connections_now(others_max: usize) -> usize {
+    for_connections(getrlimit(Resource::Nofile).current, others_max)
 }
 
-fn half(files_max: Option<u64>) -> usize {
-    files_max.map_or(usize::MAX, |files| usize::try_from(files / 2).unwrap_or(usize::MAX)).max(1)
+/// How many of the files connections may take: all but a quarter for the logs, and what the rest of the process needs for
+/// connections of its own, `others_max`, which is a quarter at most.
+pub(super) fn for_connections(files_max: Option<u64>, others_max: usize) -> usize {
+    let Some(files) = files_max else { return usize::MAX };
+    let files = usize::try_from(files).unwrap_or(usize::MAX);
+    let quarter = files / 4;
+    (files - quarter - others_max.min(quarter)).max(1)
 }
 
-/// How many connections there may be: as many as wanted, but at most half of the files.
-pub(super) fn connections_max(wanted: usize, files_max: Option<u64>) -> usize {
-    let connections_max = wanted.min(half(files_max));
+/// How many connections there may be: as many as wanted, if there are `files` for them.
+pub(super) fn connections_max(wanted: usize, files: usize) -> usize {
+    let connections_max = wanted.min(files);
     if connections_max < wanted {
-        tracing::warn!(
+        tracing::info!(
             wanted,
             connections_max,
-            "the limit of open files allows fewer connections than configured"
+            "the limit of open files (ulimit -n) allows fewer connections than configured"
         );
     }
     connections_max
@@ -56,10 +61,13 @@ mod tests {
     }
 
     #[test]
-    fn connections_leave_files_for_logs() {
-        assert_eq!(connections_max(10_000, Some(1_024)), 512);
-        assert_eq!(connections_max(10, Some(1_024)), 10);
-        assert_eq!(connections_max(10_000, None), 10_000);
-        assert_eq!(connections_max(10_000, Some(0)), 1);
+    fn connections_leave_files_for_logs_and_for_who_needs_them() {
+        assert_eq!(for_connections(Some(20_000), 0), 15_000);
+        assert_eq!(for_connections(Some(20_000), 1_000), 14_000);
+        assert_eq!(for_connections(Some(20_000), 8_192), 10_000);
+        assert_eq!(for_connections(Some(1_024), 8_192), 512);
+        assert_eq!(for_connections(Some(0), 5), 1);
+        assert_eq!(for_connections(None, 8_192), usize::MAX);
+        assert_eq!((connections_max(10, 512), connections_max(10_000, 512)), (10, 512));
     }
 }

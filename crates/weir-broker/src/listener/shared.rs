@@ -13,12 +13,14 @@ use weir_protocol::{Clock, ErrorCode, PartitionId, TimestampMs};
 
 use super::file_limit;
 use super::jump::JumpWatch;
+use super::pace::{Pacer, Rates, Turn};
 use super::registry::{Activity, Registry};
 use super::repeats::Repeats;
 use super::users::ConfiguredUsers;
 use crate::admin::{CleanRefused, CleanRequest};
 use crate::broker::{Broker, CommitDone, PendingCommit};
 use crate::config::BrokerConfig;
+use crate::dynamic_configs::ConnectionLimits;
 use crate::effects::{CommitNeed, ConnId, Connection, Reply, Ticket};
 use crate::error::BrokerError;
 use crate::forced_clean::{AskedClean, CleanProgress};
@@ -33,6 +35,9 @@ const FILE_READS_MAX: usize = 16;
 
 /// Batches that are inflated at once to look for keys: as many as take a small machine's processors.
 const INFLATES_MAX: usize = 2;
+
+/// Connections that came too fast and are not closed yet.
+const HELD_BACK_MAX: usize = 256;
 
 /// What becomes of a request, for its connection.
 #[derive(Debug)]
@@ -90,6 +95,9 @@ pub(super) struct Shared {
     /// Turns to inflate what was produced to compacted topics. Each may take `inflate_bytes_max` of memory.
     pub(super) inflates: Arc<Semaphore>,
     pub(super) registry: Registry,
+    pacer: Mutex<Pacer>,
+    /// Places for connections that came too fast, until they are closed.
+    pub(super) held_back: Arc<Semaphore>,
     /// Users of the configuration.
     pub(super) users: ConfiguredUsers,
     repeats: Mutex<Repeats>,
@@ -117,6 +125,8 @@ impl Shared {
             file_reads: Arc::new(Semaphore::new(FILE_READS_MAX)),
             inflates: Arc::new(Semaphore::new(INFLATES_MAX)),
             registry: Registry::default(),
+            pacer: Mutex::default(),
+            held_back: Arc::new(Semaphore::new(HELD_BACK_MAX)),
             users,
             repeats: Mutex::default(),
             started: steady_now(),
@@ -232,11 +242,18 @@ impl Shared {
         Some(next.since(now))
     }
 
-    /// Connections at once, as many as may be by now and files allow, and from one address.
-    pub(super) fn connection_limits(&self) -> (usize, Option<usize>) {
-        let limits = self.lock().broker.as_ref().map(Broker::connection_limits);
-        let (max, per_ip_max) = limits.unwrap_or_default();
-        (max.min(file_limit::connections_of_files()), per_ip_max)
+    /// How many connections there may be by now, as files allow, and how fast they may come.
+    pub(super) fn connection_limits(&self, address: IpAddr) -> ConnectionLimits {
+        let limits = self.lock().broker.as_ref().map(|broker| broker.connection_limits(address));
+        let limits = limits.unwrap_or_default();
+        let files = file_limit::for_connections_now(self.config.other_connections_max);
+        ConnectionLimits { connections_max: limits.connections_max.min(files), ..limits }
+    }
+
+    /// A connection has come.
+    pub(super) fn turn(&self, address: IpAddr, rates: Rates) -> Turn {
+        let now = steady_now().saturating_duration_since(self.started);
+        self.pacer.lock().unwrap_or_else(PoisonError::into_inner).turn(address, rates, now)
     }
 
     /// How much the cleaner may read and write in a second by now.

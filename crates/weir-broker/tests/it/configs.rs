@@ -1,8 +1,11 @@
 //! Configurations that admin clients change while the broker runs.
 
+use std::net::IpAddr;
 use std::path::Path;
+use std::sync::Arc;
 
-use weir_log::Disk;
+use weir_broker::BrokerConfig;
+use weir_log::{Disk, MemDisk};
 use weir_protocol::api::alter_configs::{self, AlterConfigsRequest};
 use weir_protocol::api::describe_configs::{
     DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResourceResult,
@@ -227,13 +230,38 @@ fn the_cleaner_and_the_limits_of_connections_obey_what_is_set() {
     let mut h = Harness::new();
     set(&mut h, BROKER, "0", "max.connections", "7");
     set(&mut h, BROKER, "0", "max.connections.per.ip", "3");
+    set(&mut h, BROKER, "", "max.connection.creation.rate", "9");
     set(&mut h, BROKER, "", "log.cleaner.io.max.bytes.per.second", "1000000");
     let check = |h: &Harness| {
-        assert_eq!(h.broker.connection_limits(), (7, Some(3)));
+        let limits = h.broker.connection_limits(IpAddr::from([10, 0, 0, 1]));
+        assert_eq!((limits.connections_max, limits.per_ip_max), (7, Some(3)));
+        assert_eq!((limits.rate_max, limits.ip_rate_max), (Some(9.0), None));
+        let own = h.broker.connection_limits(IpAddr::from([127, 0, 0, 1]));
+        assert_eq!((own.per_ip_max, own.rate_max), (None, Some(9.0)), "this machine is not counted");
         assert_eq!(h.broker.cleaner_io_bytes_per_second_max(), Some(1_000_000));
     };
     check(&h);
     check(&h.reopened());
+}
+
+#[test]
+fn the_limits_of_connections_are_described_as_they_are() {
+    let start = BrokerConfig { connections_max: 77, ..config() };
+    let told = |config: BrokerConfig| {
+        let mut h = Harness::on(Arc::new(MemDisk::new()), config);
+        ["max.connections", "max.connections.per.ip", "max.connection.creation.rate"].map(|key| {
+            let (value, source, _) = describe(&mut h, BROKER, "0", key);
+            (value.parse::<i32>().unwrap(), source)
+        })
+    };
+    let (given, default) = (4, 5);
+    assert_eq!(told(start.clone()), [(77, given), (i32::MAX, default), (i32::MAX, default)]);
+    let all = BrokerConfig {
+        connections_per_ip_max: Some(5),
+        connection_creation_rate_max: Some(6),
+        ..start
+    };
+    assert_eq!(told(all), [(77, given), (5, given), (6, given)]);
 }
 
 #[test]

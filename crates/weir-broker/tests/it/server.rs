@@ -367,6 +367,34 @@ async fn nothing_more_is_read_while_answers_take_too_much_memory() {
 }
 
 /// A disk whose syncs panic once it is told so.
+#[tokio::test]
+async fn who_comes_too_fast_waits_and_holds_up_nobody_who_is_there() {
+    let config = BrokerConfig { connection_creation_rate_max: Some(1), ..config() };
+    let server = start_on(Arc::new(MemDisk::new()), config).await;
+    let asked = MetadataRequest::default();
+    let began = Instant::now();
+    let mut first = connect(&server).await;
+    ask(&mut first, 12, &asked).await;
+    // Ten seconds' worth comes at once.
+    for _ in 0..9 {
+        ask(&mut connect(&server).await, 12, &asked).await;
+    }
+    let mut late = connect(&server).await;
+    send(&mut late, 1, 12, &asked).await;
+    let mut flood = Vec::new();
+    for _ in 0..50 {
+        flood.push(connect(&server).await);
+    }
+    ask(&mut first, 12, &asked).await;
+    receive::<MetadataRequest>(&mut late, 12).await;
+    let took = began.elapsed();
+    assert!(took >= Duration::from_secs(1), "{took:?}");
+    let seconds = took.as_secs() as usize;
+    assert!(server.stats().connections <= 11 + seconds, "{}", server.stats().connections);
+    drop(flood);
+    server.shutdown().await.unwrap();
+}
+
 #[derive(Debug)]
 struct PanicDisk {
     disk: MemDisk,

@@ -22,6 +22,7 @@ pub(crate) struct BrokerSecurity {
     pub(crate) users: Vec<UserSettings>,
     pub(crate) connections_max: usize,
     pub(crate) connections_per_ip_max: Option<usize>,
+    pub(crate) connection_creation_rate_max: Option<u32>,
     pub(crate) connections_max_idle_ms: u64,
     pub(crate) connections_max_reauth_ms: Option<u64>,
     pub(crate) authentication_timeout_ms: u64,
@@ -73,6 +74,9 @@ impl BrokerSecurity {
             connections_per_ip_max: values
                 .count("broker.connections_per_ip_max")
                 .and_then(|count| usize::try_from(count).ok()),
+            connection_creation_rate_max: values
+                .count("broker.connection_creation_rate_max")
+                .and_then(|count| u32::try_from(count).ok()),
             connections_max_idle_ms: duration(values, "broker.connections_max_idle")?,
             connections_max_reauth_ms: values.duration_ms("broker.connections_max_reauth"),
             authentication_timeout_ms: duration(values, "broker.authentication_timeout")?,
@@ -277,8 +281,10 @@ mod tests {
         assert_eq!(mechanisms, ["SCRAM-SHA-512", "PLAIN"]);
         assert_eq!(listener.tls.as_ref().unwrap().client_auth, ClientAuth::None);
         assert_eq!(security.connections_per_ip_max, None);
-        let yaml = "broker: {connections_per_ip_max: 7, connections_max_reauth: 1h}";
+        assert_eq!(security.connection_creation_rate_max, None);
+        let yaml = "broker: {connections_per_ip_max: 7, connection_creation_rate_max: 90, connections_max_reauth: 1h}";
         let security = BrokerSecurity::from_values(&values(yaml)).unwrap();
+        assert_eq!(security.connection_creation_rate_max, Some(90));
         assert_eq!(security.connections_per_ip_max, Some(7));
         assert_eq!(security.connections_max_reauth_ms, Some(3_600_000));
     }

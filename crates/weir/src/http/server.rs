@@ -40,8 +40,8 @@ pub(crate) struct Connections {
 }
 
 impl Connections {
-    /// As many as wanted, but at most a quarter of the files that may be open: the broker's connections
-    /// have half, and its logs the rest.
+    /// As many as wanted, but at most a quarter of the files that may be open: the broker's logs have a
+    /// quarter, and its connections the rest.
     pub(crate) fn new(wanted: usize, files_max: Option<u64>) -> Self {
         let quarter = files_max.map_or(usize::MAX, |files| usize::try_from(files / 4).unwrap_or(0));
         let connections_max = wanted.min(quarter.max(1)).min(Semaphore::MAX_PERMITS);

@@ -24,12 +24,15 @@ const MAX_BLOCK_MS: u32 = 3_000;
 /// Shortest time a produce request gets, however short the lanes' own deadline is.
 const DELIVERY_TIMEOUT_MS_MIN: u64 = 5_000;
 
-/// Starts the embedded broker on `data_dir/kafka`.
-pub(super) async fn start_broker(settings: &Settings) -> Outcome<BrokerServer> {
+/// Starts the embedded broker on `data_dir/kafka`, beside so many connections of other parts.
+pub(super) async fn start_broker(
+    settings: &Settings,
+    other_connections_max: usize,
+) -> Outcome<BrokerServer> {
     if settings.broker_durability == Durability::Relaxed {
         tracing::warn!("durability is relaxed: acks=all is answered before it is on disk");
     }
-    let config = broker_config(settings)?;
+    let config = BrokerConfig { other_connections_max, ..broker_config(settings)? };
     BrokerServer::start(config, Arc::new(SystemClock)).await.map_err(|error| match &error {
         weir_broker::BrokerError::Bind { address, .. } if *address == settings.broker_listen => {
             cannot_listen("the broker", "--kafka-port", settings.broker_listen, &error)

@@ -79,7 +79,7 @@ async fn start_node(settings: &Settings, signals: &mut Signals) -> Outcome<Optio
     let ports = node::Ports::bind(settings).await?;
     let broker = match settings.brokers.is_empty() {
         true => tokio::select! {
-            broker = kafka::start_broker(settings) => Some(Arc::new(broker?)),
+            broker = kafka::start_broker(settings, settings.http_connections_max) => Some(Arc::new(broker?)),
             () = signals.wait() => return Ok(None),
         },
         false => None,
@@ -116,7 +116,7 @@ pub(crate) fn run_broker(args: BrokerArgs) -> Outcome {
     let mut signals = runtime.block_on(async { Signals::listen() })?;
     let starting = async {
         tokio::select! {
-            broker = kafka::start_broker(&settings) => broker.map(Some),
+            broker = kafka::start_broker(&settings, 0) => broker.map(Some),
             () = signals.wait() => Ok(None),
         }
     };

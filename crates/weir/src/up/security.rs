@@ -21,6 +21,7 @@ pub(super) fn apply(config: &mut BrokerConfig, settings: &Settings) -> Outcome {
         .collect::<Outcome<_>>()?;
     config.connections_max = security.connections_max;
     config.connections_per_ip_max = security.connections_per_ip_max;
+    config.connection_creation_rate_max = security.connection_creation_rate_max;
     config.connection_idle_ms_max = security.connections_max_idle_ms;
     config.session_ms_max = security.connections_max_reauth_ms;
     config.authentication_ms_max = security.authentication_timeout_ms;
