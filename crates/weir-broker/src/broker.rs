@@ -29,6 +29,7 @@ use crate::error::BrokerError;
 use crate::failed::fail;
 use crate::fetch_session::FetchSessions;
 use crate::files::{self, PendingFiles, WriteFailed};
+use crate::group_configs;
 use crate::ids::IdSource;
 use crate::logs::Logs;
 use crate::producer_ids::ProducerIds;
@@ -696,18 +697,7 @@ pub(crate) fn check_config(config: &BrokerConfig) -> Result<(), BrokerError> {
         return Err(BrokerError::Config { key: "request_bytes_total_max", value, expected });
     }
     check_listeners(config)?;
-    if config.group_consumer_heartbeat_interval_ms >= config.group_consumer_session_timeout_ms {
-        let value = config.group_consumer_heartbeat_interval_ms.to_string();
-        let expected = "less than group_consumer_session_timeout_ms";
-        let key = "group_consumer_heartbeat_interval_ms";
-        return Err(BrokerError::Config { key, value, expected });
-    }
-    if config.group_session_timeout_ms_min > config.group_session_timeout_ms_max {
-        let value = config.group_session_timeout_ms_min.to_string();
-        let expected = "at most group_session_timeout_ms_max";
-        return Err(BrokerError::Config { key: "group_session_timeout_ms_min", value, expected });
-    }
-    Ok(())
+    group_configs::check(config)
 }
 
 fn check_listeners(config: &BrokerConfig) -> Result<(), BrokerError> {

@@ -1,6 +1,7 @@
 //! [`BrokerConfig`]: what a broker is told at the start, with Kafka's defaults where Kafka has one.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use weir_log::RecoveryWatch;
@@ -125,6 +126,11 @@ pub struct BrokerConfig {
     pub group_consumer_heartbeat_interval_ms: i32,
     /// `group.consumer.session.timeout.ms`
     pub group_consumer_session_timeout_ms: i32,
+    /// `group.consumer.min.heartbeat.interval.ms` and `group.consumer.max.heartbeat.interval.ms`: what a group may be given
+    /// of its own.
+    pub group_consumer_heartbeat_interval_ms_bounds: RangeInclusive<i32>,
+    /// `group.consumer.min.session.timeout.ms` and `group.consumer.max.session.timeout.ms`
+    pub group_consumer_session_timeout_ms_bounds: RangeInclusive<i32>,
     /// `group.consumer.max.size`
     pub group_consumer_members_max: usize,
     /// `group.consumer.assignors`; the first is for groups whose members name none.
@@ -215,6 +221,8 @@ impl Default for BrokerConfig {
             group_members_max: 1_000,
             group_consumer_heartbeat_interval_ms: 5_000,
             group_consumer_session_timeout_ms: 45_000,
+            group_consumer_heartbeat_interval_ms_bounds: 5_000..=15_000,
+            group_consumer_session_timeout_ms_bounds: 45_000..=60_000,
             group_consumer_members_max: 1_000,
             group_consumer_assignors: vec![Assignor::Uniform, Assignor::Range],
             group_consumer_migration_policy: MigrationPolicy::Bidirectional,
@@ -256,46 +264,6 @@ impl BrokerConfig {
             return Ok(true);
         }
         Ok(self.set_cleaner_key(key, value)? || self.topic_defaults.set(key, value)?)
-    }
-
-    /// Sets one of Kafka's `group.consumer.*` keys. Returns whether `key` is one that does something here.
-    ///
-    /// # Errors
-    /// [`BrokerError::Config`]; nothing is changed then.
-    pub fn set_group_key(&mut self, key: &str, value: &str) -> Result<bool, BrokerError> {
-        let value = value.trim();
-        let number = |key: &'static str| match value.parse::<i32>() {
-            Ok(number) if number > 0 => Ok(number),
-            _ => Err(bad(key, value, "a whole number above 0")),
-        };
-        match key {
-            "group.consumer.heartbeat.interval.ms" => {
-                self.group_consumer_heartbeat_interval_ms =
-                    number("group.consumer.heartbeat.interval.ms")?;
-            }
-            "group.consumer.session.timeout.ms" => {
-                self.group_consumer_session_timeout_ms =
-                    number("group.consumer.session.timeout.ms")?;
-            }
-            "group.consumer.max.size" => {
-                self.group_consumer_members_max =
-                    usize::try_from(number("group.consumer.max.size")?).unwrap_or(usize::MAX);
-            }
-            "group.consumer.assignors" => {
-                let named: Option<Vec<Assignor>> =
-                    value.split(',').map(|name| Assignor::of(name.trim())).collect();
-                let expected = "one or both of uniform and range";
-                self.group_consumer_assignors =
-                    named.ok_or_else(|| bad("group.consumer.assignors", value, expected))?;
-            }
-            "group.consumer.migration.policy" => {
-                let expected = "bidirectional, upgrade, downgrade or disabled";
-                self.group_consumer_migration_policy = MigrationPolicy::of(value)
-                    .ok_or_else(|| bad("group.consumer.migration.policy", value, expected))?;
-            }
-            _ => return Ok(false),
-        }
-        Ok(true)
     }
 
     /// Sets one of Kafka's `log.cleaner.*` keys that are the broker's. Returns whether `key` is one;
@@ -355,7 +323,7 @@ impl BrokerConfig {
 /// Room for the keys of one batch, whatever its size: Kafka wants a mebibyte for each thread too.
 const DEDUPE_BUFFER_BYTES_MIN: i64 = 1 << 20;
 
-fn bad(key: &'static str, value: &str, expected: &'static str) -> BrokerError {
+pub(crate) fn bad(key: &'static str, value: &str, expected: &'static str) -> BrokerError {
     BrokerError::Config { key, value: value.to_owned(), expected }
 }
 
@@ -385,27 +353,6 @@ mod tests {
         config.set_cleaner_key("log.cleaner.io.max.bytes.per.second", no_limit).unwrap();
         assert_eq!(config.cleaner_io_bytes_per_second_max, None);
         assert!(!config.set_cleaner_key("log.retention.ms", "1").unwrap());
-    }
-
-    #[test]
-    fn the_keys_of_consumer_groups_are_those_of_kafka() {
-        let mut config = BrokerConfig::default();
-        for (key, value) in [
-            ("group.consumer.heartbeat.interval.ms", "3000"),
-            ("group.consumer.session.timeout.ms", "30000"),
-            ("group.consumer.max.size", "10"),
-            ("group.consumer.assignors", "range, uniform"),
-            ("group.consumer.migration.policy", "UPGRADE"),
-        ] {
-            assert!(config.set_group_key(key, value).unwrap(), "{key}");
-            assert!(config.set_group_key(key, "-").is_err(), "{key}");
-        }
-        let BrokerConfig { group_consumer_heartbeat_interval_ms: interval_ms, .. } = config;
-        assert_eq!((interval_ms, config.group_consumer_session_timeout_ms), (3_000, 30_000));
-        assert_eq!(config.group_consumer_members_max, 10);
-        assert_eq!(config.group_consumer_assignors, [Assignor::Range, Assignor::Uniform]);
-        assert_eq!(config.group_consumer_migration_policy, MigrationPolicy::Upgrade);
-        assert!(!config.set_group_key("group.share.max.size", "1").unwrap());
     }
 
     #[test]

@@ -17,6 +17,7 @@ use crate::broker::{Broker, Step};
 use crate::config::BrokerConfig;
 use crate::dynamic_configs::{fallbacks, is_dynamic, ALL_BROKERS, THIS_BROKER};
 use crate::effects::Connection;
+use crate::group_configs;
 use crate::request::{distinct, Response};
 use crate::resource_configs::{ResourceKey, CLIENT_METRICS_KEYS, GROUP_KEYS};
 use crate::settings::ConfigOwner;
@@ -163,6 +164,12 @@ pub(crate) fn broker_key(name: &str) -> Option<&'static BrokerKey> {
     broker_keys().iter().find(|key| key.name == name)
 }
 
+/// What Kafka has for a key of a broker that nobody sets.
+#[cfg(test)]
+pub(crate) fn broker_default(name: &str) -> Option<&'static str> {
+    broker_key(name)?.default
+}
+
 /// Whether `value` is of this type at all.
 pub(crate) fn is_of_type(kind: ConfigType, value: &str) -> bool {
     let value = value.trim();
@@ -275,10 +282,6 @@ fn fixed_values(config: &BrokerConfig) -> BTreeMap<&'static str, String> {
     let mut values = BTreeMap::from([
         ("auto.create.topics.enable", config.auto_create_topics.to_string()),
         ("broker.id", "0".to_owned()),
-        ("group.initial.rebalance.delay.ms", config.group_initial_rebalance_delay_ms.to_string()),
-        ("group.max.session.timeout.ms", config.group_session_timeout_ms_max.to_string()),
-        ("group.max.size", config.group_members_max.to_string()),
-        ("group.min.session.timeout.ms", config.group_session_timeout_ms_min.to_string()),
         ("listeners", format!("PLAINTEXT://{}", config.listen)),
         ("log.dir", config.data_dir.display().to_string()),
         ("log.dirs", config.data_dir.display().to_string()),
@@ -299,7 +302,7 @@ fn fixed_values(config: &BrokerConfig) -> BTreeMap<&'static str, String> {
         values.insert("max.connection.creation.rate", max.to_string());
     }
     values.extend(cleaner_values(config));
-    values.extend(consumer_group_values(config));
+    values.extend(group_configs::told(config));
     values.extend(config.topic_defaults.given().map(|(key, value)| (key, value.to_owned())));
     values
 }
@@ -321,29 +324,6 @@ fn cleaner_values(config: &BrokerConfig) -> Vec<(&'static str, String)> {
     };
     let pairs = values(config).into_iter().zip(values(&default));
     pairs.filter(|(own, default)| own != default).map(|(own, _)| own).collect()
-}
-
-/// What consumer groups are told other than Kafka's defaults.
-fn consumer_group_values(config: &BrokerConfig) -> Vec<(&'static str, String)> {
-    let default = BrokerConfig::default();
-    let values = |config: &BrokerConfig| {
-        let assignors: Vec<&str> =
-            config.group_consumer_assignors.iter().map(|assignor| assignor.name()).collect();
-        let interval_ms = config.group_consumer_heartbeat_interval_ms;
-        let session_ms = config.group_consumer_session_timeout_ms;
-        let policy = config.group_consumer_migration_policy.name();
-        [
-            ("group.consumer.assignors", assignors.join(",")),
-            ("group.consumer.heartbeat.interval.ms", interval_ms.to_string()),
-            ("group.consumer.migration.policy", policy.to_owned()),
-            ("group.consumer.session.timeout.ms", session_ms.to_string()),
-        ]
-    };
-    let pairs = values(config).into_iter().zip(values(&default));
-    let mut all: Vec<_> = pairs.filter(|(own, was)| own != was).map(|(own, _)| own).collect();
-    // Kafka has no limit.
-    all.push(("group.consumer.max.size", config.group_consumer_members_max.to_string()));
-    all
 }
 
 impl Broker {

@@ -271,6 +271,11 @@ impl Group {
             }
             group.members.insert(member.id.clone(), member);
         }
+        if group.members.len() > limits.members_max {
+            // They join again, and those who come too late find no place.
+            group.set_state(GroupState::PreparingRebalance, now);
+            group.join_deadline = Some(now.plus_ms(group.rebalance_timeout_ms()));
+        }
         group
     }
 
@@ -426,7 +431,8 @@ impl Group {
             return out.push(refuse(ErrorCode::InconsistentGroupProtocol));
         }
         if !self.has_room_for(&join) {
-            return out.push(refuse(ErrorCode::GroupMaxSizeReached));
+            out.push(refuse(ErrorCode::GroupMaxSizeReached));
+            return self.expel(&join.member_id, now, out);
         }
         if join.member_id.is_empty() {
             return self.join_unknown(join, ticket, now, out);
@@ -456,14 +462,28 @@ impl Group {
                 .any(|protocol| self.members.values().all(|member| member.knows(&protocol.name)))
     }
 
+    /// In a group that is over its size, which was made smaller since, those have a place that come back first.
     fn has_room_for(&self, join: &Join) -> bool {
+        let members_max = self.limits.members_max;
+        if self.state == GroupState::PreparingRebalance && self.members.len() > members_max {
+            let awaits = |member: &&Member| member.join_waiter.is_some();
+            return self.members.get(&join.member_id).filter(awaits).is_some()
+                || self.members.values().filter(awaits).count() < members_max;
+        }
         self.members.contains_key(&join.member_id)
             || self.pending.contains_key(&join.member_id)
             || join
                 .instance_id
                 .as_ref()
                 .is_some_and(|instance| self.static_members.contains_key(instance))
-            || self.members.len() + self.pending.len() < self.limits.members_max
+            || self.members.len() + self.pending.len() < members_max
+    }
+
+    /// A member finds no place any more: it is not waited for.
+    fn expel(&mut self, id: &Str, now: TimestampMs, out: &mut Vec<GroupEffect>) {
+        if self.members.contains_key(id) {
+            self.remove_members(std::slice::from_ref(id), now, out);
+        }
     }
 
     fn join_unknown(
@@ -510,7 +530,7 @@ impl Group {
         if let Some(initial) = &mut self.initial {
             initial.member_added = true;
         }
-        self.members.insert(id.clone(), Member::new(id, join, ticket));
+        self.members.insert(id.clone(), Member::new(id, join, ticket, now));
         self.rebalance(now, out);
     }
 

@@ -58,6 +58,7 @@ pub mod fetch_session;
 mod files;
 pub mod forced_clean;
 pub mod group;
+mod group_configs;
 pub mod group_kind;
 mod group_room;
 mod ids;

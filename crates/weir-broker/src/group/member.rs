@@ -16,6 +16,11 @@ pub struct Protocol {
     pub metadata: Bytes,
 }
 
+/// How long a client that has never been in the group may wait for a rebalance. It knows no member id yet, so it cannot say
+/// that it is alive; and who gives up and asks again would be one more each time (Kafka's
+/// `classicGroupNewMemberJoinTimeoutMs`).
+const NEW_MEMBER_JOIN_MS: i64 = 300_000;
+
 /// One member.
 #[derive(Debug, Clone)]
 pub struct Member {
@@ -39,12 +44,12 @@ pub struct Member {
     pub(super) join_waiter: Option<Ticket>,
     /// Its parked SyncGroup.
     pub(super) sync_waiter: Option<Ticket>,
-    /// When its session ends; `None` while it rests.
+    /// When its session ends; `None` while it rests. A new member's is [`NEW_MEMBER_JOIN_MS`].
     pub(super) session_deadline: Option<TimestampMs>,
 }
 
 impl Member {
-    pub(super) fn new(id: Str, join: Join, ticket: Ticket) -> Self {
+    pub(super) fn new(id: Str, join: Join, ticket: Ticket, now: TimestampMs) -> Self {
         Self {
             id,
             instance_id: join.instance_id,
@@ -56,7 +61,7 @@ impl Member {
             assignment: Bytes::new(),
             join_waiter: Some(ticket),
             sync_waiter: None,
-            session_deadline: None,
+            session_deadline: Some(now.plus_ms(NEW_MEMBER_JOIN_MS)),
         }
     }
 

@@ -387,6 +387,50 @@ fn a_full_group_refuses() {
 }
 
 #[test]
+fn a_group_over_its_size_keeps_those_who_come_back_first() {
+    let mut f = Fixture::stable_pair();
+    f.join(join("", "c"), 100, 1);
+    f.join(join("a", ""), 101, 1);
+    f.join(join("b", ""), 102, 1);
+    f.sync(sync_of("a", 3, &[]), 103, 1);
+    f.store(1);
+    // Its limit was lowered, and the broker started again.
+    let limits = GroupLimits { members_max: 2, ..LIMITS };
+    f.group = Group::restore(limits, f.group.record(), at(50));
+    assert_eq!(f.heartbeat("a", 3, 51), ErrorCode::RebalanceInProgress);
+    f.join(join("b", ""), 110, 52);
+    f.join(join("c", ""), 111, 53);
+    f.join(join("b", ""), 112, 54);
+    assert_eq!(f.joined[&110].error, ErrorCode::UnknownMemberId, "it asked again");
+    f.join(join("a", ""), 113, 55);
+    assert_eq!(f.joined[&113].error, ErrorCode::GroupMaxSizeReached);
+    assert_eq!((f.joined[&111].generation, f.joined[&112].generation), (4, 4));
+    assert_eq!(f.heartbeat("a", 4, 56), ErrorCode::UnknownMemberId);
+    f.join(join("", "d"), 114, 57);
+    assert_eq!(f.joined[&114].error, ErrorCode::GroupMaxSizeReached);
+}
+
+#[test]
+fn who_never_was_in_the_group_waits_five_minutes_at_most() {
+    let mut f = Fixture::stable_pair();
+    let patient = |id: &str, fresh: &str| Join {
+        rebalance_timeout_ms: 3_600_000,
+        session_timeout_ms: 1_000_000,
+        ..join(id, fresh)
+    };
+    f.join(patient("a", ""), 100, 0);
+    f.join(patient("", "c"), 101, 1);
+    for now in (5_000..300_001).step_by(5_000) {
+        assert_eq!(f.heartbeat("b", 2, now), ErrorCode::RebalanceInProgress);
+        f.tick(now);
+    }
+    assert!(!f.joined.contains_key(&101));
+    f.tick(300_001);
+    assert_eq!(f.joined[&101].error, ErrorCode::UnknownMemberId, "else each try would be one more");
+    assert!(!f.joined.contains_key(&100), "a member waits as long as it said");
+}
+
+#[test]
 fn the_first_rebalance_can_wait_for_more_members() {
     let mut f = Fixture::new(GroupLimits { initial_rebalance_delay_ms: 3_000, ..LIMITS });
     f.join(join("", "a"), 1, 0);
@@ -588,11 +632,10 @@ impl Model {
         }
         for member in group.members() {
             let parked = member.join_waiter.is_some() || member.sync_waiter.is_some();
-            assert_eq!(
-                parked,
-                member.session_deadline.is_none(),
-                "a session rests exactly while it is parked"
-            );
+            let rests = member.session_deadline.is_none();
+            // A new member has five minutes for its first join.
+            let may_be_new = member.join_waiter.is_some();
+            assert!(rests == parked || may_be_new, "a session rests exactly while it is parked");
         }
     }
 }

@@ -407,6 +407,39 @@ fn groups_and_metrics_subscriptions_have_configurations() {
 }
 
 #[test]
+fn what_a_group_is_given_lies_within_the_bounds_of_the_broker() {
+    let mut given = config();
+    for (key, value) in [
+        ("group.consumer.min.session.timeout.ms", "10000"),
+        ("group.consumer.session.timeout.ms", "20000"),
+        ("group.consumer.max.session.timeout.ms", "30000"),
+        ("group.consumer.min.heartbeat.interval.ms", "1000"),
+        ("group.consumer.heartbeat.interval.ms", "2000"),
+        ("group.consumer.max.heartbeat.interval.ms", "3000"),
+    ] {
+        assert!(given.set_group_key(key, value).unwrap());
+    }
+    let mut h = Harness::on(Arc::new(MemDisk::new()), given);
+    assert_eq!(describe(&mut h, BROKER, "0", "group.consumer.min.session.timeout.ms").0, "10000");
+    let (session, heartbeat) = ("consumer.session.timeout.ms", "consumer.heartbeat.interval.ms");
+    assert_eq!(describe(&mut h, GROUP, "g", session).0, "20000");
+    for (key, value, bound) in [
+        (session, "9999", "must be greater than or equal to group.consumer.min.session.timeout.ms"),
+        (session, "30001", "must be less than or equal to group.consumer.max.session.timeout.ms"),
+        (heartbeat, "999", "group.consumer.min.heartbeat.interval.ms"),
+        (heartbeat, "3001", "group.consumer.max.heartbeat.interval.ms"),
+    ] {
+        let (error, words) = change(&mut h, GROUP, "g", &[(key, SET, Some(value))]);
+        assert_eq!(error, ErrorCode::InvalidConfig, "{key}={value}");
+        assert!(words.contains(bound), "{words}");
+    }
+    set(&mut h, GROUP, "g", session, "10000");
+    set(&mut h, GROUP, "g", heartbeat, "3000");
+    let live = [("group.consumer.max.session.timeout.ms", SET, Some("90000"))];
+    assert_eq!(change(&mut h, BROKER, "0", &live).0, ErrorCode::InvalidRequest, "as in Kafka");
+}
+
+#[test]
 fn resources_are_listed_by_type() {
     let mut h = Harness::new();
     h.create("t", 1, &[]);

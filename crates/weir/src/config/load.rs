@@ -177,10 +177,9 @@ impl Values {
         set.filter_map(|name| Some((name.as_str(), keys::without_effect(name)?)))
     }
 
-    /// Kafka's `log.*` and `group.consumer.*` keys that are set, each value in the unit that Kafka has it in.
+    /// Kafka's `log.*` and `group.*` keys that are set, each value in the unit that Kafka has it in.
     pub(super) fn log_keys(&self) -> Vec<(String, String)> {
-        let is_kafkas =
-            |name: &str| name.starts_with("log.") || name.starts_with("group.consumer.");
+        let is_kafkas = |name: &str| name.starts_with("log.") || name.starts_with("group.");
         let set = self.map.iter().filter(|(name, _)| is_kafkas(name));
         let mut set: Vec<_> = set
             .map(|(name, (value, _))| {

@@ -389,7 +389,7 @@ fn what_a_log_keys_check_lets_pass_the_broker_takes() {
     use super::keys::Kind;
     for key in KEYS
         .iter()
-        .filter(|key| key.name.starts_with("log.") || key.name.starts_with("group.consumer."))
+        .filter(|key| key.name.starts_with("log.") || key.name.starts_with("group."))
     {
         let mut texts: Vec<String> = match key.kind {
             Kind::Bool => vec!["true".to_owned(), "false".to_owned()],
