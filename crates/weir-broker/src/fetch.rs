@@ -12,8 +12,8 @@ use std::io;
 use bytes::{Bytes, BytesMut};
 use weir_log::{FileSlice, LogId};
 use weir_protocol::api::fetch::{
-    FetchPartition, FetchRequest, FetchResponse, FetchTopic, FetchableTopicResponse,
-    ForgottenTopic, PartitionData,
+    EpochEndOffset, FetchPartition, FetchRequest, FetchResponse, FetchTopic,
+    FetchableTopicResponse, ForgottenTopic, PartitionData,
 };
 use weir_protocol::{
     frame, ApiKey, EncodeError, ErrorCode, LeaderEpoch, Offset, PartitionId, Str, TimestampMs, Uuid,
@@ -27,6 +27,7 @@ use crate::fetch_session::{
 };
 use crate::purgatory::ParkedFetch;
 use crate::request::Response;
+use crate::topics::Topic;
 
 /// Isolation level of a request: only what is committed.
 pub(crate) const READ_COMMITTED: i8 = 1;
@@ -59,6 +60,8 @@ enum PlanSession {
 #[derive(Debug)]
 struct PlanTopic {
     topic: TopicRef,
+    /// What a topic named by its id is called, or was; `None` if nobody knows the id.
+    name: Option<Str>,
     partitions: Vec<PlanPartition>,
 }
 
@@ -124,10 +127,8 @@ impl FetchPlan {
             let partitions: Vec<_> = partitions.collect();
             let place = self.topics.len();
             self.order.extend((0..partitions.len()).map(|partition| (place, partition)));
-            self.topics.push(PlanTopic {
-                topic: topic_ref(&topic.topic, topic.topic_id, by_id),
-                partitions,
-            });
+            let topic = topic_ref(&topic.topic, topic.topic_id, by_id);
+            self.topics.push(PlanTopic { topic, name: None, partitions });
         }
         if !self.order.is_empty() {
             let turn = turn % self.order.len();
@@ -140,7 +141,8 @@ impl FetchPlan {
         let mut places: HashMap<TopicRef, usize> = HashMap::new();
         for SessionPartition { key, position, told } in partitions {
             let place = *places.entry(key.topic).or_insert_with_key(|topic| {
-                self.topics.push(PlanTopic { topic: topic.clone(), partitions: Vec::new() });
+                let (topic, name) = (topic.clone(), None);
+                self.topics.push(PlanTopic { topic, name, partitions: Vec::new() });
                 self.topics.len() - 1
             });
             let Some(topic) = self.topics.get_mut(place) else { continue };
@@ -169,6 +171,7 @@ fn position(partition: &FetchPartition) -> Position {
         offset: Offset(partition.fetch_offset),
         bytes_max: size(partition.partition_max_bytes),
         current_leader_epoch: LeaderEpoch(partition.current_leader_epoch),
+        last_fetched_epoch: LeaderEpoch(partition.last_fetched_epoch),
     }
 }
 
@@ -216,7 +219,8 @@ struct Found {
 struct Evaluation {
     found: Vec<Found>,
     bytes: usize,
-    failed: bool,
+    /// There is an error or a diverging epoch, which is told at once.
+    is_urgent: bool,
 }
 
 impl FetchAnswer {
@@ -401,7 +405,26 @@ impl Broker {
                 }
             }
         }
+        self.name_topics(&mut plan, id);
         Ok(plan)
+    }
+
+    /// Gives the topics of a plan that are named by their ids the names they have, or had when their session met them.
+    fn name_topics(&mut self, plan: &mut FetchPlan, session: i32) {
+        let in_session = matches!(plan.session, PlanSession::Goes(_));
+        let mut learnt = Vec::new();
+        for topic in &mut plan.topics {
+            let TopicRef::Id(id) = topic.topic else { continue };
+            let known = self.fetch_sessions.name_of(session, id).filter(|_| in_session).cloned();
+            topic.name = known.or_else(|| {
+                let name = self.topics.get_by_id(id)?.name().clone();
+                learnt.push((id, name.clone()));
+                Some(name)
+            });
+        }
+        if in_session && !learnt.is_empty() {
+            self.fetch_sessions.learn(session, learnt);
+        }
     }
 
     fn answer_or_park(
@@ -414,7 +437,7 @@ impl Broker {
     ) -> Step {
         let wait_ms = wait_ms_max.clamp(0, self.config.fetch_wait_ms_max);
         let evaluation = self.evaluate(&plan);
-        if evaluation.failed
+        if evaluation.is_urgent
             || evaluation.bytes >= plan.min_bytes
             || wait_ms == 0
             || plan.order.is_empty()
@@ -435,7 +458,7 @@ impl Broker {
             plan.topics.iter().flat_map(|topic| topic.partitions.iter().map(move |p| (topic, p)));
         let mut logs: Vec<LogId> = partitions
             .filter_map(|(topic, partition)| {
-                self.fetched_topic(&topic.topic).ok()?.log(PartitionId(partition.index))
+                self.fetched_topic(topic).ok()?.log(PartitionId(partition.index))
             })
             .collect();
         logs.sort_unstable();
@@ -477,7 +500,7 @@ impl Broker {
     ) {
         let Some(parked) = self.purgatory.get(ticket) else { return };
         let evaluation = self.evaluate(&parked.plan);
-        if evaluation.failed || evaluation.bytes >= parked.plan.min_bytes {
+        if evaluation.is_urgent || evaluation.bytes >= parked.plan.min_bytes {
             if let Some(parked) = self.purgatory.take(ticket) {
                 woken.push((ticket, self.fetch_response(&parked.plan, evaluation, now)));
             }
@@ -501,11 +524,14 @@ impl Broker {
             let first = evaluation.bytes == 0;
             let read = self.read_partition(plan, topic, wanted, left_bytes, first);
             let (data, slices) = read.unwrap_or_else(|error| {
-                evaluation.failed = true;
+                evaluation.is_urgent = true;
                 (failed_partition(wanted.index, error), Vec::new())
             });
             evaluation.bytes += slices.iter().map(|slice| slice.len_bytes()).sum::<usize>();
-            if !slices.is_empty() || wanted.told.is_none() || wanted.told != told(&data) {
+            let diverges = data.diverging_epoch.epoch >= 0;
+            evaluation.is_urgent |= diverges;
+            if !slices.is_empty() || diverges || wanted.told.is_none() || wanted.told != told(&data)
+            {
                 evaluation.found.push(Found { place: *place, data, slices });
             }
         }
@@ -558,14 +584,28 @@ impl Broker {
         });
         let partitions = partitions.collect();
         let ids = &mut self.ids;
-        self.fetch_sessions.create(by_id, partitions, || ids.number(), now)
+        let session = self.fetch_sessions.create(by_id, partitions, || ids.number(), now);
+        let named = plan.topics.iter().filter_map(|topic| match topic.topic {
+            TopicRef::Id(id) => Some((id, topic.name.clone()?)),
+            TopicRef::Name(_) => None,
+        });
+        self.fetch_sessions.learn(session, named);
+        session
     }
 
-    fn fetched_topic(&self, topic: &TopicRef) -> Result<&crate::topics::Topic, ErrorCode> {
-        match topic {
-            TopicRef::Id(id) => self.topics.get_by_id(*id).ok_or(ErrorCode::UnknownTopicId),
-            TopicRef::Name(name) => self.topics.get(name).ok_or(ErrorCode::UnknownTopicOrPartition),
-        }
+    /// The topic as it is now. Of one that is gone, and was known by its id, the error says whether its name is used again.
+    fn fetched_topic(&self, topic: &PlanTopic) -> Result<&Topic, ErrorCode> {
+        let id = match &topic.topic {
+            TopicRef::Id(id) => *id,
+            TopicRef::Name(name) => {
+                return self.topics.get(name).ok_or(ErrorCode::UnknownTopicOrPartition)
+            }
+        };
+        self.topics.get_by_id(id).ok_or_else(|| match &topic.name {
+            None => ErrorCode::UnknownTopicId,
+            Some(name) if self.topics.get(name).is_some() => ErrorCode::InconsistentTopicId,
+            Some(_) => ErrorCode::UnknownTopicOrPartition,
+        })
     }
 
     fn read_partition(
@@ -576,12 +616,13 @@ impl Broker {
         left_bytes: usize,
         first: bool,
     ) -> Result<(PartitionData, Vec<FileSlice>), ErrorCode> {
-        let topic = self.fetched_topic(&topic.topic)?;
+        let topic = self.fetched_topic(topic)?;
         let log = topic.existing_log(PartitionId(wanted.index))?;
         let bounds = self.logs.bounds_or_empty(log);
-        let Position { offset, bytes_max, current_leader_epoch } = wanted.position;
+        let Position { offset, bytes_max, current_leader_epoch, .. } = wanted.position;
         bounds.check_epoch(current_leader_epoch)?;
-        if offset < bounds.start || offset > bounds.end {
+        let diverging = self.diverging_epoch(log, wanted.position)?;
+        if offset < bounds.start || (offset > bounds.end && diverging.is_none()) {
             return Err(ErrorCode::OffsetOutOfRange);
         }
         let bound = if plan.read_committed { bounds.last_stable } else { bounds.high_watermark };
@@ -595,6 +636,10 @@ impl Broker {
             records: Some(bytes::Bytes::new()),
             ..PartitionData::default()
         };
+        if let Some(diverging) = diverging {
+            data.diverging_epoch = diverging;
+            return Ok((data, Vec::new()));
+        }
         let room_bytes = left_bytes.min(bytes_max);
         let Some(log) = log.filter(|_| offset < bound && (first || room_bytes > 0)) else {
             return Ok((data, Vec::new()));
@@ -610,6 +655,28 @@ impl Broker {
             data.aborted_transactions = Some(self.logs.aborted(log, offset, next_offset)?);
         }
         Ok((data, slices))
+    }
+}
+
+impl Broker {
+    /// Where the log parts from what a client has read (KIP-595): it says under which epoch the record before its offset was
+    /// written. `None` if it does not, or if they agree.
+    ///
+    /// # Errors
+    /// [`ErrorCode::OffsetOutOfRange`] if the log cannot tell, as it knows no such epoch.
+    fn diverging_epoch(
+        &self,
+        log: Option<LogId>,
+        position: Position,
+    ) -> Result<Option<EpochEndOffset>, ErrorCode> {
+        let read = position.last_fetched_epoch;
+        if read == LeaderEpoch::NONE {
+            return Ok(None);
+        }
+        let (epoch, end) = self.logs.epoch_end(log, read).ok_or(ErrorCode::OffsetOutOfRange)?;
+        let diverges = epoch < read || end < position.offset;
+        let (epoch, end_offset) = (epoch.get(), end.get());
+        Ok(diverges.then_some(EpochEndOffset { epoch, end_offset }))
     }
 }
 

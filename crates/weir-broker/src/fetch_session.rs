@@ -18,7 +18,7 @@
 //! partitions. One fetch of a session waits at a time: the next one answers it. A session outlives its connection, as in
 //! Kafka: its client may come back on another.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use weir_protocol::{ErrorCode, LeaderEpoch, Offset, Str, TimestampMs, Uuid};
 
@@ -61,6 +61,8 @@ pub struct Position {
     pub bytes_max: usize,
     /// The leader epoch the client knows.
     pub current_leader_epoch: LeaderEpoch,
+    /// The epoch of the last record the client has read (KIP-595).
+    pub last_fetched_epoch: LeaderEpoch,
 }
 
 /// What a client was told of a partition last. An answer says it again only if it has changed.
@@ -133,6 +135,8 @@ struct Session {
     partitions: BTreeMap<u64, SessionPartition>,
     turns: HashMap<PartitionKey, u64>,
     next_turn: u64,
+    /// What its topics were called when their ids were first known.
+    names: HashMap<Uuid, Str>,
     /// The place in [`FetchSessions::evictable`].
     evictable_as: Option<usize>,
     /// The fetch that waits for data.
@@ -296,6 +300,7 @@ impl FetchSessions {
             partitions: BTreeMap::new(),
             turns: HashMap::new(),
             next_turn: 0,
+            names: HashMap::new(),
             evictable_as: None,
             waiting: None,
         };
@@ -329,6 +334,23 @@ impl FetchSessions {
         session.waiting = None;
         news.into_iter().for_each(|answered| session.answered(answered));
         Ok(())
+    }
+
+    /// What a topic of a session was called when its id was first known. The id of a topic that is gone is known by it.
+    #[must_use]
+    pub fn name_of(&self, id: i32, topic: Uuid) -> Option<&Str> {
+        self.sessions.get(&id)?.names.get(&topic)
+    }
+
+    /// Notes what topics of a session are called.
+    pub fn learn(&mut self, id: i32, names: impl IntoIterator<Item = (Uuid, Str)>) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        session.names.extend(names);
+        if session.names.len() > session.partitions.len() {
+            let used: HashSet<&TopicRef> =
+                session.partitions.values().map(|partition| &partition.key.topic).collect();
+            session.names.retain(|topic, _| used.contains(&TopicRef::Id(*topic)));
+        }
     }
 
     /// How many there are.

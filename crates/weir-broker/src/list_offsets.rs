@@ -176,7 +176,7 @@ impl Broker {
             let topic = self.topics.get(topic).ok_or(ErrorCode::UnknownTopicOrPartition)?;
             let log = topic.existing_log(PartitionId(wanted.partition))?;
             self.logs.bounds_or_empty(log).check_epoch(LeaderEpoch(wanted.current_leader_epoch))?;
-            Ok(log.and_then(|log| self.logs.epoch_end(log, LeaderEpoch(wanted.leader_epoch))))
+            Ok(self.logs.epoch_end(log, LeaderEpoch(wanted.leader_epoch)))
         };
         match found() {
             Ok(Some((epoch, end))) => {

@@ -283,7 +283,9 @@ fn pace(shared: &Shared, peer: SocketAddr, limits: &ConnectionLimits, is_paced: 
         Turn::After(_) if shared.is_news("connections come faster than they may") => {
             tracing::warn!(%peer, rate_max = all, "connections come faster than they may, and wait");
         }
-        Turn::Never(_) if shared.is_news("connections of one address come faster than they may") => {
+        Turn::Never(_)
+            if shared.is_news("connections of one address come faster than they may") =>
+        {
             tracing::warn!(%peer, rate_max = limits.ip_rate_max, "connection refused, they come faster from its address than they may");
         }
         Turn::After(_) | Turn::Never(_) => {}
@@ -306,11 +308,7 @@ async fn hold_back(
 }
 
 /// Gives a new connection a place, if there is one or can be made.
-fn admit(
-    shared: &Arc<Shared>,
-    peer: SocketAddr,
-    limits: &ConnectionLimits,
-) -> Option<Registered> {
+fn admit(shared: &Arc<Shared>, peer: SocketAddr, limits: &ConnectionLimits) -> Option<Registered> {
     let ip = peer.ip().to_canonical();
     let connections_max = limits.connections_max;
     if let Some(max) = limits.per_ip_max {

@@ -274,12 +274,17 @@ impl Logs {
         log.epoch_for_offset(offset).unwrap_or_else(|| log.leader_epoch())
     }
 
+    /// The largest epoch up to `epoch`, and where it ends. A partition that has not been written to is in its first.
     pub(crate) fn epoch_end(
         &self,
-        log: LogId,
+        log: Option<LogId>,
         epoch: LeaderEpoch,
     ) -> Option<(LeaderEpoch, Offset)> {
-        self.dir.get(log)?.end_offset_for_epoch(epoch)
+        match log {
+            Some(log) => self.dir.get(log)?.end_offset_for_epoch(epoch),
+            None if epoch == Bounds::EMPTY.leader_epoch => Some((epoch, Bounds::EMPTY.end)),
+            None => None,
+        }
     }
 
     /// A search for the first record at or after `time` that readers below `bound` see.

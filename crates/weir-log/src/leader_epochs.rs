@@ -50,7 +50,7 @@ impl LeaderEpochs {
         epoch: LeaderEpoch,
         log_end: Offset,
     ) -> Option<(LeaderEpoch, Offset)> {
-        if epoch < LeaderEpoch(0) {
+        if epoch == LeaderEpoch::NONE {
             return None;
         }
         if self.latest() == Some(epoch) {
@@ -99,6 +99,7 @@ mod tests {
             let expect = expect.map(|(epoch, end)| (LeaderEpoch(epoch), Offset(end)));
             assert_eq!(epochs().end_of(LeaderEpoch(epoch), Offset(99)), expect, "{epoch}");
         };
+        check(-2, Some((-2, 10)));
         check(-1, None);
         check(0, Some((0, 10)));
         check(1, Some((1, 20)));

@@ -13,8 +13,9 @@ fn key(index: i32) -> PartitionKey {
 }
 
 fn position(offset: i64) -> Position {
-    let current_leader_epoch = LeaderEpoch::NONE;
-    Position { offset: Offset(offset), bytes_max: 100, current_leader_epoch }
+    let none = LeaderEpoch::NONE;
+    let (current_leader_epoch, last_fetched_epoch) = (none, none);
+    Position { offset: Offset(offset), bytes_max: 100, current_leader_epoch, last_fetched_epoch }
 }
 
 fn told(high_watermark: i64) -> Option<Told> {

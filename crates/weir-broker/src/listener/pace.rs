@@ -131,7 +131,9 @@ mod tests {
         }
         let mut now = START;
         for n in 0..20 {
-            let Turn::After(wait) = pacer.turn(PEER, all(4.0), now) else { panic!("{n} has no wait") };
+            let Turn::After(wait) = pacer.turn(PEER, all(4.0), now) else {
+                panic!("{n} has no wait")
+            };
             now += wait;
         }
         assert_eq!(now - START, Duration::from_secs(5), "four a second");
@@ -151,11 +153,17 @@ mod tests {
             assert_eq!(pacer.turn(PEER, rates, START), Turn::Now);
         }
         for _ in 0..1_000 {
-            assert!(matches!(pacer.turn(PEER, rates, START), Turn::Never(wait) if wait <= WAIT_MAX));
+            assert!(
+                matches!(pacer.turn(PEER, rates, START), Turn::Never(wait) if wait <= WAIT_MAX)
+            );
         }
         let other = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
         for n in 0..10 {
-            assert_eq!(pacer.turn(other, rates, START), Turn::Now, "{n}: the refused are not counted");
+            assert_eq!(
+                pacer.turn(other, rates, START),
+                Turn::Now,
+                "{n}: the refused are not counted"
+            );
         }
         let later = START + Duration::from_secs(1);
         assert_eq!(pacer.turn(PEER, rates, later), Turn::Now, "its next is due");

@@ -237,7 +237,11 @@ fn the_cleaner_and_the_limits_of_connections_obey_what_is_set() {
         assert_eq!((limits.connections_max, limits.per_ip_max), (7, Some(3)));
         assert_eq!((limits.rate_max, limits.ip_rate_max), (Some(9.0), None));
         let own = h.broker.connection_limits(IpAddr::from([127, 0, 0, 1]));
-        assert_eq!((own.per_ip_max, own.rate_max), (None, Some(9.0)), "this machine is not counted");
+        assert_eq!(
+            (own.per_ip_max, own.rate_max),
+            (None, Some(9.0)),
+            "this machine is not counted"
+        );
         assert_eq!(h.broker.cleaner_io_bytes_per_second_max(), Some(1_000_000));
     };
     check(&h);

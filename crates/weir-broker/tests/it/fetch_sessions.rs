@@ -224,20 +224,49 @@ fn no_partition_of_a_session_starves_under_max_bytes() {
     assert_eq!(seen, [0, 1, 2]);
 }
 
-#[test]
-fn a_session_of_ids_learns_of_a_deleted_topic() {
-    let mut h = Harness::new();
-    let created = h.ask(7, &create_request("t", 1, &[]));
-    let topic_id = created.topics[0].topic_id;
-    let mut full = request(0, 0, &[(0, 0)]);
-    full.topics[0].topic_id = topic_id;
-    let id = h.ask(13, &full).session_id;
-    assert!(h.ask(13, &request(id, 1, &[])).responses.is_empty());
+/// Partition 0 of a topic that is named by its id.
+fn by_id(id: i32, epoch: i32, topic_id: Uuid) -> FetchRequest {
+    let mut request = request(id, epoch, &[(0, 0)]);
+    request.topics[0].topic_id = topic_id;
+    request
+}
+
+fn delete(h: &mut Harness) {
     let topics = vec![DeleteTopicState { name: Some("t".into()), topic_id: Uuid::ZERO }];
     h.ask(6, &DeleteTopicsRequest { topics, ..DeleteTopicsRequest::default() });
-    let answer = h.ask(13, &request(id, 2, &[]));
-    assert_eq!(answer.responses[0].topic_id, topic_id);
-    assert_eq!(news(&answer), [(0, ErrorCode::UnknownTopicId.code(), vec![])]);
+}
+
+/// Errors as a Kafka 4.1.0 node gave them, asked the same.
+#[test]
+fn who_asks_for_a_topic_by_the_id_it_had_learns_what_has_become_of_it() {
+    let mut h = Harness::new();
+    let topic_id = h.ask(7, &create_request("t", 1, &[])).topics[0].topic_id;
+    let errors = |answer: FetchResponse| {
+        assert_eq!(answer.error_code, 0);
+        let partitions = answer.responses.iter().flat_map(|topic| &topic.partitions);
+        partitions.map(|data| ErrorCode::from_code(data.error_code)).collect::<Vec<_>>()
+    };
+    let session = h.ask(13, &by_id(0, 0, topic_id)).session_id;
+    let unknown = Uuid([7; 16]);
+    let stranger = h.ask(13, &by_id(0, 0, unknown)).session_id;
+    assert_eq!(errors(h.ask(13, &request(session, 1, &[]))), []);
+    let mut waiting = by_id(0, -1, topic_id);
+    waiting.max_wait_ms = 5_000;
+    let parked = h.call(13, &waiting).ticket();
+    delete(&mut h);
+    let gone = h.answer::<FetchRequest>(parked).expect("a topic that goes wakes its readers");
+    assert_eq!(errors(gone), [ErrorCode::UnknownTopicOrPartition]);
+    let in_session = h.ask(13, &request(session, 2, &[]));
+    assert_eq!(in_session.responses[0].topic_id, topic_id);
+    assert_eq!(errors(in_session), [ErrorCode::UnknownTopicOrPartition]);
+    assert_eq!(errors(h.ask(13, &by_id(0, -1, topic_id))), [ErrorCode::UnknownTopicId]);
+    h.create("t", 1, &[]);
+    for epoch in 3..5 {
+        let again = h.ask(13, &request(session, epoch, &[]));
+        assert_eq!(errors(again), [ErrorCode::InconsistentTopicId], "the name is another's now");
+    }
+    assert_eq!(errors(h.ask(13, &by_id(0, -1, topic_id))), [ErrorCode::UnknownTopicId]);
+    assert_eq!(errors(h.ask(13, &request(stranger, 1, &[]))), [ErrorCode::UnknownTopicId]);
 }
 
 #[test]

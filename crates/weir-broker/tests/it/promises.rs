@@ -8,6 +8,9 @@ use weir_protocol::api::list_offsets::{
     ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic,
 };
 use weir_protocol::api::metadata::{MetadataRequest, MetadataRequestTopic, MetadataResponse};
+use weir_protocol::api::offset_for_leader_epoch::{
+    OffsetForLeaderEpochRequest, OffsetForLeaderPartition, OffsetForLeaderTopic,
+};
 use weir_protocol::{ErrorCode, Request, Str};
 
 use crate::harness::*;
@@ -77,6 +80,50 @@ fn each_record_has_the_epoch_it_was_written_under() {
         let answer = h.ask(12, &with_epoch(epoch));
         assert_eq!(answer.responses[0].partitions[0].error_code, error.code(), "{epoch}");
     }
+}
+
+/// KIP-595, as a Kafka 4.1.0 node answers it: epoch and offset where the log parts from what was read.
+#[test]
+fn who_has_read_what_is_not_in_the_log_is_told_where_it_parts() {
+    let mut h = Harness::new();
+    h.create("t", 1, &[]);
+    h.create("empty", 1, &[]);
+    let fetch = |h: &mut Harness, topic: &str, offset: i64, last: i32, wait_ms: i32| {
+        let mut request = fetch_request(topic, 0, offset, wait_ms);
+        request.topics[0].partitions[0].last_fetched_epoch = last;
+        let data = h.ask(12, &request).responses.remove(0).partitions.remove(0);
+        let diverging = (data.diverging_epoch.epoch, data.diverging_epoch.end_offset);
+        (ErrorCode::from_code(data.error_code), diverging, data.records.unwrap().is_empty())
+    };
+    let agreed = (-1, -1);
+    let out_of_range = (ErrorCode::OffsetOutOfRange, agreed, true);
+    assert_eq!(fetch(&mut h, "empty", 0, 0, 0), (ErrorCode::None, agreed, true));
+    assert_eq!(fetch(&mut h, "empty", 5, 0, 0), (ErrorCode::None, (0, 0), true));
+    assert_eq!(fetch(&mut h, "empty", 0, 1, 0), out_of_range);
+    h.produce("t", 0, batch(&["a", "b", "c"]));
+    let old = metadata(&mut h, "t", false, false).topics[0].partitions[0].leader_epoch;
+    let mut h = h.after_power_cut(7);
+    h.produce("t", 0, batch(&["d"]));
+    let new = metadata(&mut h, "t", false, false).topics[0].partitions[0].leader_epoch;
+    assert!(old < new);
+    assert_eq!(fetch(&mut h, "t", 3, old, 0), (ErrorCode::None, agreed, false));
+    assert_eq!(fetch(&mut h, "t", 4, old, 5_000), (ErrorCode::None, (old, 3), true), "at once");
+    assert_eq!(fetch(&mut h, "t", 4, new, 0), (ErrorCode::None, agreed, true));
+    assert_eq!(fetch(&mut h, "t", 9, new, 0), (ErrorCode::None, (new, 4), true));
+    assert_eq!(fetch(&mut h, "t", 4, new + 1, 0), out_of_range);
+    assert_eq!(fetch(&mut h, "t", 9, -1, 0), out_of_range);
+    let mut end_of = |topic: &'static str, leader_epoch: i32| {
+        let partitions = vec![OffsetForLeaderPartition { leader_epoch, ..Default::default() }];
+        let topics = vec![OffsetForLeaderTopic { topic: topic.into(), partitions }];
+        let answer = h.ask(4, &OffsetForLeaderEpochRequest { replica_id: -1, topics });
+        let end = &answer.topics[0].partitions[0];
+        (end.leader_epoch, end.end_offset)
+    };
+    assert_eq!(
+        (end_of("t", old), end_of("t", new), end_of("t", new + 1)),
+        ((old, 3), (new, 4), agreed)
+    );
+    assert_eq!((end_of("empty", 0), end_of("empty", 99)), ((0, 0), agreed));
 }
 
 /// §4.4: internal topics are real topics.

@@ -387,9 +387,8 @@ fn a_log_key_that_cannot_be_is_an_error_with_its_line_and_what_to_do() {
 #[test]
 fn what_a_log_keys_check_lets_pass_the_broker_takes() {
     use super::keys::Kind;
-    for key in KEYS
-        .iter()
-        .filter(|key| key.name.starts_with("log.") || key.name.starts_with("group."))
+    for key in
+        KEYS.iter().filter(|key| key.name.starts_with("log.") || key.name.starts_with("group."))
     {
         let mut texts: Vec<String> = match key.kind {
             Kind::Bool => vec!["true".to_owned(), "false".to_owned()],

@@ -226,7 +226,9 @@ fn begin(
         tracing::warn!("{key} is known and has no effect: {why}");
     }
     if !embedded && !settings.broker_log_keys.is_empty() {
-        tracing::warn!("the log.* and group.* keys are the embedded broker's; the cluster keeps its own");
+        tracing::warn!(
+            "the log.* and group.* keys are the embedded broker's; the cluster keeps its own"
+        );
     }
     let kept = directory_bytes(&settings.data_dir);
     let instance = Instance::take(&settings.data_dir)?;
