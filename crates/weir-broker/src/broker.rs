@@ -67,8 +67,8 @@ pub enum Step {
     Silent,
     /// Its connection is to be closed.
     Close,
-    /// A produce that is not taken yet: [`crate::produce::Produce::check_keys`] first.
-    CheckKeys,
+    /// A produce that is not taken yet: [`crate::produce::Produce::look_inside`] first, without the lock.
+    LookInside,
 }
 
 /// A single-node Kafka broker.
@@ -305,7 +305,7 @@ impl Broker {
             Step::Answer(response) => Reply::Now(Box::new(response)),
             Step::Silent => Reply::Silent,
             Step::Close => Reply::Close,
-            Step::CheckKeys => Reply::CheckKeys,
+            Step::LookInside => Reply::LookInside,
             // A group may have answered at once.
             Step::Parked => match woken.iter().position(|(woken, _)| *woken == ticket) {
                 Some(at) => Reply::Now(Box::new(woken.swap_remove(at).1)),

@@ -203,6 +203,7 @@ pub fn check_topic_value(name: &str, value: &str) -> Result<(), String> {
         ConfigType::Boolean => {
             matches!(value.trim().to_ascii_lowercase().as_str(), "true" | "false")
         }
+        _ if name == "compression.gzip.level" && number == Some(0) => false,
         ConfigType::Int | ConfigType::Short => in_range(range_of(name, i64::from(i32::MAX))),
         ConfigType::Long => in_range(range_of(name, i64::MAX)),
         ConfigType::Double => {
@@ -245,6 +246,7 @@ fn why_not(key: &TopicKey, value: &str) -> String {
 /// The validators of Kafka's `LogConfig`.
 fn range_of(name: &str, max: i64) -> (i64, i64) {
     match name {
+        // 0 is none of them: see `check_topic_value`.
         "compression.gzip.level" => (-1, 9),
         "compression.lz4.level" => (1, 17),
         "compression.zstd.level" => (-131_072, 22),
@@ -698,5 +700,8 @@ mod tests {
         check("no.such.key", "1");
         check("preallocate", "maybe");
         check("max.message.bytes", "3000000000");
+        check("compression.gzip.level", "0");
+        check("compression.zstd.level", "23");
+        check("compression.type", "none");
     }
 }

@@ -36,9 +36,9 @@ pub enum Reply {
     Silent,
     /// It gets none and its connection is to be closed, as Kafka does when acks=0 fails.
     Close,
-    /// It was not taken yet: look for keys in its records ([`crate::produce::Produce::check_keys`]), without the lock, and
-    /// hand it in again.
-    CheckKeys,
+    /// It was not taken yet: look inside its batches ([`crate::produce::Produce::look_inside`]), without the lock, and hand it
+    /// in again.
+    LookInside,
 }
 
 /// What a call of the core has brought about.

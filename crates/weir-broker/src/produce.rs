@@ -5,8 +5,10 @@
 //! goes to its log. With acks=all the answer waits for the commit that covers it.
 //!
 //! # Limits
-//! Single records are looked at for compacted topics alone, and then outside the lock as well: the core says
-//! [`Step::CheckKeys`], and the request comes again when that is done. Elsewhere a batch whose records are broken inside, under a CRC that fits, is taken as it is: Kafka would refuse it, here its readers do
+//! Single records are looked at where the topic asks for something that they alone can tell, or that changes them: keys in
+//! compacted topics, a codec of its own (`compression.type`), a bound on the age of records. That is done outside the lock
+//! as well: the core says [`Step::LookInside`], and the request comes again when it is done. Elsewhere a batch whose records
+//! are broken inside, under a CRC that fits, is taken as it is: Kafka would refuse it, here its readers do
 //! (`docs/adr/2026-11-21-records-inside-batches-are-opaque.md`).
 
 use std::ops::Range;
@@ -17,8 +19,8 @@ use weir_protocol::api::produce::{
     BatchIndexAndErrorMessage, PartitionProduceResponse, ProduceRequest, ProduceResponse,
     TopicProduceResponse,
 };
-use weir_protocol::batch::{validate_for_produce, BatchError, BatchView};
-use weir_protocol::compression::Codec;
+use weir_protocol::batch::{validate_for_produce, BatchError, BatchView, Recoding, RecordsSummary};
+use weir_protocol::compression::{Codec, Compressor};
 use weir_protocol::{ErrorCode, PartitionId, Str, TimestampMs, Uuid};
 
 use crate::broker::{Broker, Step};
@@ -26,7 +28,7 @@ use crate::config::Durability;
 use crate::effects::Ticket;
 use crate::logs::Taken;
 use crate::request::Response;
-use crate::topics::Topic;
+use crate::topics::{Topic, TopicLimits};
 use crate::transaction::Producer;
 use crate::transaction_coordinator::{TransactionalBatch, TransactionalWrite};
 
@@ -52,18 +54,35 @@ struct ProducePartition {
     index: i32,
     /// Where its batch lies in the frame, or what is wrong with it.
     batch: Result<Range<usize>, Refusal>,
-    keys: Keys,
+    inside: Inside,
 }
 
-/// Whether each record of a batch has a key.
-#[derive(Debug, Clone)]
-enum Keys {
+/// What is known of the records of a batch.
+#[derive(Debug)]
+enum Inside {
     /// Nobody wants to know.
     Unread,
-    /// Its topic is compacted.
-    Wanted,
-    /// The answer.
-    Read(Result<(), Refusal>),
+    /// Its topic does.
+    Wanted(Wish),
+    /// What was found.
+    Read(Wish, Result<Findings, Refusal>),
+}
+
+/// What a topic asks of the records of a batch, beside that they can be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Wish {
+    /// Each has a key.
+    keys: bool,
+    /// They are compressed so, and the batch then takes so many bytes at most.
+    recoding: Option<(Recoding, usize)>,
+}
+
+/// What was found inside a batch.
+#[derive(Debug)]
+struct Findings {
+    summary: RecordsSummary,
+    /// The batch as it goes to the log, if that is another than came.
+    recoded: Option<Vec<u8>>,
 }
 
 /// Why a batch is not taken.
@@ -122,7 +141,7 @@ impl Produce {
                                     - start;
                                 at..at + len
                             }),
-                            keys: Keys::Unread,
+                            inside: Inside::Unread,
                         })
                         .collect(),
                 })
@@ -140,28 +159,40 @@ impl Produce {
         self.frame
     }
 
-    /// Looks for records without a key where the core wants to know. A record without one can never be compacted away
-    /// (Kafka's `LogValidator.validateKey`).
+    /// Looks inside the batches where the core wants to know, and compresses anew what its topic has under another codec
+    /// (Kafka's `LogValidator`).
     ///
-    /// Cost: the batches' records, inflated to at most `inflate_bytes_max` one after the other.
-    pub fn check_keys(&mut self, inflate_bytes_max: usize) {
+    /// Cost: the batches' records, inflated to at most `inflate_bytes_max` one after the other. What was compressed anew
+    /// takes so much at most, all together.
+    pub fn look_inside(&mut self, inflate_bytes_max: usize) {
         let frame = &self.frame;
+        let mut compressor = Compressor::default();
+        let mut left_bytes = inflate_bytes_max;
         for partition in self.topics.iter_mut().flat_map(|topic| &mut topic.partitions) {
-            let (Keys::Wanted, Ok(range)) = (&partition.keys, &partition.batch) else { continue };
-            let bytes = frame.get(range.clone()).unwrap_or_default();
-            partition.keys = Keys::Read(refuse_records_without_key(bytes, inflate_bytes_max));
+            let (Inside::Wanted(wish), Ok(range)) = (&partition.inside, &partition.batch) else {
+                continue;
+            };
+            let (wish, bytes) = (*wish, frame.get(range.clone()).unwrap_or_default());
+            let found = wish.look(bytes, &mut compressor, inflate_bytes_max, left_bytes);
+            if let Ok(Findings { recoded: Some(recoded), .. }) = &found {
+                left_bytes = left_bytes.saturating_sub(recoded.len());
+            }
+            partition.inside = Inside::Read(wish, found);
         }
     }
 
-    /// Whether [`Produce::check_keys`] would inflate something.
+    /// Whether [`Produce::look_inside`] would inflate or compress something.
     #[must_use]
-    pub fn keys_are_compressed(&self) -> bool {
+    pub fn is_dear_to_look_inside(&self) -> bool {
         let partitions = self.topics.iter().flat_map(|topic| &topic.partitions);
-        let mut wanted = partitions.filter(|partition| matches!(partition.keys, Keys::Wanted));
-        wanted.any(|partition| {
-            let bytes = partition.batch.clone().ok().and_then(|range| self.frame.get(range));
-            let view = bytes.and_then(|bytes| BatchView::parse(bytes).ok());
-            view.is_some_and(|view| !matches!(view.codec(), Ok(Codec::None)))
+        partitions.into_iter().any(|partition| match partition.inside {
+            Inside::Wanted(Wish { recoding: Some(_), .. }) => true,
+            Inside::Wanted(_) => {
+                let bytes = partition.batch.clone().ok().and_then(|range| self.frame.get(range));
+                let view = bytes.and_then(|bytes| BatchView::parse(bytes).ok());
+                view.is_some_and(|view| !matches!(view.codec(), Ok(Codec::None)))
+            }
+            Inside::Unread | Inside::Read(..) => false,
         })
     }
 
@@ -172,16 +203,32 @@ impl Produce {
     }
 }
 
-fn refuse_records_without_key(bytes: &[u8], inflate_bytes_max: usize) -> Result<(), Refusal> {
-    let view = BatchView::parse(bytes).map_err(|error| Refusal::batch(&error))?;
-    let summary = view.check_records(inflate_bytes_max).map_err(|error| Refusal::batch(&error))?;
-    match summary.keyless_index {
-        None => Ok(()),
-        Some(index) => Err(Refusal {
-            error: ErrorCode::InvalidRecord,
-            message: Some(Str::from_static("a compacted topic takes no record without a key")),
-            records: vec![index],
-        }),
+impl Wish {
+    fn look(
+        self,
+        bytes: &[u8],
+        compressor: &mut Compressor,
+        inflate_bytes_max: usize,
+        left_bytes: usize,
+    ) -> Result<Findings, Refusal> {
+        let view = BatchView::parse(bytes).map_err(|error| Refusal::batch(&error))?;
+        let found = match self.recoding {
+            None => view.check_records(inflate_bytes_max).map(|summary| (summary, None)),
+            Some((recoding, bytes_max)) => {
+                let bytes_max = bytes_max.min(left_bytes);
+                let recoded = view.recode(recoding, compressor, inflate_bytes_max, bytes_max);
+                recoded.map(|(batch, summary)| (summary, Some(batch)))
+            }
+        };
+        let (summary, recoded) = found.map_err(|error| Refusal::batch(&error))?;
+        match summary.keyless_index.filter(|_| self.keys) {
+            None => Ok(Findings { summary, recoded }),
+            Some(index) => Err(Refusal {
+                error: ErrorCode::InvalidRecord,
+                message: Some(Str::from_static("a compacted topic takes no record without a key")),
+                records: vec![index],
+            }),
+        }
     }
 }
 
@@ -200,8 +247,8 @@ impl Broker {
         now: TimestampMs,
     ) -> Step {
         let too_many = produce.partition_count() > self.config.request_partitions_max;
-        if !too_many && self.wants_keys(produce) {
-            return Step::CheckKeys;
+        if !too_many && self.wants_a_look_inside(produce) {
+            return Step::LookInside;
         }
         let batches = match too_many {
             true => Vec::new(),
@@ -213,20 +260,22 @@ impl Broker {
         let mut failed = false;
         let mut responses = Vec::with_capacity(topics.len());
         for topic in topics {
-            let mut partition_responses = Vec::with_capacity(topic.partitions.len());
-            for partition in &topic.partitions {
+            let ProduceTopic { name, topic_id, partitions } = topic;
+            let mut partition_responses = Vec::with_capacity(partitions.len());
+            for partition in partitions {
+                let index = partition.index;
                 let taken = match too_many {
                     true => Err(Refusal::bare(ErrorCode::InvalidRequest)),
-                    false => self.produce_partition(topic, partition, *acks, &write, frame, now),
+                    false => {
+                        let named = (&*name, *topic_id);
+                        self.produce_partition(named, partition, *acks, &write, frame, now)
+                    }
                 };
                 failed |= taken.is_err();
-                partition_responses.push(partition_response(partition.index, taken));
+                partition_responses.push(partition_response(index, taken));
             }
-            responses.push(TopicProduceResponse {
-                name: topic.name.clone(),
-                topic_id: topic.topic_id,
-                partition_responses,
-            });
+            let (name, topic_id) = (name.clone(), *topic_id);
+            responses.push(TopicProduceResponse { name, topic_id, partition_responses });
         }
         let response = ProduceResponse { responses, ..ProduceResponse::default() };
         match *acks {
@@ -246,8 +295,8 @@ impl Broker {
 
     fn produce_partition(
         &mut self,
-        request: &ProduceTopic,
-        partition: &ProducePartition,
+        named: (&Str, Uuid),
+        partition: &mut ProducePartition,
         acks: i16,
         write: &TransactionalWrite,
         frame: &mut BytesMut,
@@ -256,9 +305,10 @@ impl Broker {
         if !(-1..=1).contains(&acks) {
             return Err(Refusal::bare(ErrorCode::InvalidRequiredAcks));
         }
-        let (range, keys) = (partition.batch.clone()?, partition.keys.clone());
-        let bytes = frame.get_mut(range).ok_or(Refusal::bare(ErrorCode::UnknownServerError))?;
-        let topic = self.produced_topic(request)?;
+        let bytes = frame.get_mut(partition.batch.clone()?);
+        let bytes = bytes.ok_or(Refusal::bare(ErrorCode::UnknownServerError))?;
+        let inside = std::mem::replace(&mut partition.inside, Inside::Unread);
+        let topic = self.produced_topic(named)?;
         let partition = PartitionId(partition.index);
         let limits = topic.limits;
         let existing = topic.existing_log(partition).map_err(Refusal::bare)?;
@@ -266,6 +316,8 @@ impl Broker {
             let words = "min.insync.replicas of the topic is more than this one node";
             return Err(Refusal::new(ErrorCode::NotEnoughReplicas, words));
         }
+        let mut recoded = what_was_found(inside, &limits, bytes, now)?;
+        let bytes = recoded.as_deref_mut().unwrap_or(bytes);
         let view = check_limits(bytes, limits, now)?;
         if view.is_transactional() {
             let batch = TransactionalBatch {
@@ -276,13 +328,6 @@ impl Broker {
                 log: existing,
             };
             self.check_transactional_write(write, batch).map_err(Refusal::bare)?;
-        }
-        if limits.compacted {
-            // It was looked at: see `wants_keys`.
-            let Keys::Read(checked) = keys else {
-                return Err(Refusal::bare(ErrorCode::UnknownServerError));
-            };
-            checked?;
         }
         let log = match existing {
             Some(log) => log,
@@ -298,17 +343,24 @@ impl Broker {
         Ok(taken)
     }
 
-    /// Whether batches are for compacted topics and nobody has looked at their keys. Nothing of the request is taken before.
-    fn wants_keys(&self, produce: &mut Produce) -> bool {
+    /// Whether topics of a request ask for something that takes a look inside its batches, and nobody has had one. Nothing of
+    /// the request is taken before.
+    fn wants_a_look_inside(&self, produce: &mut Produce) -> bool {
         let mut wants = false;
         for request in &mut produce.topics {
-            let compacted = |topic: &Topic| topic.limits.compacted;
-            if !self.produced_topic(request).is_ok_and(compacted) {
+            let Ok(topic) = self.produced_topic((&request.name, request.topic_id)) else {
+                continue;
+            };
+            let limits = topic.limits;
+            if !limits.looks_inside() {
                 continue;
             }
             for partition in &mut request.partitions {
-                if partition.batch.is_ok() && !matches!(partition.keys, Keys::Read(_)) {
-                    partition.keys = Keys::Wanted;
+                let bytes = partition.batch.clone().ok().and_then(|range| produce.frame.get(range));
+                let Some(wish) = bytes.and_then(|bytes| wish_of(&limits, bytes)) else { continue };
+                let is_read = matches!(&partition.inside, Inside::Read(read, _) if *read == wish);
+                if !is_read {
+                    partition.inside = Inside::Wanted(wish);
                     wants = true;
                 }
             }
@@ -323,7 +375,9 @@ impl Broker {
         }
         let mut batches = Vec::new();
         for request in &produce.topics {
-            let Ok(topic) = self.produced_topic(request) else { continue };
+            let Ok(topic) = self.produced_topic((&request.name, request.topic_id)) else {
+                continue;
+            };
             for partition in &request.partitions {
                 let exists = topic.existing_log(PartitionId(partition.index)).is_ok();
                 let Ok(range) = partition.batch.clone() else { continue };
@@ -337,15 +391,12 @@ impl Broker {
         batches
     }
 
-    fn produced_topic(&self, request: &ProduceTopic) -> Result<&Topic, Refusal> {
-        let topic = if request.topic_id.is_zero() {
-            self.topics
-                .get(&request.name)
-                .ok_or(Refusal::bare(ErrorCode::UnknownTopicOrPartition))?
+    fn produced_topic(&self, (name, id): (&Str, Uuid)) -> Result<&Topic, Refusal> {
+        let topic = if id.is_zero() {
+            let topic = self.topics.get(name);
+            topic.ok_or(Refusal::bare(ErrorCode::UnknownTopicOrPartition))?
         } else {
-            self.topics
-                .get_by_id(request.topic_id)
-                .ok_or(Refusal::bare(ErrorCode::UnknownTopicId))?
+            self.topics.get_by_id(id).ok_or(Refusal::bare(ErrorCode::UnknownTopicId))?
         };
         match topic.is_internal() {
             true => Err(Refusal::new(
@@ -361,23 +412,55 @@ fn producer_of(view: &BatchView<'_>) -> Producer {
     Producer { id: view.producer_id(), epoch: view.producer_epoch() }
 }
 
+/// What a topic asks of the records of a batch; `None`: nothing. One that is larger than it may be before it is compressed
+/// anew is refused by its log, as by Kafka, and not looked into.
+fn wish_of(limits: &TopicLimits, bytes: &[u8]) -> Option<Wish> {
+    let view = BatchView::parse(bytes).ok().filter(|_| bytes.len() <= limits.batch_bytes_max)?;
+    let recoding = limits.recoding.filter(|recoding| view.codec() != Ok(recoding.codec));
+    let recoding = recoding.map(|recoding| (recoding, limits.batch_bytes_max));
+    let wants = limits.compacted || recoding.is_some() || limits.has_oldest();
+    wants.then_some(Wish { keys: limits.compacted, recoding })
+}
+
+/// Whether what was found inside a batch is fine. Returns the batch as it goes to the log, if that is another than came.
+fn what_was_found(
+    inside: Inside,
+    limits: &TopicLimits,
+    bytes: &[u8],
+    now: TimestampMs,
+) -> Result<Option<Vec<u8>>, Refusal> {
+    if wish_of(limits, bytes).is_none() {
+        return Ok(None);
+    }
+    // It was looked into: see `wants_a_look_inside`.
+    let Inside::Read(_, found) = inside else {
+        return Err(Refusal::bare(ErrorCode::UnknownServerError));
+    };
+    let Findings { summary, recoded } = found?;
+    if let Some((oldest, index)) = summary.oldest.filter(|_| limits.has_oldest()) {
+        if now.since(oldest) > limits.timestamp_before_max_ms {
+            return Err(Refusal { records: vec![index], ..out_of_range() });
+        }
+    }
+    Ok(recoded)
+}
+
 fn check_limits(
     bytes: &[u8],
-    limits: crate::topics::TopicLimits,
+    limits: TopicLimits,
     now: TimestampMs,
 ) -> Result<BatchView<'_>, Refusal> {
     let view = BatchView::parse(bytes).map_err(|_| Refusal::bare(ErrorCode::CorruptMessage))?;
-    if !limits.log_append_time {
-        let ahead_ms = view.max_timestamp().since(now);
-        let behind_ms = now.since(view.max_timestamp());
-        if ahead_ms > limits.timestamp_after_max_ms || behind_ms > limits.timestamp_before_max_ms {
-            return Err(Refusal::new(
-                ErrorCode::InvalidTimestamp,
-                "the timestamp of a record is out of the topic's range",
-            ));
-        }
+    let ahead_ms = view.max_timestamp().since(now);
+    match !limits.log_append_time && ahead_ms > limits.timestamp_after_max_ms {
+        true => Err(out_of_range()),
+        false => Ok(view),
     }
-    Ok(view)
+}
+
+fn out_of_range() -> Refusal {
+    let words = "the timestamp of a record is out of the topic's range";
+    Refusal::new(ErrorCode::InvalidTimestamp, words)
 }
 
 fn partition_response(index: i32, taken: Result<Taken, Refusal>) -> PartitionProduceResponse {

@@ -442,7 +442,7 @@ impl Broker {
         match step {
             Step::Answer(response) => woken.push((ticket, response)),
             Step::Parked => {}
-            Step::Silent | Step::Close | Step::CheckKeys => {
+            Step::Silent | Step::Close | Step::LookInside => {
                 debug_assert!(false, "only requests with an answer are put aside");
             }
         }

@@ -24,6 +24,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use weir_log::{LogConfig, LogId};
+use weir_protocol::batch::Recoding;
+use weir_protocol::compression::Codec;
 use weir_protocol::{ErrorCode, PartitionId, Str, Uuid};
 
 use crate::configs::topic_key;
@@ -73,6 +75,10 @@ pub struct TopicLimits {
     pub timestamp_before_max_ms: i64,
     /// `min.insync.replicas`
     pub min_insync_replicas: i32,
+    /// `max.message.bytes`
+    pub batch_bytes_max: usize,
+    /// `compression.type` and the level of that codec; `None`: as the producer has it.
+    pub recoding: Option<Recoding>,
 }
 
 impl TopicLimits {
@@ -85,8 +91,34 @@ impl TopicLimits {
             timestamp_after_max_ms: number("message.timestamp.after.max.ms", 3_600_000),
             timestamp_before_max_ms: number("message.timestamp.before.max.ms", i64::MAX),
             min_insync_replicas: i32::try_from(number("min.insync.replicas", 1)).unwrap_or(1),
+            batch_bytes_max: usize::try_from(number("max.message.bytes", 0)).unwrap_or(0),
+            recoding: recoding(value),
         }
     }
+
+    /// Whether batches may have to be looked into before they are taken.
+    #[must_use]
+    pub fn looks_inside(&self) -> bool {
+        self.compacted || self.recoding.is_some() || self.has_oldest()
+    }
+
+    /// Whether a record may be too old.
+    #[must_use]
+    pub fn has_oldest(&self) -> bool {
+        !self.log_append_time && self.timestamp_before_max_ms < i64::MAX
+    }
+}
+
+/// What `compression.type` means. Kafka's `uncompressed` is no codec.
+fn recoding<'a>(value: impl Fn(&str) -> &'a str) -> Option<Recoding> {
+    let codec = match value("compression.type") {
+        "uncompressed" => Codec::None,
+        name => Codec::from_name(name)?,
+    };
+    let level = value(&format!("compression.{codec}.level")).parse().ok();
+    // Kafka's -1 is gzip's default; to zstd it is a level.
+    let level = level.filter(|level: &i32| codec != Codec::Gzip || *level != -1);
+    Some(Recoding { codec, level })
 }
 
 /// One topic.

@@ -35,6 +35,7 @@ mod edit;
 mod error;
 mod filter;
 mod produce;
+mod recode;
 mod record;
 
 use std::borrow::Cow;
@@ -49,6 +50,7 @@ pub use edit::{assign, set_append_time, set_producer};
 pub use error::{BatchError, RecordError};
 pub use filter::{write_empty, BatchFilter, Filtered, Horizon};
 pub use produce::{validate_for_produce, RecordsSummary};
+pub use recode::Recoding;
 pub use record::{Header, Headers, HeadersView, Record, RecordIter, RecordView};
 
 /// Bytes of a batch before its first record.

@@ -177,8 +177,8 @@ pub fn decompress(
 /// Compresses one batch after another; keeps the tables of its codecs.
 #[derive(Default)]
 pub struct Compressor {
-    /// Tables of about a megabyte, made with the first batch.
-    zstd: Option<zstd::bulk::Compressor<'static>>,
+    /// Tables of about a megabyte, made with the first batch, and their level.
+    zstd: Option<(zstd::bulk::Compressor<'static>, i32)>,
     snappy: Option<Box<snap::raw::Encoder>>,
 }
 
@@ -199,21 +199,50 @@ impl Compressor {
         input: &[u8],
         output: &mut Vec<u8>,
     ) -> Result<(), CompressionError> {
+        self.compress_at(codec, None, input, output)
+    }
+
+    /// As [`Compressor::compress`], at a level of the codec (`compression.gzip.level` and the like). Snappy has none, and
+    /// lz4 one here: any is taken for it.
+    ///
+    /// # Errors
+    /// As [`Compressor::compress`].
+    pub fn compress_at(
+        &mut self,
+        codec: Codec,
+        level: Option<i32>,
+        input: &[u8],
+        output: &mut Vec<u8>,
+    ) -> Result<(), CompressionError> {
         let done = match codec {
             Codec::None => output.write_all(input),
-            Codec::Gzip => deflate_gzip(input, output),
+            Codec::Gzip => deflate_gzip(level, input, output),
             Codec::Snappy => self.deflate_snappy(input, output),
             Codec::Lz4 => deflate_lz4(input, output),
-            Codec::Zstd => self.deflate_zstd(input, output),
+            Codec::Zstd => self.deflate_zstd(level, input, output),
         };
         done.map_err(|error| CompressionError::compress(codec, error))
     }
 
-    fn deflate_zstd(&mut self, input: &[u8], output: &mut Vec<u8>) -> io::Result<()> {
-        let zstd = match &mut self.zstd {
-            Some(zstd) => zstd,
-            none => none.insert(zstd::bulk::Compressor::new(zstd::DEFAULT_COMPRESSION_LEVEL)?),
+    fn deflate_zstd(
+        &mut self,
+        level: Option<i32>,
+        input: &[u8],
+        output: &mut Vec<u8>,
+    ) -> io::Result<()> {
+        let level = level.unwrap_or(zstd::DEFAULT_COMPRESSION_LEVEL);
+        let (zstd, now_at) = match &mut self.zstd {
+            Some(known) => known,
+            none => none.insert((zstd::bulk::Compressor::new(level)?, level)),
         };
+        if *now_at != level {
+            *zstd = zstd::bulk::Compressor::new(level)?;
+            *now_at = level;
+        }
+        if level >= ZSTD_LARGE_LEVEL_MIN {
+            let window = zstd::zstd_safe::CParameter::WindowLog(ZSTD_WINDOW_LOG_MAX);
+            zstd.set_parameter(window)?;
+        }
         let bytes_max = zstd::zstd_safe::compress_bound(input.len());
         append_at_most(output, bytes_max, |room| zstd.compress_to_buffer(input, room))
     }
@@ -236,9 +265,18 @@ impl Compressor {
     }
 }
 
-/// Level 6, zlib's default and Kafka's.
-fn deflate_gzip(input: &[u8], output: &mut Vec<u8>) -> io::Result<()> {
-    let mut encoder = flate2::write::GzEncoder::new(output, flate2::Compression::default());
+/// From this level on zstd would take hundreds of megabytes for a long input.
+const ZSTD_LARGE_LEVEL_MIN: i32 = 20;
+/// 8 MiB: more than a batch is long, and what level 19 has.
+const ZSTD_WINDOW_LOG_MAX: u32 = 23;
+
+/// By default level 6, zlib's and Kafka's (-1 there).
+fn deflate_gzip(level: Option<i32>, input: &[u8], output: &mut Vec<u8>) -> io::Result<()> {
+    let level = level.and_then(|level| u32::try_from(level).ok());
+    let level = level.map_or(flate2::Compression::default(), |level| {
+        flate2::Compression::new(level.clamp(1, 9))
+    });
+    let mut encoder = flate2::write::GzEncoder::new(output, level);
     encoder.write_all(input)?;
     encoder.finish()?;
     Ok(())

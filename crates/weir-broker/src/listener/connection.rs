@@ -338,8 +338,8 @@ impl<R: AsyncRead + Unpin> Reading<'_, R> {
             _ => frame_bytes.saturating_mul(KEPT_PER_REQUEST_BYTE),
         };
         let mut answer = self.shared.handle(&self.connection, &mut decoded);
-        while let Answer::CheckKeys = answer {
-            let checked = check_keys(self.shared, decoded).await;
+        while let Answer::LookInside = answer {
+            let checked = look_inside(self.shared, decoded).await;
             decoded = checked.ok_or(ConnectionEnd::Stopped)?;
             answer = self.shared.handle(&self.connection, &mut decoded);
         }
@@ -356,7 +356,7 @@ impl<R: AsyncRead + Unpin> Reading<'_, R> {
                 Some((What::Waiting(head, receiver), kept_bytes, under_way))
             }
             Answer::None => None,
-            Answer::Close | Answer::CheckKeys => return Err(ConnectionEnd::ProduceFailed),
+            Answer::Close | Answer::LookInside => return Err(ConnectionEnd::ProduceFailed),
         };
         if let Request::Produce(produce) = decoded.request {
             self.frames.recycle(produce.into_frame());
@@ -365,19 +365,19 @@ impl<R: AsyncRead + Unpin> Reading<'_, R> {
     }
 }
 
-/// Looks at the keys of a produce. What must be inflated for it goes to a thread that may wait, as a few bytes may become
-/// many.
-async fn check_keys(shared: &Arc<Shared>, mut frame: RequestFrame) -> Option<RequestFrame> {
+/// Looks inside the batches of a produce. What must be inflated or compressed for it goes to a thread that may wait, as a
+/// few bytes may become many.
+async fn look_inside(shared: &Arc<Shared>, mut frame: RequestFrame) -> Option<RequestFrame> {
     let Request::Produce(produce) = &mut frame.request else { return Some(frame) };
     let inflate_bytes_max = shared.config.inflate_bytes_max;
-    if !produce.keys_are_compressed() {
-        produce.check_keys(inflate_bytes_max);
+    if !produce.is_dear_to_look_inside() {
+        produce.look_inside(inflate_bytes_max);
         return Some(frame);
     }
     let turn = shared.inflates.clone().acquire_owned().await.ok()?;
     let check = move || {
         if let Request::Produce(produce) = &mut frame.request {
-            produce.check_keys(inflate_bytes_max);
+            produce.look_inside(inflate_bytes_max);
         }
         drop(turn);
         frame

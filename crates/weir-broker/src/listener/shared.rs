@@ -50,8 +50,8 @@ pub(super) enum Answer {
     None,
     /// There is none, and the connection is to be closed.
     Close,
-    /// The request comes again when the keys of its records were looked at.
-    CheckKeys,
+    /// The request comes again when somebody has looked inside its batches.
+    LookInside,
 }
 
 #[derive(Debug)]
@@ -205,7 +205,7 @@ impl Shared {
             }
             Reply::Silent => Answer::None,
             Reply::Close => Answer::Close,
-            Reply::CheckKeys => Answer::CheckKeys,
+            Reply::LookInside => Answer::LookInside,
         };
         let woken = core.senders(effects.woken);
         drop(core);

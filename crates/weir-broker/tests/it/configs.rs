@@ -19,8 +19,8 @@ use weir_protocol::{ErrorCode, Str};
 
 use crate::harness::*;
 
-const TOPIC: i8 = 2;
-const BROKER: i8 = 4;
+pub(crate) const TOPIC: i8 = 2;
+pub(crate) const BROKER: i8 = 4;
 const LOGGER: i8 = 8;
 const CLIENT_METRICS: i8 = 16;
 const GROUP: i8 = 32;
@@ -56,7 +56,7 @@ fn change(
     (ErrorCode::from_code(answer.error_code), words)
 }
 
-fn set(h: &mut Harness, kind: i8, name: &str, key: &str, value: &str) {
+pub(crate) fn set(h: &mut Harness, kind: i8, name: &str, key: &str, value: &str) {
     let (error, words) = change(h, kind, name, &[(key, SET, Some(value))]);
     assert!(error.is_none(), "{key}={value}: {words}");
 }

@@ -156,15 +156,15 @@ impl Harness {
         };
         let mut effects =
             self.broker.handle(&connection, &decoded.header, &mut decoded.request, self.now);
-        if let Reply::CheckKeys = effects.reply {
+        if let Reply::LookInside = effects.reply {
             let request::Request::Produce(produce) = &mut decoded.request else { panic!() };
-            produce.check_keys(self.config.inflate_bytes_max);
+            produce.look_inside(self.config.inflate_bytes_max);
             effects =
                 self.broker.handle(&connection, &decoded.header, &mut decoded.request, self.now);
         }
         self.take(effects.woken);
         match effects.reply {
-            Reply::CheckKeys => panic!("its keys were looked at"),
+            Reply::LookInside => panic!("its keys were looked at"),
             Reply::Now(response) => {
                 let bytes = encode(*response, R::API_KEY, version);
                 Called::Answered(decode::<R>(bytes, version))

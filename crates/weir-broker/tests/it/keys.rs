@@ -44,13 +44,13 @@ fn nothing_of_a_batch_for_a_compacted_topic_is_taken_before_its_keys_were_looked
     let mut frame = decoded(compressed(Some(b"k"), 1 << 20));
     for _ in 0..2 {
         let reply = handle(&mut h, &mut frame);
-        assert!(matches!(reply, Reply::CheckKeys), "{reply:?}");
+        assert!(matches!(reply, Reply::LookInside), "{reply:?}");
     }
     h.commit_all();
     assert_eq!(h.broker.stats().topics[0].end_offsets, [0]);
     let Request::Produce(produce) = &mut frame.request else { panic!("a produce") };
-    assert!(produce.keys_are_compressed());
-    produce.check_keys(2 << 20);
+    assert!(produce.is_dear_to_look_inside());
+    produce.look_inside(2 << 20);
     let reply = handle(&mut h, &mut frame);
     assert!(matches!(reply, Reply::Parked(_)), "{reply:?}");
     assert_eq!(h.broker.stats().topics.len(), 1);

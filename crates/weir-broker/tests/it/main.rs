@@ -18,6 +18,7 @@ mod harness;
 mod keys;
 mod made_again;
 mod promises;
+mod recoding;
 mod secured;
 mod server;
 mod settings;

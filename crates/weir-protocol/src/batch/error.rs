@@ -97,6 +97,14 @@ pub enum BatchError {
         /// Whether it is marked as dated by a broker.
         log_append_time: bool,
     },
+    /// Under the codec of its topic it is larger than it may be.
+    #[error("record batch takes {size_bytes} bytes under its topic's codec, {size_bytes_max} are allowed")]
+    RecodedTooLarge {
+        /// What it takes.
+        size_bytes: usize,
+        /// What it may.
+        size_bytes_max: usize,
+    },
     /// A codec that the version of the request does not know (KIP-110).
     #[error("{codec} needs a newer produce request than version {produce_version}")]
     CodecTooNew {
@@ -122,6 +130,7 @@ impl BatchError {
             Self::Inflate(_) => ErrorCode::CorruptMessage,
             Self::Codec { .. } | Self::CodecTooNew { .. } => ErrorCode::UnsupportedCompressionType,
             Self::Timestamps { .. } => ErrorCode::InvalidTimestamp,
+            Self::RecodedTooLarge { .. } => ErrorCode::MessageTooLarge,
             Self::Magic { .. }
             | Self::Count { .. }
             | Self::Record { .. }
@@ -142,6 +151,7 @@ impl BatchError {
             | Self::Control
             | Self::Sequence { .. }
             | Self::Timestamps { .. }
+            | Self::RecodedTooLarge { .. }
             | Self::Magic { .. } => "WEIR-0111",
             Self::Inflate(error) => error.code(),
             Self::Codec { .. } | Self::CodecTooNew { .. } => "WEIR-0113",

@@ -5,6 +5,9 @@ use super::{BatchError, BatchView, RecordError, TimestampType};
 use crate::compression::Codec;
 use crate::types::{ProducerId, TimestampMs};
 
+/// Of a record that has no time.
+const NO_TIMESTAMP: TimestampMs = TimestampMs(-1);
+
 /// Before this version of Produce a client cannot read what another sends in zstd (KIP-110).
 const ZSTD_PRODUCE_VERSION_MIN: i16 = 7;
 
@@ -51,7 +54,7 @@ pub fn validate_for_produce(
 fn check_timestamps(view: &BatchView<'_>) -> Result<(), BatchError> {
     let log_append_time = view.timestamp_type() == TimestampType::LogAppendTime;
     let (base_timestamp, max_timestamp) = (view.base_timestamp(), view.max_timestamp());
-    let none = max_timestamp == TimestampMs(-1);
+    let none = max_timestamp == NO_TIMESTAMP;
     if log_append_time || (max_timestamp < base_timestamp && !none) {
         return Err(BatchError::Timestamps { base_timestamp, max_timestamp, log_append_time });
     }
@@ -63,6 +66,8 @@ fn check_timestamps(view: &BatchView<'_>) -> Result<(), BatchError> {
 pub struct RecordsSummary {
     /// The latest timestamp found; `None` in an empty batch.
     pub max_timestamp: Option<TimestampMs>,
+    /// The earliest timestamp found and its record, but for records that have none (-1).
+    pub oldest: Option<(TimestampMs, i32)>,
     /// The first record without a key, which a compacted topic refuses.
     pub keyless_index: Option<i32>,
 }
@@ -77,10 +82,15 @@ impl BatchView<'_> {
     /// gaps.
     pub fn check_records(&self, inflate_bytes_max: usize) -> Result<RecordsSummary, BatchError> {
         let bytes = self.inflated(inflate_bytes_max)?;
+        self.check_inflated(&bytes)
+    }
+
+    /// As [`BatchView::check_records`], of records that are inflated already.
+    pub(super) fn check_inflated(&self, bytes: &[u8]) -> Result<RecordsSummary, BatchError> {
         let mut walk = Walk::new(self);
-        let mut summary = RecordsSummary { max_timestamp: None, keyless_index: None };
+        let mut summary = RecordsSummary { max_timestamp: None, oldest: None, keyless_index: None };
         let mut index = 0;
-        while let Some(record) = walk.next(&bytes) {
+        while let Some(record) = walk.next(bytes) {
             let record = record?;
             let offset_delta = record.offset_delta;
             if offset_delta != index {
@@ -88,6 +98,10 @@ impl BatchView<'_> {
                 return Err(BatchError::Record { index, cause });
             }
             summary.max_timestamp = summary.max_timestamp.max(Some(record.timestamp));
+            let is_older = summary.oldest.is_none_or(|(oldest, _)| record.timestamp < oldest);
+            if is_older && record.timestamp != NO_TIMESTAMP {
+                summary.oldest = Some((record.timestamp, index));
+            }
             if record.key.is_none() && summary.keyless_index.is_none() {
                 summary.keyless_index = Some(index);
             }

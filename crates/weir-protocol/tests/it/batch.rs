@@ -12,9 +12,9 @@ use proptest::option;
 use proptest::prelude::*;
 use weir_protocol::batch::{
     self, build_control, validate_for_produce, BatchBuilder, BatchError, BatchPool, BatchView,
-    ControlMarker, Header, Record, RecordError, TimestampType, HEADER_BYTES,
+    ControlMarker, Header, Recoding, Record, RecordError, TimestampType, HEADER_BYTES,
 };
-use weir_protocol::compression::{self, Codec};
+use weir_protocol::compression::{self, Codec, Compressor};
 use weir_protocol::types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, TimestampMs};
 use weir_protocol::ErrorCode;
 
@@ -182,6 +182,49 @@ proptest! {
         prop_assert_eq!(summary.max_timestamp, Some(view.max_timestamp()));
         let keyless = models.iter().position(|(model, _)| model.key.is_none());
         prop_assert_eq!(summary.keyless_index.map(|index| index as usize), keyless);
+        let dated = models.iter().map(|(model, _)| model.timestamp).filter(|time| *time != -1);
+        let oldest = summary.oldest.map(|(time, _)| time.get());
+        prop_assert_eq!(oldest, dated.min());
+        let at = summary.oldest.map(|(_, index)| models[index as usize].0.timestamp);
+        prop_assert_eq!(at, oldest);
+    }
+
+    #[test]
+    fn a_batch_under_another_codec_is_the_same_batch(
+        models in vec(any_model(), 1..20),
+        from in any_codec(),
+        to in any_codec(),
+        level in option::of(1..=9),
+        transactional in any::<bool>(),
+    ) {
+        let mut builder = BatchBuilder::new(from);
+        models.iter().for_each(|model| { model.append(&mut builder, false); });
+        builder.set_producer(ProducerId(7), ProducerEpoch(3), Sequence(40));
+        builder.set_transactional(transactional);
+        let bytes = builder.build();
+        let view = BatchView::parse_shared(&bytes).unwrap();
+        let recoding = Recoding { codec: to, level };
+        let mut compressor = Compressor::default();
+        let mut recode = |bytes_max| view.recode(recoding, &mut compressor, INFLATE_BYTES_MAX, bytes_max);
+        let (recoded, summary) = recode(usize::MAX).unwrap();
+        prop_assert_eq!(summary, view.check_records(INFLATE_BYTES_MAX).unwrap());
+        let too_large = recode(recoded.len() - 1).unwrap_err();
+        prop_assert_eq!(too_large.error_code(), ErrorCode::MessageTooLarge);
+        prop_assert!(recode(recoded.len()).is_ok());
+
+        let after = validate_for_produce(&recoded, 9).unwrap();
+        prop_assert_eq!(after.size_bytes(), recoded.len());
+        prop_assert_eq!(after.codec(), Ok(to));
+        let head = |view: &BatchView<'_>| (
+            (view.base_timestamp(), view.max_timestamp(), view.timestamp_type()),
+            (view.producer_id(), view.producer_epoch(), view.base_sequence()),
+            (view.record_count(), view.last_offset_delta(), view.is_transactional()),
+        );
+        prop_assert_eq!(head(&after), head(&view));
+        let records = |view: &BatchView<'_>| -> Vec<Record> {
+            view.records(INFLATE_BYTES_MAX).unwrap().collect::<Result<_, _>>().unwrap()
+        };
+        prop_assert_eq!(records(&after), records(&view));
     }
 
     #[test]
