@@ -176,7 +176,7 @@ impl Broker {
         let (logs, recovery) =
             Logs::open(disk.clone(), &config.data_dir, options, config.inflate_bytes_max, now)?;
         report_recovery(&recovery);
-        let known_id = logs.iter().filter_map(|(_, log)| log.producer_id_max()).max();
+        let known_id = |end| logs.iter().filter_map(|(_, log)| log.producer_id_max(end)).max();
         let producer_ids = ProducerIds::open(&*disk, &config.data_dir, known_id)?;
         let scram_users = ScramUsers::open(&*disk, &config.data_dir)?;
         let mut broker = Self {

@@ -6,6 +6,10 @@
 //!
 //! Where the file is lost, or the directory was Kafka's, ids go on above the largest that a log remembers: a producer that
 //! got the id of another would have its first batches taken for that one's.
+//!
+//! A batch may carry any id, as in Kafka, which asks nobody whether it was given. So a log may remember ids that never were,
+//! and one near the end of all would leave none to give. What is [`GIVEN_AHEAD_MAX`] or more ahead of the file does not
+//! count, and whoever names such an id to get its next epoch gets a new one.
 
 use std::path::Path;
 
@@ -24,6 +28,10 @@ use crate::staged::Change;
 /// The name of the file.
 pub(crate) const FILE: &str = "weir-producer-ids";
 
+/// How far ahead of the file the ids in the logs are taken for ones that were given: 2^48, which a broker that gives a
+/// million a second has given after nine years. There are 32,768 times as many.
+const GIVEN_AHEAD_MAX: i64 = 1 << 48;
+
 /// Ids for idempotent producers.
 #[derive(Debug)]
 pub(crate) struct ProducerIds {
@@ -33,11 +41,11 @@ pub(crate) struct ProducerIds {
 }
 
 impl ProducerIds {
-    /// `known` is the largest id that a log remembers.
+    /// `known` gives the largest id below another that a log remembers.
     pub(crate) fn open(
         disk: &dyn Disk,
         dir: &Path,
-        known: Option<ProducerId>,
+        known: impl FnOnce(ProducerId) -> Option<ProducerId>,
     ) -> Result<Self, BrokerError> {
         let stored = match files::read(disk, dir, FILE)? {
             None => 0,
@@ -45,6 +53,7 @@ impl ProducerIds {
                 BrokerError::DamagedFile { file: FILE, line: 1, reason: "it is not a producer id" },
             )?,
         };
+        let known = known(ProducerId(stored.saturating_add(GIVEN_AHEAD_MAX)));
         let next = known.map_or(0, |known| known.get().saturating_add(1)).max(stored);
         Ok(Self { next, block_end: next })
     }
@@ -56,6 +65,11 @@ impl ProducerIds {
             self.next += 1;
             ProducerId(id)
         })
+    }
+
+    /// Whether an id was given: by this start, or perhaps by an earlier one.
+    fn was_given(&self, id: i64) -> bool {
+        (0..self.next).contains(&id)
     }
 
     /// Where the next block ends, if it is time to take it.
@@ -93,8 +107,11 @@ impl Broker {
                 producer_epoch: epoch.get(),
             }))
         };
-        if request.producer_id >= 0 && (0..i16::MAX).contains(&request.producer_epoch) {
-            // KIP-360: a producer that lost its sequence goes on under the next epoch.
+        if (request.producer_id < 0) != (request.producer_epoch < 0) {
+            return answer(ErrorCode::InvalidRequest, ProducerId::NONE, ProducerEpoch::NONE);
+        }
+        if self.goes_on(request) {
+            // A producer that lost its sequence goes on under the next epoch (KIP-360), so what it has on its way is fenced.
             let epoch = ProducerEpoch(request.producer_epoch + 1);
             return answer(ErrorCode::None, ProducerId(request.producer_id), epoch);
         }
@@ -106,10 +123,16 @@ impl Broker {
         }
     }
 
+    /// Whether it is of a producer that may keep the id it names.
+    fn goes_on(&self, request: &InitProducerIdRequest) -> bool {
+        self.producer_ids.was_given(request.producer_id)
+            && (0..i16::MAX).contains(&request.producer_epoch)
+    }
+
     /// Stages the next block if it is time. Whether this request must wait for it.
     pub(crate) fn stage_producer_ids(&mut self, request: &InitProducerIdRequest) -> bool {
-        let is_recovery = request.transactional_id.is_none() && request.producer_id >= 0;
-        !is_recovery && self.stage_next_producer_ids()
+        let needs_none = request.transactional_id.is_none() && self.goes_on(request);
+        !needs_none && self.stage_next_producer_ids()
     }
 
     /// Stages the next block if it is time. Whether there is no id until it is on disk.

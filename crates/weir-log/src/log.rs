@@ -854,10 +854,10 @@ impl Log {
         self.producers.open()
     }
 
-    /// The largest id of the idempotent producers that are remembered.
+    /// The largest id below `end` of the idempotent producers that are remembered.
     #[must_use]
-    pub fn producer_id_max(&self) -> Option<ProducerId> {
-        self.producers.id_max()
+    pub fn producer_id_max(&self, end: ProducerId) -> Option<ProducerId> {
+        self.producers.id_max(end)
     }
 
     /// The directory.

@@ -191,8 +191,8 @@ impl ProducerStates {
     }
 
     /// The largest id.
-    pub(crate) fn id_max(&self) -> Option<ProducerId> {
-        self.entries.keys().max().copied()
+    pub(crate) fn id_max(&self, end: ProducerId) -> Option<ProducerId> {
+        self.entries.keys().filter(|id| **id < end).max().copied()
     }
 
     /// Checks a batch of records before it is appended.

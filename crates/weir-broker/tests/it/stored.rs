@@ -247,6 +247,33 @@ fn no_producer_id_is_given_twice_across_a_power_cut() {
     assert!(h.ask(4, &new_producer()).producer_id > last);
 }
 
+/// As in Kafka any id is taken in a batch; but it must not use up those that are to be given.
+#[test]
+fn an_id_that_nobody_gave_is_taken_and_changes_nothing_for_others() {
+    let ask = |h: &mut Harness, producer_id: i64, producer_epoch: i16| {
+        let asked = InitProducerIdRequest { producer_id, producer_epoch, ..new_producer() };
+        let answer = h.ask(4, &asked);
+        (ErrorCode::from_code(answer.error_code), answer.producer_id, answer.producer_epoch)
+    };
+    for with_file in [true, false] {
+        let mut h = Harness::new();
+        h.create("t", 1, &[]);
+        if with_file {
+            assert_eq!(ask(&mut h, -1, -1), (ErrorCode::None, 0, 0));
+        }
+        for id in [i64::MAX, 1 << 50, 17] {
+            assert_eq!(h.produce("t", 0, idempotent(id, 0, 0, &["a"])).error_code, 0, "{id}");
+        }
+        let mut h = h.reopened();
+        let (error, next, _) = ask(&mut h, -1, -1);
+        assert_eq!((error, next), (ErrorCode::None, if with_file { 1_000 } else { 18 }));
+        assert_eq!(ask(&mut h, i64::MAX, 0), (ErrorCode::None, next + 1, 0), "never given");
+        assert_eq!(ask(&mut h, next, 0), (ErrorCode::None, next, 1), "the next epoch of its own");
+        assert_eq!(ask(&mut h, next, -1), (ErrorCode::InvalidRequest, -1, -1), "as Kafka");
+        assert_eq!(ask(&mut h, -1, 3), (ErrorCode::InvalidRequest, -1, -1), "as Kafka");
+    }
+}
+
 #[test]
 fn producer_ids_go_on_above_those_of_the_logs_if_their_file_is_lost() {
     let mut h = Harness::new();
