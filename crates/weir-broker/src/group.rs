@@ -216,7 +216,7 @@ pub struct Group {
     static_members: BTreeMap<Str, Str>,
     /// Told their id but not joined yet, with the time they are forgotten.
     pending: BTreeMap<Str, TimestampMs>,
-    /// Joined this generation but have not sent SyncGroup.
+    /// Of this generation, but have not sent SyncGroup.
     unsynced: BTreeSet<Str>,
     /// Sent by the leader, not stored yet.
     assignment: Option<BTreeMap<Str, Bytes>>,
@@ -669,8 +669,8 @@ impl Group {
         }
     }
 
-    /// Closes the join phase with those who came. Dynamic members who did not are out; static ones keep their place
-    /// until their session ends.
+    /// Closes the join phase with those who came. Dynamic members who did not are out; static ones keep their place until
+    /// their session ends, or the time to send SyncGroup.
     fn complete_join(&mut self, now: TimestampMs, out: &mut Vec<GroupEffect>) {
         debug_assert_eq!(self.state, GroupState::PreparingRebalance);
         self.initial = None;
@@ -697,13 +697,10 @@ impl Group {
         self.protocol = self.choose_protocol();
         self.set_state(GroupState::CompletingRebalance, now);
         self.sync_deadline = Some(now.plus_ms(self.rebalance_timeout_ms()));
-        self.unsynced = self
-            .members
-            .values()
-            .filter(|m| m.join_waiter.is_some())
-            .map(|m| m.id.clone())
-            .collect();
-        self.answer_joins(now, out);
+        // Static members that did not come are awaited once more, and out if they stay away (as in Kafka).
+        self.unsynced = self.members.keys().cloned().collect();
+        self.members.values_mut().for_each(|member| member.restart_session(now));
+        self.answer_joins(out);
     }
 
     fn leader_has_joined(&self) -> bool {
@@ -711,7 +708,7 @@ impl Group {
         leader.is_some_and(|member| member.join_waiter.is_some())
     }
 
-    fn answer_joins(&mut self, now: TimestampMs, out: &mut Vec<GroupEffect>) {
+    fn answer_joins(&mut self, out: &mut Vec<GroupEffect>) {
         let waiting: Vec<Str> = self
             .members
             .values()
@@ -721,7 +718,6 @@ impl Group {
         for id in waiting {
             let answer = self.joined(&id, self.leader.as_ref() == Some(&id));
             let Some(member) = self.members.get_mut(&id) else { continue };
-            member.restart_session(now);
             if let Some(ticket) = member.join_waiter.take() {
                 out.push(GroupEffect::Joined(ticket, answer));
             }

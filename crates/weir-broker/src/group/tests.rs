@@ -310,24 +310,45 @@ fn an_operator_removes_a_static_member_by_its_instance_alone() {
     assert_eq!((gone, f.group.member_count()), (ErrorCode::None, 0));
 }
 
+/// Times as a Kafka 4.1.0 node kept them: the session of the one that stays away does not matter.
 #[test]
-fn a_static_member_that_does_not_rejoin_keeps_its_place_until_its_session_ends() {
+fn a_static_member_that_does_not_rejoin_has_the_rebalance_timeout_once_more() {
     let mut f = Fixture::new(LIMITS);
-    let long = Join { session_timeout_ms: 60_000, ..join("", "i-1") };
+    let long = Join { session_timeout_ms: 600_000, ..join("", "i-1") };
     f.join(Join { instance_id: Some("i".into()), ..long }, 1, 0);
     f.join(join("", "b"), 2, 1);
-    f.tick(1 + i64::from(REBALANCE_MS));
+    let joined = 1 + i64::from(REBALANCE_MS);
+    f.tick(joined);
     assert_eq!(f.joined[&2].generation, 2, "the rebalance does not wait for ever");
     assert_eq!(f.group.member_count(), 2, "the static one is still in");
     assert_eq!(&*f.joined[&2].leader, "b");
-    f.sync(sync_of("b", 2, &[("b", "B")]), 3, 30_002);
-    f.store(30_002);
-    for now in [38_000, 46_000, 54_000, 59_999] {
+    f.sync(sync_of("b", 2, &[("b", "B")]), 3, joined + 1);
+    f.store(joined + 1);
+    let out = joined + i64::from(REBALANCE_MS);
+    for now in (joined + 1..out).step_by(5_000) {
         f.tick(now);
         assert_eq!(f.heartbeat("b", 2, now), ErrorCode::None);
     }
-    f.tick(60_000);
+    f.tick(out - 1);
+    assert_eq!(f.group.member_count(), 2);
+    f.tick(out);
     assert_eq!(f.group.member_count(), 1);
+    assert_eq!(f.heartbeat("b", 2, out), ErrorCode::RebalanceInProgress);
+}
+
+#[test]
+fn the_longest_rebalance_timeout_counts_and_who_does_not_rejoin_in_it_is_out() {
+    let mut f = Fixture::stable_pair();
+    f.join(Join { rebalance_timeout_ms: 40_000, ..join("", "c") }, 100, 0);
+    f.join(Join { rebalance_timeout_ms: 1_000, ..join("a", "") }, 101, 0);
+    for now in (5_000..40_000).step_by(5_000) {
+        assert_eq!(f.heartbeat("b", 2, now), ErrorCode::RebalanceInProgress);
+        f.tick(now);
+    }
+    assert!(!f.joined.contains_key(&100));
+    f.tick(40_000);
+    assert_eq!((f.joined[&100].generation, f.joined[&101].generation), (3, 3));
+    assert_eq!(f.heartbeat("b", 3, 40_001), ErrorCode::UnknownMemberId);
 }
 
 #[test]
