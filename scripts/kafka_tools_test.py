@@ -283,6 +283,9 @@ def node(tools: Tools, topic: str) -> None:
     check("Produce(0): 0 to 13 [usable: 13]" in versions and "UNSUPPORTED" in versions, "kafka-broker-api-versions")
     features = tools.run("features", "describe")
     check(re.search(r"Feature: transaction\.version.*FinalizedVersionLevel: 2", features), "kafka-features describe")
+    for turn in ("", ", and again"):
+        said = tools.run("features", "upgrade", "--release-version", "4.1-IV1")
+        check("metadata.version was upgraded to 27." in said and "Could not" not in said, f"kafka-features upgrade{turn}")
     cluster = tools.run("cluster", "cluster-id", "--bootstrap-server", tools.address)
     check(re.search(r"Cluster ID: \S{22}", cluster), "kafka-cluster cluster-id")
     if "ElectLeaders(43): UNSUPPORTED" in versions:

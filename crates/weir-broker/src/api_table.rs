@@ -67,12 +67,19 @@ pub const SERVED: &[ApiKey] = &[
     ApiKey::DescribeTopicPartitions,
 ];
 
-/// Features: name, lowest version and finalized level, as on a fresh Kafka 4.1.0 node where they are served here.
+/// Features: name, lowest version and finalized level, as on a Kafka 4.1.0 node that `kafka-features upgrade
+/// --release-version 4.1` was run on: that names all of them, and fails where one is not known.
 ///
-/// `metadata.version` 27 is 4.1-IV1. `transaction.version` 2 is KIP-890, `group.version` 1 is KIP-848. `share.version` would
-/// come with its APIs.
-pub(crate) const FEATURES: &[(&str, i16, i16)] =
-    &[("group.version", 0, 1), ("metadata.version", 7, 27), ("transaction.version", 0, 2)];
+/// `metadata.version` 27 is 4.1-IV1. `transaction.version` 2 is KIP-890, `group.version` 1 is KIP-848. What
+/// `eligible.leader.replicas.version` and `kraft.version` mean is about replicas and voters, of which there is one.
+/// `share.version` would come with its APIs.
+pub(crate) const FEATURES: &[(&str, i16, i16)] = &[
+    ("eligible.leader.replicas.version", 0, 1),
+    ("group.version", 0, 1),
+    ("kraft.version", 0, 1),
+    ("metadata.version", 7, 27),
+    ("transaction.version", 0, 2),
+];
 /// Older clients take a supported feature that begins at 0 for an error (KAFKA-17011).
 const FEATURES_FROM_0_VERSION_MIN: i16 = 4;
 

@@ -283,6 +283,30 @@ fn features_stay_at_their_level() {
     }
 }
 
+/// What `kafka-features upgrade --release-version 4.1-IV1` asks for.
+#[test]
+fn the_levels_of_a_release_can_be_asked_for_again_and_again() {
+    let mut h = Harness::new();
+    let levels = [
+        ("eligible.leader.replicas.version", 1),
+        ("group.version", 1),
+        ("kraft.version", 1),
+        ("metadata.version", 27),
+        ("transaction.version", 2),
+    ];
+    let update = |(feature, max_version_level): &(&'static str, i16)| FeatureUpdateKey {
+        feature: Str::from_static(feature),
+        max_version_level: *max_version_level,
+        ..FeatureUpdateKey::default()
+    };
+    let feature_updates: Vec<_> = levels.iter().map(update).collect();
+    let request = UpdateFeaturesRequest { feature_updates, ..Default::default() };
+    for _ in 0..2 {
+        let answer = h.ask(2, &request);
+        assert_eq!((answer.error_code, answer.error_message), (0, None));
+    }
+}
+
 #[test]
 fn no_broker_is_unregistered() {
     let mut h = Harness::new();
