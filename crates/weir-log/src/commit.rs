@@ -28,7 +28,7 @@ use std::sync::Arc;
 use crate::disk::{replace_files, Disk, DiskFile, OpenMode};
 use crate::error::{is_passing, CommitError};
 use crate::journal::{Appended, Flush, Journal};
-use crate::log::{CheckpointDone, CheckpointWork, LogPosition};
+use crate::log::{CheckpointDone, CheckpointWork, LogPosition, RolledSnapshot, UnwrittenSnapshot};
 use crate::log_dir::LogId;
 use crate::shared::Shared;
 
@@ -56,6 +56,8 @@ pub(crate) struct Work {
     pub(crate) files: Vec<Arc<dyn DiskFile>>,
     pub(crate) dirs: BTreeSet<PathBuf>,
     pub(crate) size_bytes: u64,
+    /// Producer snapshots of segments that were rolled, with their log and its generation.
+    pub(crate) snapshots: Vec<(LogId, u64, RolledSnapshot)>,
     pub(crate) checkpoints: Vec<(LogId, CheckpointWork)>,
     /// The offset checkpoints of the directory, after all else.
     pub(crate) offsets: Vec<(PathBuf, Vec<u8>)>,
@@ -75,6 +77,8 @@ pub(crate) struct CommittedLog {
 pub struct Committed {
     pub(crate) logs: Vec<CommittedLog>,
     pub(crate) checkpoint: CheckpointOutcome,
+    /// Snapshots that found no room.
+    pub(crate) unwritten: Vec<(LogId, UnwrittenSnapshot)>,
     pub(crate) flush: Option<Flush>,
 }
 
@@ -137,9 +141,31 @@ impl CommitGroup {
         let appended = (!work.is_straight).then_some(&*work.appended);
         self.make_durable(appended, work.files, &dirs)
             .map_err(|error| self.shared.fail(&format!("cannot sync the log: {error}")))?;
+        // Before the checkpoint, which may be the one that syncs them.
+        let unwritten = self.write_snapshots(work.snapshots)?;
         let checkpoint = self.run_checkpoint(work.checkpoints, &work.offsets)?;
         let flush = self.journal.as_ref().and_then(|journal| journal.take_flush(&self.shared));
-        Ok(Committed { logs: work.logs, checkpoint, flush })
+        Ok(Committed { logs: work.logs, checkpoint, unwritten, flush })
+    }
+
+    /// Writes the snapshots of segments that were rolled. Returns those that found no room.
+    fn write_snapshots(
+        &self,
+        snapshots: Vec<(LogId, u64, RolledSnapshot)>,
+    ) -> Result<Vec<(LogId, UnwrittenSnapshot)>, CommitError> {
+        let mut unwritten = Vec::new();
+        for (id, generation, mut snapshot) in snapshots {
+            match snapshot.write.run() {
+                Ok(()) => {}
+                Err(error) if is_passing(&error) => {
+                    unwritten.push((id, snapshot.unwritten(generation)));
+                }
+                Err(error) => {
+                    return Err(self.shared.fail(&format!("cannot write a snapshot: {error}")))
+                }
+            }
+        }
+        Ok(unwritten)
     }
 
     /// By the journal, if all that is to be done is `appended`; else by syncing files and directories.
@@ -193,12 +219,7 @@ impl CommitGroup {
         let mut dirs = BTreeSet::new();
         for (_, work) in &mut *logs {
             for write in &mut work.writes {
-                if let Some(finish) = write.finish.take() {
-                    finish(&mut write.bytes);
-                }
-                if !write.bytes.is_empty() {
-                    write.file.write_at(&write.bytes, write.position)?;
-                }
+                write.run()?;
                 files.push(Arc::clone(&write.file));
             }
             for path in &work.files {

@@ -78,6 +78,19 @@ pub(crate) struct PendingWrite {
     pub(crate) finish: Option<fn(&mut [u8])>,
 }
 
+impl PendingWrite {
+    /// Finishes the bytes and writes them.
+    pub(crate) fn run(&mut self) -> io::Result<()> {
+        if let Some(finish) = self.finish.take() {
+            finish(&mut self.bytes);
+        }
+        match self.bytes.is_empty() {
+            true => Ok(()),
+            false => self.file.write_at(&self.bytes, self.position),
+        }
+    }
+}
+
 impl<const N: usize> IndexFile<N> {
     /// An index over a file that holds `written` entries.
     pub(crate) fn new(place: Place, base: Offset, suffix: &'static str, written: usize) -> Self {

@@ -110,6 +110,15 @@ pub(crate) struct CommitState {
     pub(crate) generation: u64,
     /// Indexes and snapshots that are written, but not synced by a checkpoint yet.
     sealed_files: Vec<PathBuf>,
+    /// Snapshots of segments that were rolled, which the next commit writes. At most [`ROLLED_MAX`].
+    rolled: Vec<RolledSnapshot>,
+}
+
+impl RolledSnapshot {
+    /// What is said of it if it cannot be written.
+    pub(crate) fn unwritten(&self, generation: u64) -> UnwrittenSnapshot {
+        UnwrittenSnapshot { offset: self.offset, generation }
+    }
 }
 
 impl CommitState {
@@ -144,9 +153,30 @@ pub struct Appended {
     pub duplicate: bool,
 }
 
+/// A snapshot of more producers than this is written by the next commit, not by the append that rolls the segment. Measured
+/// (`examples/roll_probe`): ROLL_MEASURED
+const SNAPSHOT_AT_ONCE_MAX: usize = 1_000;
+/// So many such snapshots wait for a commit: each takes memory.
+const ROLLED_MAX: usize = 2;
+
+/// A producer snapshot on its way to its file.
+#[derive(Debug)]
+pub(crate) struct RolledSnapshot {
+    offset: Offset,
+    pub(crate) write: PendingWrite,
+}
+
+/// A producer snapshot that found no room.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct UnwrittenSnapshot {
+    offset: Offset,
+    generation: u64,
+}
+
 /// What a commit takes of one log.
 #[derive(Debug)]
 pub(crate) struct CommitWork {
+    pub(crate) snapshots: Vec<RolledSnapshot>,
     pub(crate) files: Vec<Arc<dyn DiskFile>>,
     pub(crate) end: LogPosition,
     pub(crate) generation: u64,
@@ -452,8 +482,33 @@ impl Log {
 
     fn prepare_roll(&mut self, base: Offset, now: TimestampMs) -> Result<Segment, LogError> {
         self.active_mut().seal()?;
-        self.write_snapshot(base)?;
+        let is_large = self.producers.len() > SNAPSHOT_AT_ONCE_MAX;
+        match is_large && self.commit.rolled.len() < ROLLED_MAX {
+            true => self.begin_snapshot(base)?,
+            false => self.write_snapshot(base)?,
+        }
         Segment::create(&self.place, base, now)
+    }
+
+    /// As [`Log::write_snapshot`], but that the next commit orders the bytes and writes them: here they are copied.
+    fn begin_snapshot(&mut self, offset: Offset) -> Result<(), LogError> {
+        if self.snapshots.last() == Some(&offset) {
+            return Ok(());
+        }
+        let write = self.snapshot_write(offset)?;
+        self.commit.rolled.push(RolledSnapshot { offset, write });
+        self.commit.sealed_files.push(self.place.path(offset, files::SNAPSHOT));
+        self.note_snapshot(offset);
+        Ok(())
+    }
+
+    /// A snapshot that was to be written with a commit found no room: recovery does without it.
+    pub(crate) fn forget_snapshot(&mut self, unwritten: UnwrittenSnapshot) {
+        let UnwrittenSnapshot { offset, generation } = unwritten;
+        if generation == self.commit.generation {
+            self.snapshots.retain(|known| *known != offset);
+            self.remove_torn_snapshot(offset);
+        }
     }
 
     /// Writes the producer state, which is that at `offset`, to its snapshot file. Not synced.
@@ -629,6 +684,7 @@ impl Log {
             files.push(file);
         }
         Ok(CommitWork {
+            snapshots: std::mem::take(&mut self.commit.rolled),
             appended,
             files,
             end: self.end,

@@ -407,6 +407,8 @@ impl LogDir {
             }
             work.size_bytes += taken.bytes;
             let (end, generation) = (taken.end, taken.generation);
+            let rolled = taken.snapshots.into_iter();
+            work.snapshots.extend(rolled.map(|snapshot| (id, generation, snapshot)));
             work.logs.push(CommittedLog { id, end, generation });
         }
         let is_round = !self.checkpoint_logs.is_empty();
@@ -480,6 +482,11 @@ impl LogDir {
             let Some(log) = self.get_mut(id) else { continue };
             if log.set_synced(end, generation) {
                 moved.push((id, end.offset));
+            }
+        }
+        for (id, unwritten) in committed.unwritten {
+            if let Some(log) = self.get_mut(id) {
+                log.forget_snapshot(unwritten);
             }
         }
         match committed.checkpoint {

@@ -190,7 +190,7 @@ impl ProducerStates {
         self.ongoing.values().filter_map(|id| self.get(*id))
     }
 
-    /// The largest id.
+    /// The largest id below `end`.
     pub(crate) fn id_max(&self, end: ProducerId) -> Option<ProducerId> {
         self.entries.keys().filter(|id| **id < end).max().copied()
     }

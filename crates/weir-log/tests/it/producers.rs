@@ -3,9 +3,11 @@
 use weir_log::disk::{Fault, FaultKind};
 use weir_log::{AppendError, AppendOrigin, Appended};
 use weir_protocol::batch::{build_control, ControlMarker};
-use weir_protocol::{Offset, ProducerEpoch, ProducerId, TimestampMs};
+use weir_protocol::{Offset, PartitionId, ProducerEpoch, ProducerId, TimestampMs};
 
-use crate::rig::{batch_at, batch_of, path, producer_batch, txn_batch, Rig, T0};
+use crate::rig::{
+    batch_at, batch_of, exists, open, path, producer_batch, txn_batch, Rig, T0, TOPIC,
+};
 
 fn duplicate(appended: Appended) -> Option<i64> {
     appended.duplicate.then_some(appended.base_offset.get())
@@ -51,6 +53,53 @@ fn duplicates_are_known_after_any_restart() {
         assert!(matches!(error, AppendError::OutOfOrderSequence { .. }), "{restart}: {error}");
         assert!(!rig.append(producer_batch(9, 0, 100, 5)).unwrap().duplicate);
     }
+}
+
+/// A log that remembers 1,500 producers and has just been rolled; nothing is committed since. With the base of the new
+/// segment.
+fn rolled_with_many_producers() -> (Rig, i64) {
+    let mut rig = Rig::with(&[("segment.bytes", "200000")]);
+    for id in 0..1_500 {
+        rig.append(producer_batch(id, 0, 0, 1)).unwrap();
+    }
+    rig.commit();
+    let mut base = 0;
+    while rig.log().segment_count() == 1 {
+        base = rig.append(batch_of(100)).unwrap().base_offset.get();
+    }
+    (rig, base)
+}
+
+#[test]
+fn the_snapshot_of_many_producers_is_left_to_the_commit_after_the_roll() {
+    let (mut rig, base) = rolled_with_many_producers();
+    assert!(rig.file(base, "snapshot").is_empty(), "there is more to do than to copy");
+    let killed = rig.disk.crash_as_kill();
+    rig.commit();
+    let bytes = rig.file(base, "snapshot");
+    assert_eq!(bytes.len(), 10 + 1_500 * 46);
+    let ids = bytes[10..].chunks(46).map(|entry| entry[..8].to_vec());
+    assert!(ids.is_sorted());
+    let (later, power_cut) = (rig.disk.crash_as_kill(), rig.disk.crash(3));
+    for (what, disk) in [("before", killed), ("after", later), ("a power cut", power_cut)] {
+        let (dir, _) = open(&disk, &rig.config).unwrap();
+        let id = dir.find(TOPIC, PartitionId(0)).unwrap();
+        let mut other = Rig { disk, dir, id, config: rig.config.clone() };
+        let again = other.append(producer_batch(1_499, 0, 0, 1)).unwrap();
+        assert_eq!(duplicate(again), Some(1_499), "{what}");
+    }
+}
+
+#[test]
+fn a_snapshot_that_finds_no_room_is_done_without() {
+    let (mut rig, base) = rolled_with_many_producers();
+    rig.disk.inject(Fault { after: 0, kind: FaultKind::Full });
+    rig.commit();
+    assert!(!exists(&rig.disk, &path(base, "snapshot")));
+    rig.disk.clear_fault();
+    assert!(!rig.append(producer_batch(7, 0, 1, 1)).unwrap().duplicate);
+    let (mut rig, _) = rig.close_and_reopen();
+    assert_eq!(duplicate(rig.append(producer_batch(1_499, 0, 0, 1)).unwrap()), Some(1_499));
 }
 
 /// Writes `batches` of each of two producers in turn and has them synced, with a checkpoint before the
