@@ -33,6 +33,10 @@ pub(crate) const PRODUCER_BATCHES: &str = "weir-producer-batches";
 
 /// End of the name of a partition's directory that is to be removed.
 pub(crate) const DELETE_DIR: &str = "-delete";
+/// Kafka's log of its own metadata, which lies beside its topics' logs. It is KRaft's alone to write: its segments, epochs
+/// and snapshots follow other rules.
+const METADATA_TOPIC: &str = "__cluster_metadata";
+
 /// Ends of names of directories that are no partitions of ours.
 const FOREIGN_DIRS: [&str; 3] = [DELETE_DIR, "-future", "-stray"];
 
@@ -108,6 +112,9 @@ pub fn check_topic_name(name: &str) -> Result<(), String> {
     if name.is_empty() {
         return Err("Topic name is invalid: the empty string is not allowed".to_owned());
     }
+    if name == METADATA_TOPIC {
+        return Err(format!("Topic name is invalid: '{name}' is Kafka's own"));
+    }
     if name == "." || name == ".." {
         return Err(format!("Topic name is invalid: '{name}' is not allowed"));
     }
@@ -158,7 +165,17 @@ mod tests {
     fn a_topic_may_contain_dashes_and_dots() {
         assert_eq!(parse_partition_dir("a-b.c-12"), Some(("a-b.c", 12)));
         assert_eq!(parse_partition_dir("a--1"), Some(("a-", 1)));
-        for name in ["a", "a-", "-1", "a-b", "a-0.0123-delete", "a-0-future", "..-0", "ä-0"] {
+        for name in [
+            "a",
+            "a-",
+            "-1",
+            "a-b",
+            "a-0.0123-delete",
+            "a-0-future",
+            "..-0",
+            "ä-0",
+            "__cluster_metadata-0",
+        ] {
             assert_eq!(parse_partition_dir(name), None, "{name}");
         }
     }

@@ -12,11 +12,15 @@
 //!
 //! A compaction that was interrupted is completed or dropped first; see [`crate::cleaner`].
 //!
+//! - A *segment that is gone* or empty, though its indexes say that there was something in it, is reported
+//!   whatever the last stop was; see `recovery/missing.rs`. Readers go on behind it.
+//!
 //! Indexes and producer state of what was read are built again. Then the log is synced, as what a
 //! killed process left in the page cache is not on disk yet, and the leader epoch is raised, so that
 //! clients notice that offsets above the cut have been given anew (KIP-320).
 
 mod last_batches;
+mod missing;
 mod open;
 mod progress;
 pub(crate) mod scan;

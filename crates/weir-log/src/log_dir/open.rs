@@ -226,6 +226,23 @@ fn load_remembered(log_dir: &LogDir) -> Result<Remembered, LogError> {
     }
 }
 
+/// Where logs start is written whenever recovery points are, and before them: without it records come back
+/// that DeleteRecords took away.
+fn tell_of_missing_starts(log_dir: &LogDir, report: &mut RecoveryReport) -> Result<(), LogError> {
+    let entries = log_dir
+        .disk
+        .list(&log_dir.dir)
+        .map_err(|error| LogError::io("list", &log_dir.dir, error))?;
+    let is_there = |name: &str| entries.iter().any(|entry| entry.name == name);
+    if is_there(files::RECOVERY_POINTS) && !is_there(files::LOG_STARTS) {
+        report.warnings.push(format!(
+            "{} is gone: records that were deleted by DeleteRecords may be there again",
+            log_dir.dir.join(files::LOG_STARTS).display()
+        ));
+    }
+    Ok(())
+}
+
 fn load_logs(
     log_dir: &mut LogDir,
     report: &mut RecoveryReport,
@@ -235,6 +252,7 @@ fn load_logs(
     let recovery_points = load_offsets(log_dir, files::RECOVERY_POINTS, report)?;
     let points_are_known = report.bad_files.len() == bad_files;
     let log_starts = load_offsets(log_dir, files::LOG_STARTS, report)?;
+    tell_of_missing_starts(log_dir, report)?;
     let high_watermarks = load_offsets(log_dir, files::HIGH_WATERMARKS, report)?;
     let cleaned = load_cleaned_offsets(log_dir, report)?;
     let mut remembered = if report.clean { load_remembered(log_dir)? } else { Remembered::new() };

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use weir_protocol::{LeaderEpoch, Offset, PartitionId, TimestampMs, Uuid};
 
+use super::missing;
 use super::scan::{keep_aside, scan, survivors, unused_name, Region, Survivors};
 use super::swap;
 use super::{end_marker, load_snapshot, reload_producers, replay, Damage, RecoveryReport, Watched};
@@ -49,10 +50,10 @@ pub(crate) struct OpenRequest {
 
 /// The files of a partition, by kind.
 #[derive(Debug, Default)]
-struct Listing {
+pub(super) struct Listing {
     /// Size by base offset and suffix.
     sizes: BTreeMap<(Offset, &'static str), u64>,
-    graveyard: Vec<PathBuf>,
+    pub(super) graveyard: Vec<PathBuf>,
     /// A compaction was completed: names have changed.
     swapped: bool,
 }
@@ -66,6 +67,7 @@ pub(crate) fn open_log(
     let mut report = RecoveryReport { clean, logs: 1, ..RecoveryReport::default() };
     let mut listing = Listing::read(&request.place)?;
     drop_torn_snapshots(&request.place, &mut listing, &mut report)?;
+    drop_deleted_indexes(&request.place, &mut listing)?;
     let topic_id =
         match checkpoint::read_partition_metadata(&*request.place.disk, &request.place.dir) {
             Ok(topic_id) => topic_id,
@@ -84,6 +86,7 @@ pub(crate) fn open_log(
     let (recovery_point, synced) = (request.recovery_point, request.synced.unwrap_or(Offset(0)));
     let mut log = assemble(request, &listing, topic_id.unwrap_or(Uuid::ZERO), &mut report)?;
     drop_leftovers(&mut log, &mut report)?;
+    missing::report(&log, &listing, &mut report);
     match recovery_point {
         None => {
             let outcome = open_clean(&mut log, remembered.as_ref(), &mut report);
@@ -124,13 +127,13 @@ impl Listing {
         Ok(listing)
     }
 
-    fn offsets_of(&self, suffix: &'static str) -> impl Iterator<Item = Offset> + '_ {
+    pub(super) fn offsets_of(&self, suffix: &'static str) -> impl Iterator<Item = Offset> + '_ {
         let of_suffix =
             move |(offset, found): &(Offset, &'static str)| (*found == suffix).then_some(*offset);
         self.sizes.keys().filter_map(of_suffix)
     }
 
-    fn size(&self, base: Offset, suffix: &'static str) -> Option<u64> {
+    pub(super) fn size(&self, base: Offset, suffix: &'static str) -> Option<u64> {
         self.sizes.get(&(base, suffix)).copied()
     }
 
@@ -161,6 +164,20 @@ fn drop_torn_snapshots(
                 "{} was cut; it was removed, and producers are known from the log",
                 path.display()
             ));
+        }
+    }
+    Ok(())
+}
+
+/// Removes indexes whose log was being deleted when the last process ended.
+fn drop_deleted_indexes(place: &Place, listing: &mut Listing) -> Result<(), LogError> {
+    for base in missing::orphans(listing) {
+        if !missing::is_on_its_way_out(place, listing, base) {
+            continue;
+        }
+        for suffix in [files::OFFSET_INDEX, files::TIME_INDEX, files::TXN_INDEX] {
+            remove_if_there(place, &place.path(base, suffix))?;
+            listing.sizes.remove(&(base, suffix));
         }
     }
     Ok(())

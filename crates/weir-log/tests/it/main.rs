@@ -7,6 +7,7 @@ mod commit;
 mod compaction;
 mod compaction_model;
 mod damage;
+mod damage_scenes;
 mod format;
 mod journal;
 mod log_dir;
