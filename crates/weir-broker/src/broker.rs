@@ -31,6 +31,7 @@ use crate::fetch_session::FetchSessions;
 use crate::files::{self, PendingFiles, WriteFailed};
 use crate::group_configs;
 use crate::ids::IdSource;
+use crate::kafka_metadata::{self, KafkaTopics};
 use crate::logs::Logs;
 use crate::producer_ids::ProducerIds;
 use crate::purgatory::Purgatory;
@@ -172,6 +173,7 @@ impl Broker {
         let known = topics.is_some();
         let mut topics = topics.unwrap_or_default();
         topics.set_defaults(config.topic_defaults.clone());
+        let kafka = if known { None } else { kafka_metadata::read(&*disk, &config.data_dir) };
         let options = log_dir_options(&config, known.then_some(&topics), &mut ids);
         let (logs, recovery) =
             Logs::open(disk.clone(), &config.data_dir, options, config.inflate_bytes_max, now)?;
@@ -209,7 +211,7 @@ impl Broker {
         if known {
             broker.link_logs(now);
         } else {
-            broker.adopt_logs()?;
+            broker.adopt_logs(kafka.as_ref())?;
         }
         broker.replay_transactions()?;
         broker.replay_offsets(now)?;
@@ -255,8 +257,11 @@ impl Broker {
         }
     }
 
-    /// The directory has no catalog: its topics are those of its logs.
-    fn adopt_logs(&mut self) -> Result<(), BrokerError> {
+    /// The directory has no catalog: its topics are those of its logs, with the configurations that Kafka knew.
+    ///
+    /// Of a topic whose configuration is not known nothing is deleted until it is given one: it may be one that is
+    /// compacted, or kept for good.
+    fn adopt_logs(&mut self, kafka: Option<&KafkaTopics>) -> Result<(), BrokerError> {
         let mut found: BTreeMap<Str, (Uuid, Vec<(PartitionId, LogId)>)> = BTreeMap::new();
         for (id, log) in self.logs.iter() {
             let entry = found.entry(Str::copy_from(log.topic())).or_default();
@@ -269,14 +274,18 @@ impl Broker {
             return Ok(());
         }
         for (name, (id, logs)) in found {
+            let told = kafka.and_then(|kafka| kafka.configs_of(&name, id));
+            let configs = kafka_metadata::configs_to_adopt(&name, told);
             let id = if id.is_zero() { self.ids.uuid() } else { id };
             let last = logs.iter().map(|(partition, _)| partition.get()).max().unwrap_or(0);
-            let mut topic =
-                Topic::new(name, id, usize::try_from(last).unwrap_or(0) + 1, BTreeMap::new());
+            let partitions = usize::try_from(last).unwrap_or(0) + 1;
+            self.topics.insert(Topic::new(name.clone(), id, partitions, configs));
+            let Some(topic) = self.topics.get_mut(&name) else { continue };
+            let log_config = topic.log_config();
             for (partition, log) in logs {
                 topic.set_log(partition, log);
+                self.logs.set_config(log, log_config.clone());
             }
-            self.topics.insert(topic);
         }
         self.save_topics()
     }
@@ -768,6 +777,10 @@ fn report_recovery(report: &RecoveryReport) {
         tracing::error!("{what}");
     }
     for damage in &report.damage {
+        let said = match damage.bytes_cut {
+            0 => "records of a log are missing or cannot be read",
+            _ => "damage inside a log was cut out and kept aside",
+        };
         tracing::error!(
             topic = damage.topic,
             partition = damage.partition,
@@ -775,7 +788,7 @@ fn report_recovery(report: &RecoveryReport) {
             bytes = damage.bytes_cut,
             kept_in = %damage.kept_in.display(),
             what = damage.what,
-            "damage inside a log was cut out and kept aside"
+            "{said}"
         );
     }
 }

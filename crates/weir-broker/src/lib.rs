@@ -62,6 +62,7 @@ mod group_configs;
 pub mod group_kind;
 mod group_room;
 mod ids;
+mod kafka_metadata;
 pub mod list_offsets;
 pub mod listener;
 pub mod log_dirs;

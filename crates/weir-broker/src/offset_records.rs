@@ -8,8 +8,9 @@
 //! | consumer group | `i16` 3 to 8 or 16, group, member or pattern | `i16` 0, see [`weir_protocol::api::consumer_group_records`] |
 //!
 //! All big endian; but for the values of the last line, not flexible. A key without value is a tombstone. Schemas: `OffsetCommitKey`, `OffsetCommitValue`,
-//! `GroupMetadataKey`, `GroupMetadataValue` in Kafka's `group-coordinator/src/main/resources/common/message`. Older value
-//! versions are read; keys of share and streams groups are passed over.
+//! `GroupMetadataKey`, `GroupMetadataValue` in Kafka's `group-coordinator/src/main/resources/common/message`. Other value
+//! versions are read, also the flexible ones, in which Kafka 4.1 has the offsets of topics whose id the client named; keys of share
+//! and streams groups are passed over.
 
 use bytes::{BufMut, Bytes};
 use weir_protocol::{DecodeError, Decoder, Str};
@@ -18,8 +19,10 @@ use weir_protocol::{DecodeError, Decoder, Str};
 const KEY_OFFSET_COMMIT: i16 = 1;
 /// The record type of a classic group.
 const KEY_GROUP: i16 = 2;
-/// What Kafka 4.1 writes while a commit carries no expiry.
+/// What Kafka 4.1 writes while a commit carries neither an expiry nor the id of its topic.
 const VALUE_VERSION: i16 = 3;
+/// From here on values are flexible.
+const VALUE_VERSION_FLEXIBLE: i16 = 4;
 /// Bytes that one member takes at least: four empty strings or byte fields, two numbers, one null.
 const MEMBER_BYTES_MIN: usize = 2 + 2 + 2 + 2 + 4 + 4 + 4 + 4;
 
@@ -173,21 +176,21 @@ impl OffsetKey {
         let mut decoder = Decoder::new(key);
         match decoder.i16()? {
             0 | KEY_OFFSET_COMMIT => Ok(Self::Commit {
-                group: string(&mut decoder)?,
-                topic: string(&mut decoder)?,
+                group: string(&mut decoder, false)?,
+                topic: string(&mut decoder, false)?,
                 partition: decoder.i32()?,
             }),
-            KEY_GROUP => Ok(Self::Group { group: string(&mut decoder)? }),
+            KEY_GROUP => Ok(Self::Group { group: string(&mut decoder, false)? }),
             kind @ (3..=8 | 16) => {
-                let group = string(&mut decoder)?;
+                let group = string(&mut decoder, false)?;
                 let key = match kind {
                     3 => ConsumerKey::Group,
                     4 => ConsumerKey::PartitionMetadata,
-                    5 => ConsumerKey::Member(string(&mut decoder)?),
+                    5 => ConsumerKey::Member(string(&mut decoder, false)?),
                     6 => ConsumerKey::TargetEpoch,
-                    7 => ConsumerKey::Target(string(&mut decoder)?),
-                    8 => ConsumerKey::Current(string(&mut decoder)?),
-                    _ => ConsumerKey::Regex(string(&mut decoder)?),
+                    7 => ConsumerKey::Target(string(&mut decoder, false)?),
+                    8 => ConsumerKey::Current(string(&mut decoder, false)?),
+                    _ => ConsumerKey::Regex(string(&mut decoder, false)?),
                 };
                 Ok(Self::Consumer { group, key })
             }
@@ -209,7 +212,7 @@ impl CommittedOffset {
         out
     }
 
-    /// Reads a value of version 0 to 3. Version 4 is flexible, and not written by Kafka 4.1.
+    /// Reads a value of version 0 to 4. What version 4 has as a tagged field, the topic's id, is left out.
     ///
     /// # Errors
     /// If the bytes are not one.
@@ -218,10 +221,11 @@ impl CommittedOffset {
         let version = decoder.i16()?;
         let offset = decoder.i64()?;
         let leader_epoch = if version >= 3 { decoder.i32()? } else { -1 };
+        let flexible = version >= VALUE_VERSION_FLEXIBLE;
         Ok(Self {
             offset,
             leader_epoch,
-            metadata: string(&mut decoder)?,
+            metadata: string(&mut decoder, flexible)?,
             commit_timestamp_ms: decoder.i64()?,
         })
     }
@@ -252,25 +256,30 @@ impl GroupMetadataValue {
         out
     }
 
-    /// Reads a value of version 0 to 3.
+    /// Reads a value of version 0 to 4.
     ///
     /// # Errors
     /// If the bytes are not one.
     pub fn decode(value: Bytes) -> Result<Self, DecodeError> {
         let mut decoder = Decoder::new(value);
         let version = decoder.i16()?;
+        let flexible = version >= VALUE_VERSION_FLEXIBLE;
         let mut group = Self {
-            protocol_type: string(&mut decoder)?,
+            protocol_type: string(&mut decoder, flexible)?,
             generation: decoder.i32()?,
-            protocol: nullable(&mut decoder)?,
-            leader: nullable(&mut decoder)?,
+            protocol: nullable(&mut decoder, flexible)?,
+            leader: nullable(&mut decoder, flexible)?,
             current_state_timestamp_ms: if version >= 2 { decoder.i64()? } else { -1 },
             members: Vec::new(),
         };
-        let count = decoder.i32()?;
+        let count = match flexible {
+            true => i32::try_from(decoder.uvarint()?).unwrap_or(i32::MAX).saturating_sub(1),
+            false => decoder.i32()?,
+        };
+        let member_bytes_min = if flexible { MEMBER_BYTES_MIN / 2 } else { MEMBER_BYTES_MIN - 4 };
         let left_bytes = decoder.remaining();
         let fits = usize::try_from(count)
-            .is_ok_and(|count| count.saturating_mul(MEMBER_BYTES_MIN - 4) <= left_bytes);
+            .is_ok_and(|count| count.saturating_mul(member_bytes_min) <= left_bytes);
         if !fits {
             return Err(DecodeError::Length { length: i64::from(count), left_bytes });
         }
@@ -283,22 +292,27 @@ impl GroupMetadataValue {
 
 impl MemberRecord {
     fn decode(decoder: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
-        let member_id = string(decoder)?;
-        let instance_id = if version >= 3 { nullable(decoder)? } else { None };
-        let client_id = string(decoder)?;
-        let client_host = string(decoder)?;
+        let flexible = version >= VALUE_VERSION_FLEXIBLE;
+        let member_id = string(decoder, flexible)?;
+        let instance_id = if version >= 3 { nullable(decoder, flexible)? } else { None };
+        let client_id = string(decoder, flexible)?;
+        let client_host = string(decoder, flexible)?;
         let rebalance = if version >= 1 { Some(decoder.i32()?) } else { None };
         let session_timeout_ms = decoder.i32()?;
-        Ok(Self {
+        let member = Self {
             member_id,
             instance_id,
             client_id,
             client_host,
             rebalance_timeout_ms: rebalance.unwrap_or(session_timeout_ms),
             session_timeout_ms,
-            subscription: bytes(decoder)?,
-            assignment: bytes(decoder)?,
-        })
+            subscription: bytes(decoder, flexible)?,
+            assignment: bytes(decoder, flexible)?,
+        };
+        if flexible {
+            decoder.tagged_fields(|_, _| Ok(false))?;
+        }
+        Ok(member)
     }
 }
 
@@ -332,18 +346,18 @@ fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     out.put_slice(bytes);
 }
 
-fn nullable(decoder: &mut Decoder) -> Result<Option<Str>, DecodeError> {
+fn nullable(decoder: &mut Decoder, flexible: bool) -> Result<Option<Str>, DecodeError> {
     // Copied, so that what is kept of a record does not keep its whole batch in memory.
-    Ok(decoder.nullable_string(false)?.map(|text| Str::copy_from(&text)))
+    Ok(decoder.nullable_string(flexible)?.map(|text| Str::copy_from(&text)))
 }
 
-fn string(decoder: &mut Decoder) -> Result<Str, DecodeError> {
-    Ok(nullable(decoder)?.unwrap_or_default())
+fn string(decoder: &mut Decoder, flexible: bool) -> Result<Str, DecodeError> {
+    Ok(nullable(decoder, flexible)?.unwrap_or_default())
 }
 
-fn bytes(decoder: &mut Decoder) -> Result<Bytes, DecodeError> {
+fn bytes(decoder: &mut Decoder, flexible: bool) -> Result<Bytes, DecodeError> {
     Ok(decoder
-        .nullable_bytes(false)?
+        .nullable_bytes(flexible)?
         .map(|bytes| Bytes::copy_from_slice(&bytes))
         .unwrap_or_default())
 }
@@ -390,6 +404,33 @@ mod tests {
         let bytes = [0, 3, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 2, 0, 1, b'm', 0, 0, 0, 0, 0, 0, 0, 9];
         assert_eq!(value.encode(), bytes);
         assert_eq!(CommittedOffset::decode(Bytes::copy_from_slice(&bytes)).unwrap(), value);
+    }
+
+    /// As Kafka 4.1 wrote it for a commit that named the topic by its id.
+    #[test]
+    fn a_flexible_offset_commit_is_read() {
+        let mut bytes = vec![0, 4, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 2, 2, b'm'];
+        bytes.extend_from_slice(&[0, 0, 0, 0, 0, 0, 0, 9, 1, 0, 16]);
+        bytes.extend_from_slice(&[7; 16]);
+        let value = CommittedOffset::decode(bytes.into()).unwrap();
+        let metadata: Str = "m".into();
+        let read = (value.offset, value.leader_epoch, value.metadata, value.commit_timestamp_ms);
+        assert_eq!(read, (5, 2, metadata, 9));
+    }
+
+    #[test]
+    fn a_flexible_group_is_read() {
+        let mut bytes = vec![0, 4, 2, b'c', 0, 0, 0, 4, 2, b'r', 2, b'm'];
+        bytes.extend_from_slice(&[0, 0, 0, 0, 0, 0, 0, 77, 2]);
+        bytes.extend_from_slice(&[2, b'm', 0, 2, b'i', 2, b'h', 0, 0, 0, 1, 0, 0, 0, 2]);
+        bytes.extend_from_slice(&[2, b's', 2, b'a', 0, 0]);
+        let group = GroupMetadataValue::decode(bytes.into()).unwrap();
+        assert_eq!((&*group.protocol_type, group.generation), ("c", 4));
+        let member = &group.members[0];
+        assert_eq!((&*member.member_id, &member.instance_id), ("m", &None));
+        assert_eq!((&*member.subscription, &*member.assignment), (&b"s"[..], &b"a"[..]));
+        let lies = [0, 4, 1, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 77, 0xff, 0xff, 0xff, 0xff, 7];
+        assert!(GroupMetadataValue::decode(Bytes::copy_from_slice(&lies)).is_err());
     }
 
     #[test]
