@@ -36,6 +36,7 @@ import time
 from weirtest import ROOT, free_server_port, serves, use_venv
 
 use_venv()
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition  # noqa: E402
 from confluent_kafka.admin import AdminClient, NewTopic  # noqa: E402
 
 TOPIC, PARTITIONS = "reliability", 8
@@ -56,6 +57,8 @@ SLOW_SECONDS = 1.0
 LULL_AFTER = 25
 # Topics that are there at once beside the one under load.
 TOPICS_MAX = 20
+# Topics that are deleted and made again at once, over and over, each by a thread of its own.
+REMADE_TOPICS = 3
 # Under load the next fault comes within this after both families were answered again.
 LOAD_SECONDS_MAX = 0.6
 START_SECONDS_MAX = 0.05
@@ -278,6 +281,71 @@ class TopicChurn:
         return {name: count for name, count in found.items() if count}
 
 
+class RemadeTopic:
+    """Deletes a topic and makes it again at once, with an offset committed in each life: none may be there in the next.
+
+    Each step is asked for until it is answered, whatever happens to the broker meanwhile; so at each question it is known
+    which life it is.
+    """
+
+    NONE = -1001
+
+    def __init__(self, address: str, number: int):
+        config = {"bootstrap.servers": address, "log_level": 2, "reconnect.backoff.ms": 5, "reconnect.backoff.max.ms": 50}
+        self.admin = AdminClient(config)
+        # Not by the admin client: librdkafka 2.x aborts if the broker goes while that looks for a coordinator.
+        self.group = Consumer(config | {"group.id": f"again-group-{number}", "enable.auto.commit": False})
+        self.name = f"again-{number}"
+        self.lives, self.inherited, self.lost = 0, [], []
+        self.stopping = threading.Event()
+        self.thread = threading.Thread(target=self._live, daemon=True)
+        self.thread.start()
+
+    def _live(self) -> None:
+        while self._until(lambda: self._create(), KafkaError.TOPIC_ALREADY_EXISTS):
+            self.lives += 1
+            if self._until(lambda: self._look(self.NONE, self.inherited)):
+                # Another value in each life, so that what is found tells whose it is.
+                self._until(lambda: self.group.commit(offsets=[self._place(self.lives)], asynchronous=False))
+            if self._until(lambda: self._look(self.lives, self.lost)):
+                self._until(lambda: self._delete(), KafkaError.UNKNOWN_TOPIC_OR_PART)
+
+    def _place(self, offset: int = 0) -> TopicPartition:
+        return TopicPartition(self.name, 0, offset)
+
+    def _create(self) -> None:
+        self.admin.create_topics([NewTopic(self.name, 1, 1)], request_timeout=10)[self.name].result(15)
+
+    def _delete(self) -> None:
+        self.admin.delete_topics([self.name], request_timeout=10)[self.name].result(15)
+
+    def _look(self, wanted: int, wrong: list) -> None:
+        """Compares the committed offset with the one that must be there."""
+        found = self.group.committed([self._place()], timeout=10)[0]
+        if found.error:
+            raise KafkaException(found.error)
+        if found.offset != wanted:
+            wrong.append((self.lives, found.offset))
+
+    def _until(self, ask, also: "int | None" = None) -> bool:
+        """Asks until the answer is yes, or the error that says that it was yes before. False: it is time to stop."""
+        while not self.stopping.is_set():
+            try:
+                ask()
+                return True
+            except KafkaException as error:
+                if also is not None and error.args[0].code() == also:
+                    return True
+            except Exception:  # noqa: BLE001 - unanswered.
+                pass
+            self.stopping.wait(0.005)
+        return False
+
+    def stop(self) -> None:
+        self.stopping.set()
+        self.thread.join(30)
+
+
 def tail(log: pathlib.Path) -> str:
     return "\n" + "\n".join(log.read_text(errors="replace").splitlines()[-15:])
 
@@ -316,6 +384,7 @@ class Rig:
             admin.create_topics([topic])[TRANSACTIONS].result(30)
             commands[TRANSACTIONS] = python("reliability_transactions.py", TRANSACTIONS, TRANSACTIONS, TRANSACTIONS_PARTITIONS)
         self.topics = TopicChurn(address, self.args.seed)
+        self.remade = [RemadeTopic(address, number) for number in range(REMADE_TOPICS)]
         for name, command in commands.items():
             self.clients.append(Client(name, command, self.directory / f"{name}.log"))
 
@@ -417,7 +486,16 @@ class Rig:
         drained = self.settle()
         verdict = self.check()
         verdict["anomalies"] |= self.topics.wrong()
+        self.judge_remade(verdict)
         return self.result(seconds, drained, verdict)
+
+    def judge_remade(self, verdict: dict) -> None:
+        for topic in self.remade:
+            topic.stop()
+            for name, found in [("inherited-offset", topic.inherited), ("lost-commit", topic.lost)]:
+                if found:
+                    verdict["anomalies"][name] = verdict["anomalies"].get(name, 0) + len(found)
+                    verdict["examples"].append(f"{name}: {topic.name}, (life, offset found): {found[:5]}")
 
     def settle(self) -> dict[str, bool]:
         # The control breaks the clients' world; whether they get over it is not its question.
@@ -456,7 +534,7 @@ class Rig:
             "kills": self.args.kills, "power_cuts": self.args.power_cuts, "stops": self.stops, "moments": self.moments,
             "seconds": round(seconds, 1), "file_system": "ext4" if self.image else file_system(self.directory),
             **verdict["figures"], "transactions": verdict.get("transactions"), "topics_created": len(self.topics.there | self.topics.gone),
-            "topics_deleted": len(self.topics.gone),
+            "topics_deleted": len(self.topics.gone), "topics_made_again": sum(topic.lives for topic in self.remade),
             "lost": count("lost-write", 0) + count("unseen", 0), "anomalies": verdict["anomalies"],
             "incomplete": verdict["incomplete"], "drained": drained,
             "ready_ms_p50": round(percentile(self.ready_ms, 50), 1), "ready_ms_max": round(max(self.ready_ms), 1),
