@@ -256,6 +256,8 @@ struct Topic {
     id: Uuid,
     partitioner: Partitioner,
     slots: Vec<Slot>,
+    /// Since when metadata says that it does not exist.
+    missing_since: Option<MonoMs>,
     /// Where records without a deciding key go now.
     sticky: usize,
 }
@@ -285,6 +287,8 @@ struct Partition {
     needs_identity: bool,
     /// In its leader's list of partitions with something to send.
     listed: bool,
+    /// The topic has it no more.
+    retired: bool,
 }
 
 #[derive(Debug)]
@@ -470,14 +474,20 @@ impl Accumulator {
 
 /// Cluster changes.
 impl Accumulator {
-    /// Takes over what metadata says of a topic: leaders in order of partition. Partitions are only
-    /// added: records in those that vanish wait for their delivery timeout.
-    pub fn update_topic(&mut self, name: &Str, id: Uuid, leaders: &[Option<NodeId>]) {
+    /// Takes over what metadata says of a topic: leaders in order of partition. What waits in partitions
+    /// that are no more is failed ([`retired`]).
+    pub(crate) fn update_topic(
+        &mut self,
+        name: &Str,
+        id: Uuid,
+        leaders: &[Option<NodeId>],
+    ) -> Effects {
         let topic_index = match self.topic_by_name.get(name) {
             Some(index) => *index,
             None => self.add_topic(name.clone()),
         };
-        self.topics[topic_index].id = id;
+        let mut effects = Effects::default();
+        self.renew_topic(topic_index, id, leaders.len(), &mut effects);
         for (number, leader) in leaders.iter().enumerate() {
             let leader = leader.map(|node| self.broker_index(node));
             match self.topics[topic_index].slots.get(number) {
@@ -485,6 +495,7 @@ impl Accumulator {
                 None => self.add_partition(topic_index, number, leader),
             }
         }
+        effects
     }
 
     fn add_topic(&mut self, name: Str) -> usize {
@@ -499,7 +510,14 @@ impl Accumulator {
             .unwrap_or(self.config.partitioner);
         let index = self.topics.len();
         self.topic_by_name.insert(name.clone(), index);
-        self.topics.push(Topic { name, id: Uuid::ZERO, partitioner, slots: Vec::new(), sticky: 0 });
+        self.topics.push(Topic {
+            name,
+            id: Uuid::ZERO,
+            partitioner,
+            slots: Vec::new(),
+            missing_since: None,
+            sticky: 0,
+        });
         index
     }
 
@@ -525,6 +543,7 @@ impl Accumulator {
             batches_sent: 0,
             needs_identity: false,
             listed: false,
+            retired: false,
         });
     }
 
@@ -854,7 +873,7 @@ impl Accumulator {
     /// Records without a deciding key move on when the batch they filled is closed (KIP-480).
     fn move_sticky(&mut self, topic: usize, slot: Slot) {
         let topic = &mut self.topics[topic];
-        if topic.slots.get(topic.sticky % topic.slots.len()) == Some(&slot) {
+        if topic.slots.get(topic.sticky % topic.slots.len().max(1)) == Some(&slot) {
             topic.sticky = (topic.sticky + 1) % topic.slots.len();
         }
     }
@@ -1168,7 +1187,9 @@ impl Accumulator {
                 // Its sequence stays unused on the broker: those after it need a new identity. While an
                 // older one may be in the log already, that one must go again as it was, or it would
                 // be there twice; those after this one are then refused as out of order.
-                self.partitions[slot.0].needs_identity |= self.config.idempotent && index == 0;
+                let partition = &mut self.partitions[slot.0];
+                partition.needs_identity |=
+                    self.config.idempotent && index == 0 && !partition.retired;
                 self.finish(slot, index, Outcome::Failed(error), effects);
             }
             Verdict::Retry { reason, refresh } => {
@@ -1184,12 +1205,20 @@ impl Accumulator {
             Answer::Acked { base_offset, append_time } => {
                 return Verdict::Acked(Outcome::Acked { base_offset, append_time });
             }
+            Answer::Lost { .. } if partition.retired => {
+                let topic = partition.topic;
+                return Verdict::Failed(self.gone(topic));
+            }
             Answer::Lost { reason } => return Verdict::Retry { reason, refresh: true },
             Answer::Refused { code, message } => (code, message),
         };
         let reason = message
             .as_deref()
             .map_or_else(|| code.name().to_owned(), |text| format!("{}: {text}", code.name()));
+        if partition.retired {
+            let topic = partition.topic;
+            return Verdict::Failed(self.gone(topic));
+        }
         match code {
             // In the log already, too long ago for the broker to remember where.
             ErrorCode::DuplicateSequenceNumber => {
@@ -1317,6 +1346,7 @@ impl Accumulator {
             self.expire_sent(slot, &expired, &mut effects);
             self.settle(slot);
         }
+        self.retire_missing(now, &mut effects);
         effects
     }
 
@@ -1475,5 +1505,6 @@ impl Accumulator {
     }
 }
 
+mod retired;
 #[cfg(test)]
 mod tests;

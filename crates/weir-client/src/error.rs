@@ -296,6 +296,13 @@ pub enum ProduceError {
         /// The last error seen.
         last: String,
     },
+    /// The record waited for a partition, and the topic was deleted, or made again with fewer. It is not in
+    /// the topic.
+    #[error("topic {topic} was deleted or made again, and has the record's partition no more")]
+    PartitionGone {
+        /// Its name.
+        topic: String,
+    },
     /// The broker refused the batch.
     #[error("broker refused the batch: {}{}", code.name(), detail(message))]
     Refused {
@@ -325,6 +332,7 @@ impl ProduceError {
             ProduceError::Refused { .. } => "WEIR-0419",
             ProduceError::Abandoned => "WEIR-0425",
             ProduceError::NotSent { .. } => "WEIR-0426",
+            ProduceError::PartitionGone { .. } => "WEIR-0427",
         }
     }
 
@@ -335,6 +343,7 @@ impl ProduceError {
             ProduceError::BufferFull { .. }
             | ProduceError::TopicNotReady { .. }
             | ProduceError::NotSent { .. }
+            | ProduceError::PartitionGone { .. }
             | ProduceError::DeliveryTimeout { .. } => ErrorClass::Retriable,
             ProduceError::Refused { code, .. } | ProduceError::TopicRefused { code, .. }
                 if code.is_retriable() =>

@@ -25,6 +25,7 @@ use weir_protocol::error_code::ErrorCode;
 use weir_protocol::types::{GenerationId, NodeId, Offset, Str};
 use weir_protocol::Request;
 
+use crate::admin::Admin;
 use crate::assignor::{self, Assignor, Member};
 use crate::client::{Client, Lane};
 use crate::config::GroupConfig;
@@ -159,12 +160,13 @@ impl Membership {
         self.state().dealt.keys().cloned().collect()
     }
 
-    /// The leader watches the partition counts it dealt from.
+    /// The leader watches the partition counts it dealt from: a topic has more now, or was made again.
     fn has_grown(&self, state: &State) -> bool {
         let view = self.client.view();
         state.dealt.iter().any(|(topic, count)| {
             let now = view.topics.get(topic).map_or(0, |topic| topic.partitions.len());
-            i32::try_from(now).is_ok_and(|now| now > *count)
+            // 0: not known now.
+            i32::try_from(now).is_ok_and(|now| now > 0 && now != *count)
         })
     }
 
@@ -230,6 +232,10 @@ impl Membership {
         check("SyncGroup", synced.error_code)?;
         let assigned = assignor::decode_assignment(synced.assignment)
             .map_err(|error| self.malformed("SyncGroup", &error.to_string()))?;
+        let dealt = match is_leader && joined.skip_assignment {
+            true => self.dealt_before(&joined).await,
+            false => dealt,
+        };
         let mut state = self.state();
         state.generation = Some(generation);
         state.dealt = dealt;
@@ -292,6 +298,28 @@ impl Membership {
             assignments.push(SyncGroupRequestAssignment { member_id, assignment });
         }
         Ok((counts, assignments))
+    }
+
+    /// As leader of a group that goes on as it was (a static member that is back, KIP-814): the partition
+    /// counts it was dealt from, by what its members have. So partitions are found that were added
+    /// while no leader looked.
+    async fn dealt_before(&self, joined: &JoinGroupResponse) -> BTreeMap<Str, i32> {
+        let admin = Admin::new(Arc::clone(&self.client));
+        let described = match admin.describe_groups(&[&self.config.group_id]).await {
+            Ok(described) => described,
+            Err(error) => {
+                tracing::debug!(%error, group = %self.config.group_id, "what was dealt before");
+                return BTreeMap::new();
+            }
+        };
+        let members = joined.members.iter();
+        let topics = members.flat_map(|one| assignor::decode_subscription(one.metadata.clone()));
+        let mut dealt: BTreeMap<Str, i32> = topics.flatten().map(|topic| (topic, 0)).collect();
+        let members = described.iter().flat_map(|group| &group.members);
+        for partition in members.flat_map(|member| &member.assignment) {
+            *dealt.entry(partition.topic.clone()).or_default() += 1;
+        }
+        dealt
     }
 
     /// Partition counts of all topics somebody wants; a topic that does not exist counts 0, and the

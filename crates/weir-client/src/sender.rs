@@ -137,16 +137,21 @@ impl Shared {
         wanted.retain(|name| self.client.is_tracked(name));
         let mut names = wanted.clone();
         drop(wanted);
+        let now = self.now();
+        let mut gone = Vec::new();
         let mut core = self.core();
         names.extend(core.topic_names().cloned());
         for name in &names {
-            if let Some(topic) = view.topics.get(name).filter(|topic| !topic.partitions.is_empty())
-            {
-                core.update_topic(name, topic.id, &topic.leaders());
+            let Some(topic) = view.topics.get(name) else { continue };
+            if topic.error == ErrorCode::UnknownTopicOrPartition {
+                core.note_missing(name, now);
+            } else if !topic.partitions.is_empty() {
+                gone.push(core.update_topic(name, topic.id, &topic.leaders()));
             }
         }
         let brokers = core.broker_count();
         drop(core);
+        gone.into_iter().for_each(|effects| self.announce(effects));
         self.ensure_loops(brokers);
         self.wake_brokers();
     }
@@ -222,6 +227,11 @@ impl Shared {
     fn count_attempt(&self, answers: &[(Slot, u64, Bytes, Answer)]) {
         let for_now = |answer: &Answer| match answer {
             Answer::Acked { .. } => None,
+            // One topic that is gone says nothing about the others.
+            Answer::Refused {
+                code: ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId,
+                ..
+            } => None,
             Answer::Refused { code, message } => code.is_retriable().then(|| match message {
                 Some(text) => format!("{}: {text}", code.name()),
                 None => code.name().to_owned(),

@@ -423,7 +423,9 @@ fn after_sending(error: &ProduceError) -> SinkError {
         ProduceError::Refused { .. } if !error.is_retriable() => {
             SinkError::Refused(error.to_string())
         }
-        ProduceError::NotSent { .. } => SinkError::NotSent(error.to_string()),
+        ProduceError::NotSent { .. } | ProduceError::PartitionGone { .. } => {
+            SinkError::NotSent(error.to_string())
+        }
         _ if is_about_the_event(error) => SinkError::Refused(error.to_string()),
         _ => SinkError::Unknown(error.to_string()),
     }

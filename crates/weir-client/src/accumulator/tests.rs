@@ -2,14 +2,14 @@
 
 use super::*;
 
-const TOPIC: &str = "t";
-const NODE: NodeId = NodeId(1);
+pub(super) const TOPIC: &str = "t";
+pub(super) const NODE: NodeId = NodeId(1);
 
-fn config() -> ProducerConfig {
+pub(super) fn config() -> ProducerConfig {
     ProducerConfig { batch_bytes_max: 1_000, linger_ms: 10, ..ProducerConfig::default() }
 }
 
-fn accumulator(config: ProducerConfig, partitions: usize) -> Accumulator {
+pub(super) fn accumulator(config: ProducerConfig, partitions: usize) -> Accumulator {
     let mut core = Accumulator::new(config, 50, 1_000);
     core.update_topic(&Str::from(TOPIC), Uuid::ZERO, &vec![Some(NODE); partitions]);
     core.set_identity(Identity { id: ProducerId(1), epoch: ProducerEpoch(0) });
@@ -17,7 +17,11 @@ fn accumulator(config: ProducerConfig, partitions: usize) -> Accumulator {
     core
 }
 
-fn append(core: &mut Accumulator, partition: i32, value: &[u8]) -> Result<Slot, ProduceError> {
+pub(super) fn append(
+    core: &mut Accumulator,
+    partition: i32,
+    value: &[u8],
+) -> Result<Slot, ProduceError> {
     let record = Record::new(TOPIC, value).with_partition(PartitionId(partition));
     core.append(&record, TimestampMs(1), 0).map(|taken| taken.slot)
 }
@@ -26,7 +30,7 @@ fn step(core: &mut Accumulator, now: u64) -> Step {
     core.step(BrokerIndex(0), MonoMs(now))
 }
 
-fn sent(core: &mut Accumulator, now: u64) -> Vec<Outgoing> {
+pub(super) fn sent(core: &mut Accumulator, now: u64) -> Vec<Outgoing> {
     match step(core, now) {
         Step::Send(outgoing) => outgoing,
         other => panic!("{other:?}"),
@@ -34,12 +38,17 @@ fn sent(core: &mut Accumulator, now: u64) -> Vec<Outgoing> {
 }
 
 /// What is sent once it has waited for company, while a request is under way.
-fn lingered(core: &mut Accumulator, now: u64) -> Vec<Outgoing> {
+pub(super) fn lingered(core: &mut Accumulator, now: u64) -> Vec<Outgoing> {
     assert!(matches!(step(core, now), Step::WaitUntil(_)));
     sent(core, now + 10)
 }
 
-fn answer(core: &mut Accumulator, outgoing: Vec<Outgoing>, code: ErrorCode, now: u64) -> Effects {
+pub(super) fn answer(
+    core: &mut Accumulator,
+    outgoing: Vec<Outgoing>,
+    code: ErrorCode,
+    now: u64,
+) -> Effects {
     let answer = match code {
         ErrorCode::None => Answer::Acked { base_offset: Some(Offset(0)), append_time: None },
         code => Answer::Refused { code, message: None },
@@ -58,7 +67,7 @@ fn answer(core: &mut Accumulator, outgoing: Vec<Outgoing>, code: ErrorCode, now:
 }
 
 /// No answer came.
-fn lose(core: &mut Accumulator, outgoing: Vec<Outgoing>, now: u64) {
+pub(super) fn lose(core: &mut Accumulator, outgoing: Vec<Outgoing>, now: u64) {
     let lost = |out: Outgoing| {
         let bytes = match out.payload {
             Payload::Open(mut builder) => builder.build(),

@@ -31,7 +31,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use weir_log::verify::{verify, FindingKind, VerifyOptions};
 use weir_log::{AppendOrigin, Disk, LogDir, LogError, MemDisk, RecoveryReport};

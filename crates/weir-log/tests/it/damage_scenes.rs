@@ -111,11 +111,10 @@ impl Scene {
         for (topic, committed) in committed.into_iter().flatten() {
             let there = &logs[topic];
             assert_eq!((there.start, there.end), (committed.start, committed.end), "{name}");
-            let same = there.batches.iter().zip(&committed.batches);
-            let is_same = |((a, one), (b, other)): ((&i64, &Vec<u8>), (&i64, &Vec<u8>))| {
-                a == b && without_epoch(one) == without_epoch(other)
-            };
-            assert!(same.clone().all(is_same), "{name}: {topic}");
+            for ((a, one), (b, other)) in there.batches.iter().zip(&committed.batches) {
+                assert_eq!(a, b, "{name}: {topic}");
+                assert!(without_epoch(one) == without_epoch(other), "{name}: {topic}, {a}");
+            }
         }
         drop(dir);
         let mut places = BTreeMap::new();

@@ -216,6 +216,10 @@ impl Node {
     }
 
     async fn stop_all_but_the_broker(self) {
+        // Leaving a group waits for Kafka: meanwhile the others stop. What it has not read it reads next time.
+        if let Some(worker) = &self.worker {
+            worker.begin_stop();
+        }
         self.sources.stop().await;
         self.gateway.stop().await;
         let report = self.traffic.shutdown(DRAIN).await;

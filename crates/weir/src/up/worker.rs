@@ -5,14 +5,15 @@
 //! copy of the position is set from it, for `weir groups` and the console to see.
 
 use std::collections::{BTreeMap, HashSet};
+use std::future::Future;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 use weir_client::admin::OffsetSpec;
 use weir_client::{
     Admin, AutoOffsetReset, Client, ClientError, ConsumedRecord, Consumer, ConsumerConfig, Event,
@@ -53,6 +54,8 @@ const FINISHED_ALERTS_MAX: usize = 100_000;
 const PUBLISH_MAX: usize = 200;
 /// How it names itself in the log.
 const WHO: &str = "fleet worker";
+/// Longest wait for the last commit and the leave at a stop; a stop as a whole has 2 s.
+const LEAVE_MAX: Duration = Duration::from_millis(700);
 /// How often a failed call to Kafka is tried again.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -66,10 +69,38 @@ pub(crate) struct WorkerParts {
     pub(crate) clock: Arc<dyn Clock>,
 }
 
+/// The thread's way to asynchronous calls. One that is out when the worker is to stop is given up: the runtime
+/// ends soon after, and whoever waits inside it then panics.
+#[derive(Debug)]
+struct Calls {
+    runtime: Handle,
+    stop: watch::Receiver<bool>,
+}
+
+impl Calls {
+    /// Also when nobody is left to say it.
+    fn is_stopping(&self) -> bool {
+        *self.stop.borrow() || self.stop.has_changed().is_err()
+    }
+
+    fn wait<T>(&self, call: impl Future<Output = T>) -> Outcome<T> {
+        let mut stop = self.stop.clone();
+        self.runtime.block_on(async {
+            tokio::select! {
+                biased;
+                done = call => Ok(done),
+                _ = stop.wait_for(|stop| *stop) => {
+                    Err(UserError::new("WEIR-0808", "the fleet worker stops"))
+                }
+            }
+        })
+    }
+}
+
 /// A running worker.
 #[derive(Debug)]
 pub(crate) struct Worker {
-    stop: Arc<AtomicBool>,
+    stop: watch::Sender<bool>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
@@ -78,21 +109,26 @@ impl Worker {
     pub(crate) fn start(settings: &Settings, parts: WorkerParts, runtime: Handle) -> Outcome<Self> {
         let path = settings.data_dir.join("fleet.db");
         let store = open_store(&path, parts.clock.now())?;
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopping = Arc::clone(&stop);
+        let (stop, stopping) = watch::channel(false);
+        let calls = Calls { runtime, stop: stopping };
         let mut shift = Shift::new(parts, store, settings)?;
         let thread = thread::Builder::new()
             .name("weir-fleet".to_owned())
-            .spawn(move || shift.run(&runtime, &stopping))
+            .spawn(move || shift.run(&calls))
             .map_err(|error| {
                 UserError::new("WEIR-0808", "cannot start the fleet worker").why(error)
             })?;
         Ok(Self { stop, thread: Some(thread) })
     }
 
-    /// Lets it finish what it holds and leave its group.
+    /// It takes no more records, commits, and leaves its group.
+    pub(crate) fn begin_stop(&self) {
+        self.stop.send_replace(true);
+    }
+
+    /// Waits for that. Blocks.
     pub(crate) fn stop(mut self) {
-        self.stop.store(true, Ordering::Release);
+        self.stop.send_replace(true);
         if let Some(thread) = self.thread.take() {
             if thread.join().is_err() {
                 tracing::error!("the fleet worker ended by a panic");
@@ -168,33 +204,43 @@ impl Shift {
         })
     }
 
-    fn run(&mut self, runtime: &Handle, stop: &AtomicBool) {
+    fn run(&mut self, calls: &Calls) {
         // The client starts tasks of its own, for which it needs the runtime.
-        let _inside = runtime.enter();
+        let _inside = calls.runtime.enter();
         let mut consumer: Option<Consumer> = None;
-        while !stop.load(Ordering::Acquire) {
+        while !calls.is_stopping() {
             let turned = match &consumer {
-                Some(joined) => self.turn(runtime, joined),
-                None => runtime.block_on(self.join()).map(|joined| consumer = Some(joined)),
+                Some(joined) => self.turn(calls, joined),
+                None => calls
+                    .wait(self.join())
+                    .and_then(|joined| joined)
+                    .map(|joined| consumer = Some(joined)),
             };
-            if let Err(error) = turned {
-                tracing::warn!(code = error.code, %error, "fleet worker: trying again");
-                if let Some(joined) = consumer.take() {
-                    // Quietly: what failed may be the very connection it needs.
-                    let _ = runtime.block_on(joined.close());
+            match turned {
+                Ok(()) => {}
+                Err(_) if calls.is_stopping() => break,
+                Err(error) => {
+                    tracing::warn!(code = error.code, %error, "fleet worker: trying again");
+                    if let Some(joined) = consumer.take() {
+                        // Quietly: what failed may be the very connection it needs.
+                        let _ = calls.wait(joined.close());
+                    }
+                    thread::sleep(RETRY);
+                    self.start_over();
                 }
-                thread::sleep(RETRY);
-                self.start_over();
             }
         }
         if let Some(joined) = consumer {
             let last = self.progress.take_uncommitted();
-            let left = runtime.block_on(async {
+            let left = calls.runtime.block_on(tokio::time::timeout(LEAVE_MAX, async {
                 joined.commit(&last).await?;
                 joined.close().await
-            });
-            if let Err(error) = left {
-                tracing::warn!(%error, "leaving the group");
+            }));
+            match left {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!(%error, "leaving the group"),
+                // Nothing is lost: the next start goes on from what the store has.
+                Err(_) => tracing::warn!("leaving the group: Kafka does not answer"),
             }
         }
     }
@@ -252,7 +298,7 @@ impl Shift {
     /// copy of it says; those the store knows nothing of begin where the group stands, for another
     /// node may have read so far. Returns them: what this poll brought of them came from another
     /// position.
-    fn place(&mut self, runtime: &Handle, consumer: &Consumer) -> Outcome<Vec<TopicPartition>> {
+    fn place(&mut self, calls: &Calls, consumer: &Consumer) -> Outcome<Vec<TopicPartition>> {
         let failed =
             |error: ClientError| UserError::new(error.code(), "cannot set the position").why(error);
         if std::mem::take(&mut self.progress.lock().moved) {
@@ -271,7 +317,7 @@ impl Shift {
                         if committed.is_none() {
                             let admin = Admin::new(Arc::clone(&self.parts.client));
                             let asked = admin.group_offsets(&self.group);
-                            committed = Some(runtime.block_on(asked).map_err(failed)?);
+                            committed = Some(calls.wait(asked)?.map_err(failed)?);
                         }
                         self.begin(partition, committed.as_deref().unwrap_or_default())?
                     }
@@ -315,30 +361,30 @@ impl Shift {
 
     /// One poll: handle, store, publish alerts, commit. In this order, so that a crash anywhere
     /// repeats work that is recognised as a repeat, and skips none.
-    fn turn(&mut self, runtime: &Handle, consumer: &Consumer) -> Outcome {
+    fn turn(&mut self, calls: &Calls, consumer: &Consumer) -> Outcome {
         let failed = |error: weir_client::ClientError| {
             UserError::new(error.code(), "cannot read drone-events").why(error)
         };
         let wait = if self.alerts_wait { Duration::ZERO } else { POLL };
-        let mut records = match runtime.block_on(consumer.poll(wait)).map_err(Damage::of) {
+        let mut records = match calls.wait(consumer.poll(wait))?.map_err(Damage::of) {
             Ok(records) => records,
             Err(Ok(damage)) => {
-                let moved = self.place(runtime, consumer)?;
+                let moved = self.place(calls, consumer)?;
                 if moved.contains(&damage.place) {
                     // Met at Kafka's copy of the position; the store's decides.
                     return Ok(());
                 }
-                return self.meet_damage(runtime, consumer, &damage);
+                return self.meet_damage(calls, consumer, &damage);
             }
             Err(Err(error)) => return Err(failed(error)),
         };
-        let moved = self.place(runtime, consumer)?;
+        let moved = self.place(calls, consumer)?;
         records.retain(|record| moved.iter().all(|new| new.partition != record.partition));
         if !records.is_empty() {
             let next = self.handle(&records)?;
             self.progress.add(next);
         }
-        self.publish_alerts(runtime)?;
+        self.publish_alerts(calls)?;
         if self.committed_at.elapsed() >= self.commit_interval {
             self.committed_at = now();
             let offsets = self.progress.take_uncommitted();
@@ -352,7 +398,7 @@ impl Shift {
     /// Reads a damaged batch again, and goes past it once it is sure that it stays damaged: one batch
     /// must not end the work on all that follow. What is lost is said in the log, in a metric and on
     /// system-events.
-    fn meet_damage(&mut self, runtime: &Handle, consumer: &Consumer, damage: &Damage) -> Outcome {
+    fn meet_damage(&mut self, calls: &Calls, consumer: &Consumer, damage: &Damage) -> Outcome {
         let Damage { place, offset, .. } = damage;
         let failed = |error: ClientError| {
             UserError::new(error.code(), "cannot go past a damaged batch").why(error)
@@ -360,7 +406,7 @@ impl Shift {
         if !self.damage.is_sure(WHO, damage) {
             return consumer.seek(place, *offset).map_err(failed);
         }
-        let resume = runtime.block_on(damage.resume(&self.parts.client)).map_err(failed)?;
+        let resume = calls.wait(damage.resume(&self.parts.client))?.map_err(failed)?;
         tell_skipped(WHO, damage, resume);
         self.parts.ingest.metrics().count_damaged();
         let offsets = [ConsumedOffset { partition: place.partition, next: resume }];
@@ -369,7 +415,7 @@ impl Shift {
         consumer.seek(place, resume).map_err(failed)?;
         let event = damage_event(damage, resume, self.parts.clock.now());
         if let EventOutcome::Rejected(rejection) =
-            runtime.block_on(self.parts.ingest.accept_one(event))
+            calls.wait(self.parts.ingest.accept_one(event))?
         {
             let (code, message) = (rejection.code, rejection.message);
             tracing::error!(code, %message, "the damage could not be told on system-events");
@@ -513,7 +559,7 @@ impl Shift {
     }
 
     /// Sends some of the alerts that the store has and Kafka has not. Their ids are the same each time.
-    fn publish_alerts(&mut self, runtime: &Handle) -> Outcome {
+    fn publish_alerts(&mut self, calls: &Calls) -> Outcome {
         let mut waiting = self.store.unpublished(PUBLISH_MAX).map_err(storage)?;
         let all = waiting.len();
         waiting.truncate(together(&waiting));
@@ -522,7 +568,7 @@ impl Shift {
             return Ok(());
         }
         let texts = waiting.iter().map(|change| Ok(Bytes::from(change.to_event_json()))).collect();
-        let outcomes = runtime.block_on(self.parts.ingest.accept(texts, None));
+        let outcomes = calls.wait(self.parts.ingest.accept(texts, None))?;
         let mut published = Vec::with_capacity(waiting.len());
         for (change, outcome) in waiting.iter().zip(outcomes) {
             match outcome {
