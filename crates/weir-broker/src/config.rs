@@ -1,5 +1,6 @@
 //! [`BrokerConfig`]: what a broker is told at the start, with Kafka's defaults where Kafka has one.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -33,6 +34,15 @@ pub enum Durability {
     Relaxed,
 }
 
+/// A topic that is expected.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KnownTopic {
+    /// How many partitions it has.
+    pub partitions: i32,
+    /// Its own configuration, as Kafka names it.
+    pub configs: BTreeMap<String, String>,
+}
+
 /// What a broker is told at the start.
 ///
 /// Fields that Kafka has under another name say so. Limits end in `_max`.
@@ -64,6 +74,8 @@ pub struct BrokerConfig {
     pub num_partitions: i32,
     /// `auto.create.topics.enable`
     pub auto_create_topics: bool,
+    /// What topics of these names are like when they come of themselves; the others have the defaults.
+    pub known_topics: BTreeMap<String, KnownTopic>,
     /// Partitions of all topics together.
     pub partitions_max: usize,
     /// `socket.request.max.bytes`
@@ -194,6 +206,7 @@ impl Default for BrokerConfig {
             cluster_id: None,
             num_partitions: 4,
             auto_create_topics: true,
+            known_topics: BTreeMap::new(),
             partitions_max: 20_000,
             request_bytes_max: 100 << 20,
             request_bytes_total_max: 256 << 20,

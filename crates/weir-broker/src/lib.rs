@@ -93,7 +93,7 @@ pub mod transaction_coordinator;
 pub mod transaction_records;
 
 pub use broker::{Broker, CommitDone, PendingCommit};
-pub use config::{BrokerConfig, Durability};
+pub use config::{BrokerConfig, Durability, KnownTopic};
 pub use dynamic_configs::ConnectionLimits;
 pub use effects::{CommitNeed, ConnId, Connection, Effects, Reply, Ticket};
 pub use error::BrokerError;

@@ -5,7 +5,8 @@ use std::ops::Range;
 
 use weir_log::{check_topic_name, LogId};
 use weir_protocol::api::create_topics::{
-    CreatableTopic, CreatableTopicResult, CreateTopicsRequest, CreateTopicsResponse,
+    CreatableTopic, CreatableTopicConfig, CreatableTopicResult, CreateTopicsRequest,
+    CreateTopicsResponse,
 };
 use weir_protocol::api::delete_topics::{
     DeletableTopicResult, DeleteTopicState, DeleteTopicsRequest, DeleteTopicsResponse,
@@ -201,10 +202,18 @@ impl Broker {
     }
 
     fn plan_with_defaults(&self, name: &Str) -> Result<Plan, Refused> {
+        let known = self.config.known_topics.get(&**name);
+        let configs = known.into_iter().flat_map(|known| &known.configs);
         self.plan_topic(&CreatableTopic {
             name: name.clone(),
-            num_partitions: -1,
+            num_partitions: known.map_or(-1, |known| known.partitions),
             replication_factor: -1,
+            configs: configs
+                .map(|(name, value)| CreatableTopicConfig {
+                    name: Str::copy_from(name),
+                    value: Some(Str::copy_from(value)),
+                })
+                .collect(),
             ..CreatableTopic::default()
         })
     }

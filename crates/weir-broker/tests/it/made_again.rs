@@ -1,8 +1,13 @@
 //! A topic is deleted, its name is used again, and the power is cut in between: nothing of the first is the second's.
 
+use std::sync::Arc;
+
+use weir_broker::{BrokerConfig, KnownTopic};
 use weir_log::disk::{Fault, FaultKind};
+use weir_log::MemDisk;
 use weir_protocol::api::create_topics::CreateTopicsRequest;
 use weir_protocol::api::delete_topics::DeleteTopicsRequest;
+use weir_protocol::api::describe_configs::{DescribeConfigsRequest, DescribeConfigsResource};
 use weir_protocol::api::metadata::{MetadataRequest, MetadataRequestTopic};
 use weir_protocol::api::offset_commit::{
     OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
@@ -162,4 +167,34 @@ fn a_name_is_free_again_one_commit_after_its_topic_was_deleted() {
     h.commit();
     assert_eq!(h.answer::<CreateTopicsRequest>(ticket).expect("an answer").topics[0].error_code, 0);
     assert_eq!(h.produce("t", 0, batch(&["new"])).base_offset, 0);
+}
+
+#[test]
+fn a_topic_that_is_expected_comes_back_as_it_was_made() {
+    let expected = KnownTopic {
+        partitions: 3,
+        configs: [("retention.ms".to_owned(), "86400000".to_owned())].into(),
+    };
+    let config = BrokerConfig {
+        known_topics: [("expected".to_owned(), expected)].into(),
+        ..crate::harness::config()
+    };
+    let mut h = Harness::on(Arc::new(MemDisk::new()), config);
+    for topic in ["expected", "other"] {
+        h.call(9, &metadata(topic, true));
+        h.commit_all();
+    }
+    let partitions =
+        |h: &mut Harness, topic| h.ask(9, &metadata(topic, false)).topics[0].partitions.len();
+    assert_eq!((partitions(&mut h, "expected"), partitions(&mut h, "other")), (3, 4));
+    let request = DescribeConfigsRequest {
+        resources: vec![DescribeConfigsResource {
+            resource_type: 2,
+            resource_name: "expected".into(),
+            configuration_keys: Some(vec!["retention.ms".into()]),
+        }],
+        ..Default::default()
+    };
+    let configs = h.ask(4, &request).results.remove(0).configs;
+    assert_eq!(configs[0].value.as_deref(), Some("86400000"));
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use weir_broker::{BrokerConfig, BrokerServer, Durability};
+use weir_broker::{BrokerConfig, BrokerServer, Durability, KnownTopic};
 use weir_client::admin::NewTopic;
 use weir_client::{
     Admin, Client, ClientConfig, Codec, Partitioner, Producer, ProducerConfig, SystemClock,
@@ -52,6 +52,7 @@ pub(crate) fn broker_config(settings: &Settings) -> Outcome<BrokerConfig> {
         num_partitions: i32::try_from(settings.broker_num_partitions).unwrap_or(i32::MAX),
         auto_create_topics: settings.broker_auto_create_topics,
         durability: settings.broker_durability,
+        known_topics: settings.topics.iter().map(known_topic).collect(),
         ..BrokerConfig::default()
     };
     security::apply(&mut config, settings)?;
@@ -65,6 +66,13 @@ pub(crate) fn broker_config(settings: &Settings) -> Outcome<BrokerConfig> {
         debug_assert!(taken, "{key} is declared and the broker does not know it");
     }
     Ok(config)
+}
+
+/// One that was deleted comes back as it was made.
+fn known_topic(topic: &TopicSettings) -> (String, KnownTopic) {
+    let retention = topic.retention_ms.map(|ms| ("retention.ms".to_owned(), ms.to_string()));
+    let partitions = i32::try_from(topic.partitions).unwrap_or(i32::MAX);
+    (topic.name.clone(), KnownTopic { partitions, configs: retention.into_iter().collect() })
 }
 
 /// Its listeners for others: address, and what holds there.
