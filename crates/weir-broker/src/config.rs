@@ -92,11 +92,13 @@ pub struct BrokerConfig {
     /// `max.connections`; fewer where the limit of open files says so. Beyond it, connections that do nothing make room for
     /// new ones.
     ///
-    /// Kafka has no limit of its own. Here it bounds memory: CONNECTION_MEMORY.
+    /// Kafka has no limit of its own. Here it bounds memory; `scripts/idle.py` prints what 10,000 idle ones take.
     pub connections_max: usize,
     /// `max.connections.per.ip`, and as there no limit unless one is set. It does not count for loopback addresses: weir's
     /// own worker, gateway and console come from there, and so does everybody behind a local proxy.
     pub connections_per_ip_max: Option<usize>,
+    /// `max.connections.per.ip.overrides`: other limits of single addresses, loopback too.
+    pub connections_per_ip_overrides: BTreeMap<IpAddr, usize>,
     /// `max.connection.creation.rate`: new connections in a second, and as there no limit unless one is set. What would have
     /// come in ten seconds may come at once; beyond it they wait. Where there are further listeners it does not count for
     /// `listen`, as in Kafka for the brokers' own.
@@ -215,6 +217,7 @@ impl Default for BrokerConfig {
             answer_bytes_waiting_max: 16 << 20,
             connections_max: 16_384,
             connections_per_ip_max: None,
+            connections_per_ip_overrides: BTreeMap::new(),
             connection_creation_rate_max: None,
             other_connections_max: 0,
             connection_idle_ms_max: 600_000,

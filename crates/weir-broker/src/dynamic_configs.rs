@@ -4,6 +4,7 @@
 //! kept; defaults of topics, the cleaner's keys and the limits of connections have their effect at once. Listeners, TLS
 //! and SASL come from the configuration file alone.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use weir_log::CleanerOptions;
@@ -102,6 +103,10 @@ fn set(config: &mut BrokerConfig, name: &str, value: &str) -> Result<(), String>
             Some(max) => config.connections_per_ip_max = Some(max),
             None => return bad("Value must be at least 0"),
         },
+        "max.connections.per.ip.overrides" => match per_ip_overrides(value) {
+            Some(overrides) => config.connections_per_ip_overrides = overrides,
+            None => return bad("Addresses with a number each are expected, as 10.0.0.7:50"),
+        },
         "max.connection.creation.rate" => match number.and_then(|rate| u32::try_from(rate).ok()) {
             // Kafka's default stands for no limit.
             Some(rate) => {
@@ -122,6 +127,17 @@ fn set(config: &mut BrokerConfig, name: &str, value: &str) -> Result<(), String>
         }
     }
     Ok(())
+}
+
+/// `10.0.0.7:50,2001:db8::7:100`. Names of hosts are not looked up: the core asks no network.
+fn per_ip_overrides(value: &str) -> Option<BTreeMap<IpAddr, usize>> {
+    let entries = value.split(',').map(str::trim).filter(|entry| !entry.is_empty());
+    let entry = |entry: &str| {
+        let (address, max) = entry.rsplit_once(':')?;
+        let address: IpAddr = address.trim().parse().ok()?;
+        Some((address.to_canonical(), max.trim().parse().ok()?))
+    };
+    entries.map(entry).collect()
 }
 
 /// What holds: the configuration of the start, under what was set for all brokers and for this one.
@@ -164,10 +180,11 @@ impl Broker {
     #[must_use]
     pub fn connection_limits(&self, address: IpAddr) -> ConnectionLimits {
         let address = address.to_canonical();
-        let per_ip_max = self.config.connections_per_ip_max;
+        let own_max = self.config.connections_per_ip_overrides.get(&address).copied();
+        let per_ip_max = self.config.connections_per_ip_max.filter(|_| !address.is_loopback());
         ConnectionLimits {
             connections_max: self.config.connections_max,
-            per_ip_max: per_ip_max.filter(|_| !address.is_loopback()),
+            per_ip_max: own_max.or(per_ip_max),
             rate_max: self.config.connection_creation_rate_max.map(f64::from),
             ip_rate_max: self.settings.connection_rate_of(address),
         }
@@ -185,7 +202,7 @@ impl Broker {
 pub struct ConnectionLimits {
     /// All at once.
     pub connections_max: usize,
-    /// Those of one address at once; none for loopback.
+    /// Those of one address at once; none for loopback, unless it has one of its own.
     pub per_ip_max: Option<usize>,
     /// New ones per second, from everywhere.
     pub rate_max: Option<f64>,
@@ -228,6 +245,8 @@ mod tests {
             ("num.io.threads", "0"),
             ("max.connection.creation.rate", "-1"),
             ("max.connections", "-1"),
+            ("max.connections.per.ip.overrides", "host.example.org:7"),
+            ("max.connections.per.ip.overrides", "10.0.0.1"),
             ("message.max.bytes", "-1"),
             ("unclean.leader.election.enable", "maybe"),
             ("leader.replication.throttled.rate", "-1"),

@@ -231,6 +231,8 @@ fn the_cleaner_and_the_limits_of_connections_obey_what_is_set() {
     set(&mut h, BROKER, "0", "max.connections", "7");
     set(&mut h, BROKER, "0", "max.connections.per.ip", "3");
     set(&mut h, BROKER, "", "max.connection.creation.rate", "9");
+    let overrides = "10.0.0.9:1, 2001:db8::7:50";
+    set(&mut h, BROKER, "0", "max.connections.per.ip.overrides", overrides);
     set(&mut h, BROKER, "", "log.cleaner.io.max.bytes.per.second", "1000000");
     let check = |h: &Harness| {
         let limits = h.broker.connection_limits(IpAddr::from([10, 0, 0, 1]));
@@ -242,6 +244,8 @@ fn the_cleaner_and_the_limits_of_connections_obey_what_is_set() {
             (None, Some(9.0)),
             "this machine is not counted"
         );
+        let six = h.broker.connection_limits("2001:db8:0::7".parse().unwrap());
+        assert_eq!(six.per_ip_max, Some(50), "a limit of its own");
         assert_eq!(h.broker.cleaner_io_bytes_per_second_max(), Some(1_000_000));
     };
     check(&h);
