@@ -15,6 +15,7 @@ use weir_protocol::api::fetch::{
     EpochEndOffset, FetchPartition, FetchRequest, FetchResponse, FetchTopic,
     FetchableTopicResponse, ForgottenTopic, PartitionData,
 };
+use weir_protocol::compression::Codec;
 use weir_protocol::{
     frame, ApiKey, EncodeError, ErrorCode, LeaderEpoch, Offset, PartitionId, Str, TimestampMs, Uuid,
 };
@@ -29,6 +30,9 @@ use crate::purgatory::ParkedFetch;
 use crate::request::Response;
 use crate::topics::Topic;
 
+/// Before this version of Fetch a client need not know zstd (KIP-110).
+const ZSTD_FETCH_VERSION_MIN: i16 = 10;
+
 /// Isolation level of a request: only what is committed.
 pub(crate) const READ_COMMITTED: i8 = 1;
 
@@ -36,6 +40,8 @@ pub(crate) const READ_COMMITTED: i8 = 1;
 #[derive(Debug)]
 pub struct FetchPlan {
     read_committed: bool,
+    /// The client may know zstd.
+    reads_zstd: bool,
     min_bytes: usize,
     bytes_max: usize,
     session: PlanSession,
@@ -103,9 +109,15 @@ struct PartitionSlices {
 
 impl FetchPlan {
     /// A plan of `request` without its partitions.
-    fn new(request: &FetchRequest, session: PlanSession, fetch_bytes_max: usize) -> Self {
+    fn new(
+        request: &FetchRequest,
+        version: i16,
+        session: PlanSession,
+        fetch_bytes_max: usize,
+    ) -> Self {
         Self {
             read_committed: request.isolation_level == READ_COMMITTED,
+            reads_zstd: version >= ZSTD_FETCH_VERSION_MIN,
             // More than may be sent would never come.
             min_bytes: size(request.min_bytes).min(size(request.max_bytes)).min(fetch_bytes_max),
             bytes_max: size(request.max_bytes).min(fetch_bytes_max),
@@ -390,7 +402,7 @@ impl Broker {
             Begun::Incremental { partitions, .. } if partitions.is_empty() => PlanSession::None,
             Begun::Incremental { .. } => PlanSession::Goes(head),
         };
-        let mut plan = FetchPlan::new(request, session, fetch_bytes_max);
+        let mut plan = FetchPlan::new(request, version, session, fetch_bytes_max);
         match begun {
             Begun::Sessionless | Begun::Full => {
                 self.fetch_turn = self.fetch_turn.wrapping_add(1);
@@ -617,6 +629,10 @@ impl Broker {
         first: bool,
     ) -> Result<(PartitionData, Vec<FileSlice>), ErrorCode> {
         let topic = self.fetched_topic(topic)?;
+        let is_zstd = topic.limits.recoding.is_some_and(|recoding| recoding.codec == Codec::Zstd);
+        if is_zstd && !plan.reads_zstd {
+            return Err(ErrorCode::UnsupportedCompressionType);
+        }
         let log = topic.existing_log(PartitionId(wanted.index))?;
         let bounds = self.logs.bounds_or_empty(log);
         let Position { offset, bytes_max, current_leader_epoch, .. } = wanted.position;

@@ -5,7 +5,7 @@ use weir_log::MemDisk;
 use weir_protocol::api::end_txn::EndTxnRequest;
 use weir_protocol::api::fetch::FetchRequest;
 use weir_protocol::api::init_producer_id::InitProducerIdRequest;
-use weir_protocol::batch::{batches, set_producer, BatchBuilder, BatchView, Header};
+use weir_protocol::batch::{batches, set_producer, BatchBuilder, BatchView, Header, HEADER_BYTES};
 use weir_protocol::compression::Codec;
 use weir_protocol::{ErrorCode, ProducerEpoch, ProducerId, Sequence, TimestampMs};
 
@@ -96,6 +96,18 @@ fn what_has_the_codec_already_goes_by_as_it_came() {
     assert_eq!(records[16..], sent[16..]);
 }
 
+/// KIP-110.
+#[test]
+fn a_client_that_need_not_know_zstd_is_told_so_by_a_topic_that_has_it() {
+    let mut h = Harness::new();
+    h.create("t", 1, &[("compression.type", "zstd")]);
+    h.produce("t", 0, batch_of(Codec::None, &["a"], None));
+    for (version, error) in [(9, ErrorCode::UnsupportedCompressionType), (10, ErrorCode::None)] {
+        let answer = h.ask(version, &fetch_request("t", 0, 0, 0));
+        assert_eq!(answer.responses[0].partitions[0].error_code, error.code(), "{version}");
+    }
+}
+
 #[test]
 fn a_level_is_obeyed() {
     let value: String = (0..20_000).map(|n| format!("{} ", n * n % 9_973)).collect();
@@ -137,8 +149,8 @@ fn broken_records_are_refused_where_they_are_looked_at() {
     let mut h = Harness::new();
     h.create("t", 1, &[("compression.type", "zstd")]);
     let mut broken = BytesMut::from(&batch_of(Codec::None, &["value"], None)[..]);
-    let last = broken.len() - 1;
-    broken[last] = 0x7f;
+    // The length of the first record: -1.
+    broken[HEADER_BYTES] = 1;
     // Makes a CRC that fits.
     set_producer(&mut broken, ProducerId::NONE, ProducerEpoch::NONE, Sequence::NONE).unwrap();
     let answer = h.produce("t", 0, broken.freeze());
