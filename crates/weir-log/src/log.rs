@@ -153,8 +153,9 @@ pub struct Appended {
     pub duplicate: bool,
 }
 
-/// A snapshot of more producers than this is written by the next commit, not by the append that rolls the segment. Measured
-/// (`examples/roll_probe`): ROLL_MEASURED
+/// A snapshot of more producers than this is ordered and written by the next commit, not by the append that rolls the segment.
+/// Measured (`examples/roll_probe`, on a busy machine) of 100,000 producers: 31 ms under the lock when all of it was done
+/// there, 15 ms since the entries are only copied.
 const SNAPSHOT_AT_ONCE_MAX: usize = 1_000;
 /// So many such snapshots wait for a commit: each takes memory.
 const ROLLED_MAX: usize = 2;

@@ -39,20 +39,33 @@ pub(crate) fn encode_unfinished(states: &ProducerStates) -> Vec<u8> {
     let count = i32::try_from(states.len()).unwrap_or(i32::MAX);
     bytes.extend_from_slice(&count.to_be_bytes());
     for (id, entry) in &states.entries {
-        let last = entry.last();
-        bytes.extend_from_slice(&id.get().to_be_bytes());
-        bytes.extend_from_slice(&entry.epoch.get().to_be_bytes());
-        let sequence = last.map_or(-1, |last| last.last_sequence.get());
-        bytes.extend_from_slice(&sequence.to_be_bytes());
-        let last_offset = last.map_or(-1, |last| last.last_offset.get());
-        bytes.extend_from_slice(&last_offset.to_be_bytes());
-        bytes.extend_from_slice(&last.map_or(0, |last| last.offset_delta).to_be_bytes());
-        bytes.extend_from_slice(&entry.last_seen.get().to_be_bytes());
-        bytes.extend_from_slice(&entry.coordinator_epoch.to_be_bytes());
-        let txn_first_offset = entry.txn_first_offset.map_or(-1, Offset::get);
-        bytes.extend_from_slice(&txn_first_offset.to_be_bytes());
+        bytes.extend_from_slice(&encode_entry(*id, entry));
     }
     bytes
+}
+
+/// In one piece: the log's lock is held.
+fn encode_entry(id: ProducerId, entry: &ProducerEntry) -> [u8; ENTRY_BYTES] {
+    let last = entry.last();
+    let mut bytes = [0; ENTRY_BYTES];
+    let mut rest = &mut bytes[..];
+    put(&mut rest, id.get().to_be_bytes());
+    put(&mut rest, entry.epoch.get().to_be_bytes());
+    put(&mut rest, last.map_or(-1, |last| last.last_sequence.get()).to_be_bytes());
+    put(&mut rest, last.map_or(-1, |last| last.last_offset.get()).to_be_bytes());
+    put(&mut rest, last.map_or(0, |last| last.offset_delta).to_be_bytes());
+    put(&mut rest, entry.last_seen.get().to_be_bytes());
+    put(&mut rest, entry.coordinator_epoch.to_be_bytes());
+    put(&mut rest, entry.txn_first_offset.map_or(-1, Offset::get).to_be_bytes());
+    debug_assert!(rest.is_empty(), "an entry has its fields");
+    bytes
+}
+
+fn put<const N: usize>(rest: &mut &mut [u8], value: [u8; N]) {
+    if let Some((place, after)) = std::mem::take(rest).split_first_chunk_mut() {
+        *place = value;
+        *rest = after;
+    }
 }
 
 /// Makes a snapshot of what [`encode_unfinished`] gave.
