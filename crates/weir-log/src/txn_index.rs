@@ -95,7 +95,7 @@ pub(crate) fn overlapping(
     };
     let bad = || LogError::BadFile {
         path: path.clone(),
-        what: "a record has a version that is not 0".to_owned(),
+        what: "a record has a version that is not 0, or names an abort that cannot be".to_owned(),
     };
     let failed = |error| LogError::io("read", &path, error);
     let count = file.len_bytes().map_err(failed)? / RECORD_BYTES as u64;
@@ -115,7 +115,8 @@ pub(crate) fn overlapping(
         block.resize(usize::try_from(records).unwrap_or(0) * RECORD_BYTES, 0);
         read_exact_at(&*file, &mut block, low * RECORD_BYTES as u64).map_err(failed)?;
         for record in block.chunks_exact(RECORD_BYTES) {
-            let txn = decode(record).ok_or_else(bad)?;
+            // One that says that more is decided than can be would hide all aborts behind it.
+            let txn = decode(record).filter(can_be).ok_or_else(bad)?;
             if txn.last_offset >= from && txn.first_offset < up_to {
                 found.push(txn);
             }
@@ -179,6 +180,14 @@ pub(crate) fn decode_all(bytes: &[u8]) -> Result<Vec<AbortedTxn>, &'static str> 
 /// The bytes of a file with these records.
 pub(crate) fn encode_all(txns: &[AbortedTxn]) -> Vec<u8> {
     txns.iter().flat_map(encode).collect()
+}
+
+/// Whether there may be such a transaction: the last stable offset is that of its first record, of an earlier
+/// transaction's, or the one after its marker.
+fn can_be(txn: &AbortedTxn) -> bool {
+    txn.first_offset >= Offset(0)
+        && txn.first_offset <= txn.last_offset
+        && txn.last_stable_offset <= txn.last_offset.next()
 }
 
 fn encode(txn: &AbortedTxn) -> [u8; RECORD_BYTES] {
@@ -269,6 +278,10 @@ mod tests {
         assert!(overlapping(&place, Offset(0), Offset(900), Offset(910), &mut found).unwrap());
         assert_eq!(found, [txn(900)]);
         assert_eq!(read(&place, Offset(0)).unwrap_err().code(), "WEIR-0206");
+        // A record that says that more is decided than there was ends no search.
+        disk.damage(&path, |bytes| bytes[34 * 91 + 27] = 1).unwrap();
+        let found = overlapping(&place, Offset(0), Offset(900), Offset(1_200), &mut Vec::new());
+        assert_eq!(found.unwrap_err().code(), "WEIR-0206");
     }
 
     #[test]

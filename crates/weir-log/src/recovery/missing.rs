@@ -12,6 +12,7 @@ use super::{Damage, RecoveryReport};
 use crate::files;
 use crate::index::Place;
 use crate::log::Log;
+use crate::segment::Segment;
 
 const INDEXES: [&str; 2] = [files::OFFSET_INDEX, files::TIME_INDEX];
 
@@ -35,8 +36,13 @@ pub(super) fn is_on_its_way_out(place: &Place, listing: &Listing, base: Offset) 
     listing.graveyard.iter().any(|path| path.as_os_str() == name)
 }
 
-/// Tells of them. Readers go on behind the hole.
-pub(super) fn report(log: &Log, listing: &Listing, report: &mut RecoveryReport) {
+/// Tells of those below `scanned_from`; what a scan reads tells by itself. Readers go on behind the hole.
+pub(super) fn report(
+    log: &Log,
+    listing: &Listing,
+    scanned_from: Offset,
+    report: &mut RecoveryReport,
+) {
     let mut tell = |base: Offset, what: String| {
         let segment = log.place.path(base, files::LOG);
         report.damage.push(Damage {
@@ -54,7 +60,8 @@ pub(super) fn report(log: &Log, listing: &Listing, report: &mut RecoveryReport) 
         tell(base, "the segment is gone, its indexes are there".to_owned());
     }
     let last = log.segments.back().map(|segment| segment.base);
-    for segment in log.segments.iter().filter(|segment| segment.size_bytes == 0) {
+    let is_empty = |segment: &&Segment| segment.size_bytes == 0 && segment.base < scanned_from;
+    for segment in log.segments.iter().filter(is_empty) {
         let entries = |suffix| listing.size(segment.base, suffix).is_some_and(|bytes| bytes > 0);
         // Compaction may leave nothing of one.
         let is_followed = Some(segment.base) != last && segment.base >= log.gaps_to;

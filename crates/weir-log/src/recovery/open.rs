@@ -67,7 +67,8 @@ pub(crate) fn open_log(
     let mut report = RecoveryReport { clean, logs: 1, ..RecoveryReport::default() };
     let mut listing = Listing::read(&request.place)?;
     drop_torn_snapshots(&request.place, &mut listing, &mut report)?;
-    drop_deleted_indexes(&request.place, &mut listing)?;
+    let scanned_from = request.recovery_point.unwrap_or(Offset(i64::MAX));
+    drop_orphaned_indexes(&request.place, &mut listing, scanned_from)?;
     let topic_id =
         match checkpoint::read_partition_metadata(&*request.place.disk, &request.place.dir) {
             Ok(topic_id) => topic_id,
@@ -86,7 +87,7 @@ pub(crate) fn open_log(
     let (recovery_point, synced) = (request.recovery_point, request.synced.unwrap_or(Offset(0)));
     let mut log = assemble(request, &listing, topic_id.unwrap_or(Uuid::ZERO), &mut report)?;
     drop_leftovers(&mut log, &mut report)?;
-    missing::report(&log, &listing, &mut report);
+    missing::report(&log, &listing, scanned_from, &mut report);
     match recovery_point {
         None => {
             let outcome = open_clean(&mut log, remembered.as_ref(), &mut report);
@@ -169,10 +170,15 @@ fn drop_torn_snapshots(
     Ok(())
 }
 
-/// Removes indexes whose log was being deleted when the last process ended.
-fn drop_deleted_indexes(place: &Place, listing: &mut Listing) -> Result<(), LogError> {
+/// Removes indexes whose log was being deleted when the last process ended, and those without a log from
+/// `scanned_from` on: the scan tells what is missing there.
+fn drop_orphaned_indexes(
+    place: &Place,
+    listing: &mut Listing,
+    scanned_from: Offset,
+) -> Result<(), LogError> {
     for base in missing::orphans(listing) {
-        if !missing::is_on_its_way_out(place, listing, base) {
+        if base < scanned_from && !missing::is_on_its_way_out(place, listing, base) {
             continue;
         }
         for suffix in [files::OFFSET_INDEX, files::TIME_INDEX, files::TXN_INDEX] {

@@ -68,6 +68,8 @@ struct Judge<'a, 'c> {
     epoch_before: Option<LeaderEpoch>,
     /// Below it everything was on disk once.
     synced: Offset,
+    /// Where the next start begins to read after an unclean stop.
+    recovery_point: Offset,
     gaps_below: Offset,
     /// The offset that should come next.
     next: Offset,
@@ -114,6 +116,7 @@ impl<'a, 'c> Judge<'a, 'c> {
             epochs_disagree: None,
             epoch_before: None,
             synced: synced.unwrap_or(Offset(0)),
+            recovery_point: recovery_point.copied().unwrap_or(Offset(0)),
             gaps_below: cleaned.max(active.filter(|_| is_compacted)).unwrap_or(Offset(0)),
             next: files.segments.first().map_or(Offset(0), |segment| segment.base),
             txns: TxnCheck::default(),
@@ -498,8 +501,10 @@ impl<'a, 'c> Judge<'a, 'c> {
             },
         };
         let is_cleaned = segment.base < self.gaps_below;
-        let problem = self.txns.finish(stored, segment.base, self.next, is_cleaned);
-        let Some((what, right)) = problem else { return Ok(()) };
+        let kept_to = if is_recovered { self.recovery_point } else { self.next };
+        let problem = self.txns.finish(stored, segment.base, self.next, kept_to, is_cleaned);
+        let Some((what, right, stays)) = problem else { return Ok(()) };
+        let is_recovered = is_recovered && !stays;
         let kind = if is_recovered { FindingKind::Note } else { FindingKind::TxnIndex };
         let mut finding = self.finding(kind, path, what);
         if is_recovered {

@@ -58,20 +58,29 @@ impl TxnCheck {
         self.is_blind = true;
     }
 
-    /// Ends a segment of offsets `[base, end)`: what is wrong with its index, and what it should say.
+    /// Ends a segment of offsets `[base, end)`: what is wrong with its index, what it should say, and whether
+    /// it stays so at the next start, which writes the records of markers from `kept_to` on again.
     pub(super) fn finish(
         &mut self,
         stored: Result<Vec<AbortedTxn>, String>,
         base: Offset,
         end: Offset,
+        kept_to: Offset,
         is_cleaned: bool,
-    ) -> Option<(String, Vec<AbortedTxn>)> {
+    ) -> Option<(String, Vec<AbortedTxn>, bool)> {
         let seen = std::mem::take(&mut self.aborted);
         let stored = match stored {
             Ok(stored) => stored,
-            Err(what) => return Some((what, seen)),
+            Err(what) => {
+                let stays = seen.iter().any(|txn| txn.last_offset < kept_to);
+                return Some((what, seen, stays));
+            }
         };
         let problem = self.problem(&stored, &seen, base, end, is_cleaned)?;
+        let kept = |txns: &[AbortedTxn]| -> Vec<AbortedTxn> {
+            txns.iter().filter(|txn| txn.last_offset < kept_to).copied().collect()
+        };
+        let stays = self.problem(&kept(&stored), &kept(&seen), base, end, is_cleaned).is_some();
         // What began before the log does is only known from the index itself.
         let is_known = |txn: &AbortedTxn| seen.iter().any(|one| one.last_offset == txn.last_offset);
         let in_segment = |txn: &AbortedTxn| txn.last_offset >= base && txn.last_offset < end;
@@ -79,7 +88,7 @@ impl TxnCheck {
         let mut right: Vec<AbortedTxn> = older.filter(|txn| txn.first_offset < base).collect();
         right.extend(&seen);
         right.sort_unstable_by_key(|txn| txn.last_offset);
-        Some((problem, right))
+        Some((problem, right, stays))
     }
 
     fn problem(
@@ -96,6 +105,12 @@ impl TxnCheck {
             if marker < base || marker >= end || first > marker || marker <= last {
                 return Some(format!(
                     "it names an abort at offset {marker} of a transaction from {first}, which cannot be"
+                ));
+            }
+            if txn.last_stable_offset > marker.next() {
+                return Some(format!(
+                    "it says that all before offset {} was decided by the abort at {marker}, which cannot be",
+                    txn.last_stable_offset
                 ));
             }
             last = marker;

@@ -1,10 +1,12 @@
 //! What an unclean stop, or a bad disk, leaves.
 
-use weir_log::disk::{Fault, FaultKind, OpenMode};
-use weir_log::Disk;
-use weir_protocol::{LeaderEpoch, Offset};
+use std::path::{Path, PathBuf};
 
-use crate::rig::{batch_at, batch_of, exists, open, Rig, T0};
+use weir_log::disk::{Fault, FaultKind, OpenMode};
+use weir_log::{Disk, MemDisk};
+use weir_protocol::{batch, LeaderEpoch, Offset, PartitionId};
+
+use crate::rig::{batch_at, batch_of, exists, open, path, read_all, Rig, DIR, T0, TOPIC};
 
 /// `batches` of 5 records in segments of 3 batches, synced.
 fn filled(batches: usize) -> Rig {
@@ -388,4 +390,76 @@ fn a_recovery_tells_how_far_it_is_and_reads_nothing_before_the_recovery_point() 
     assert!(is_said, "{told:?}");
     let done: Vec<u64> = told.iter().map(|one| one.bytes_done >> 20).collect();
     assert_eq!(done, [0, 16, 32], "{told:?}");
+}
+
+/// Three segments and more, all synced and checkpointed.
+fn three_segments() -> Rig {
+    let mut rig = Rig::with(&[("segment.bytes", "700"), ("file.delete.delay.ms", "0")]);
+    for _ in 0..20 {
+        rig.append(batch_of(5)).unwrap();
+        rig.commit();
+    }
+    assert!(rig.log().segment_count() > 3);
+    rig.empty_journal();
+    rig.dir.tick(T0.plus_ms(100_000)).unwrap();
+    rig.commit();
+    rig
+}
+
+/// Base offsets of the segments.
+fn bases(disk: &MemDisk) -> Vec<i64> {
+    let dir = Path::new(DIR).join(format!("{TOPIC}-0"));
+    let of_log =
+        |path: &PathBuf| path.starts_with(&dir) && path.extension().is_some_and(|end| end == "log");
+    let names = disk.files().into_keys().filter(of_log);
+    names.map(|path| path.file_stem().unwrap().to_string_lossy().parse().unwrap()).collect()
+}
+
+#[test]
+fn a_segment_that_is_gone_or_empty_is_told_of_and_readers_go_on_behind_it() {
+    for clean in [true, false] {
+        for is_gone in [true, false] {
+            let rig = three_segments();
+            let (disk, config) = (rig.disk.clone(), rig.config.clone());
+            match clean {
+                true => rig.dir.close().unwrap(),
+                false => drop(rig),
+            }
+            disk.kill();
+            let bases = bases(&disk);
+            let path = path(bases[1], "log");
+            match is_gone {
+                true => disk.remove(&path).unwrap(),
+                false => disk.damage(&path, Vec::clear).unwrap(),
+            }
+            for _ in 0..2 {
+                let (dir, report) = open(&disk, &config).unwrap();
+                assert_eq!(report.damage.len(), 1, "clean {clean}, gone {is_gone}: {report:?}");
+                assert_eq!(report.damage[0].offset, Offset(bases[1]));
+                let log = dir.get(dir.find(TOPIC, PartitionId(0)).unwrap()).unwrap();
+                let read = log.read(Offset(bases[1]), 1, log.synced_offset()).unwrap();
+                let first =
+                    batch::batches(&read_all(&read.slices)).next().unwrap().unwrap().base_offset();
+                assert_eq!(first, Offset(bases[2]));
+            }
+        }
+    }
+}
+
+#[test]
+fn indexes_of_a_segment_that_was_being_deleted_are_removed_without_a_word() {
+    let rig = three_segments();
+    let (disk, config) = (rig.disk.clone(), rig.config.clone());
+    drop(rig);
+    disk.kill();
+    let first = bases(&disk)[0];
+    // The log goes first; then the power is cut.
+    let to = path(first, "log.deleted");
+    disk.rename(&path(first, "log"), &to).unwrap();
+    let (dir, report) = open(&disk, &config).unwrap();
+    assert!(report.damage.is_empty() && report.warnings.is_empty(), "{report:?}");
+    drop(dir);
+    for suffix in ["index", "timeindex"] {
+        assert!(!exists(&disk, &path(first, suffix)), "{suffix}");
+    }
 }
