@@ -103,10 +103,21 @@ def commit_offsets(brokers: str) -> dict:
             for partition in range(TOPICS[topic][0]):
                 _, end = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=20)
                 offsets.append(TopicPartition(topic, partition, end // share, metadata=f"by {group}"))
-        consumer.commit(offsets=offsets, asynchronous=False)
+        weirtest.until("Kafka's coordinator takes a commit", 60, lambda: is_committed(consumer, offsets))
         consumer.close()
         committed[group] = sorted((one.topic, one.partition, one.offset, one.metadata) for one in offsets)
     return committed
+
+
+def is_committed(consumer, offsets: list) -> bool:
+    """Kafka's coordinator may still be on its way."""
+    from confluent_kafka import KafkaException
+
+    try:
+        consumer.commit(offsets=offsets, asynchronous=False)
+        return True
+    except KafkaException:
+        return False
 
 
 def committed_offsets(brokers: str, groups) -> dict:

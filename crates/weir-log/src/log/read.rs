@@ -106,6 +106,10 @@ impl Log {
             Some(position) => position,
             None => match segment.locate(offset)? {
                 Some(found) => found.position,
+                None if self.must_hold(segment, offset) => {
+                    let what = format!("no batch has offset {offset}");
+                    return Err(LogError::Damaged { path: segment.path(), position: 0, what });
+                }
                 // Compaction took the end of this segment away.
                 None => return Ok(true),
             },
@@ -129,6 +133,13 @@ impl Log {
         result.next_offset = next_offset;
         self.keep_hint(Hint { offset: next_offset, base: segment.base, position: end });
         Ok(end == segment.size_bytes)
+    }
+
+    /// Whether an offset must be in a segment: nothing is taken out of the active one.
+    fn must_hold(&self, segment: &Segment, offset: Offset) -> bool {
+        segment.base == self.end.base
+            && segment.size_bytes > 0
+            && (segment.base..self.end.offset).contains(&offset)
     }
 
     /// Where in a segment a read up to `up_to` ends, and the offset that follows.
