@@ -27,7 +27,7 @@ from comparison.cases import versions
 from comparison.codec import Codec
 from comparison.normal import differences
 from comparison.registry import CASES, instances, run_all
-from comparison.side import Node
+from comparison.side import Node, Side
 from weirtest import ROOT, free_port, free_server_port, wait_until_serves
 
 PAGE = ROOT / "docs" / "compatibility.md"
@@ -77,13 +77,14 @@ def seen_differences(results: list) -> list:
     seen = []
     for result in results:
         kafka, weir = result.steps["kafka"], result.steps["weir"]
-        for number in range(max(len(kafka), len(weir))):
-            left = kafka[number] if number < len(kafka) else ("no step", "none", None)
-            right = weir[number] if number < len(weir) else ("no step", "none", None)
-            step = left[0] if number < len(kafka) else right[0]
+        if len(kafka) != len(weir):
+            # It has broken off on one of them; what is missing then is no news.
+            at = min(len(kafka), len(weir)) - 1
+            kafka, weir = kafka[:at + 1], weir[:at + 1]
+        for left, right in zip(kafka, weir):
             found = [] if left[0] == right[0] else [("step", left[0], right[0])]
             found += [("outcome", left[1], right[1])] if left[1] != right[1] else differences(left[2], right[2])
-            seen += [listed.Difference(result.case, result.version, step, path, listed.as_text(a), listed.as_text(b)) for path, a, b in found]
+            seen += [listed.Difference(result.case, result.version, left[0], path, listed.as_text(a), listed.as_text(b)) for path, a, b in found]
     return seen
 
 
@@ -104,18 +105,22 @@ def main() -> None:
     kafka = None if args.kafka else Kafka()
     weir = Weir(args.weir)
     nodes = (Node("kafka", args.kafka or kafka.address, codec), Node("weir", weir.address, codec))
+    for node in nodes:
+        Side(node, "start", None).coordinators()
     advertised = versions.advertised(nodes)
     work = [(one, version) for one, version in instances(advertised) if not args.only or fnmatch.fnmatch(one.name, args.only)]
     results = run_all(nodes, work)
 
     seen = seen_differences(results)
     if args.show:
+        for result in sorted(results, key=lambda r: -max(r.seconds.values()))[:40]:
+            print(f"{result.case} v{result.version}: {result.seconds}, {len(result.steps['kafka'])} steps")
         for one in seen:
             print(one)
     faults = listed.judge(seen, {one.name for one, _ in work} if args.only else None) + listed.document(PAGE, False)
     if not args.only:
         faults += versions.not_covered(advertised, results)
-    for fault in faults[:200]:
+    for fault in faults:
         print(f"FAULT: {fault}")
     steps = sum(len(result.steps["kafka"]) for result in results)
     covered = set().union(*(result.covered for result in results))

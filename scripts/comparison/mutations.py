@@ -7,22 +7,23 @@ BYTES = ("", "00", "ff00ff00ff00ff00")
 INTEGERS = {"byte": 8, "short": 16, "int": 32, "long": 64}
 
 
-def mutations(schema: list, body: dict, path: str = ""):
-    """Pairs of a label and a body. The schema is that of Codec.java; fields that the body lacks are set as well."""
+def mutations(schema: list, body: dict, stem: str, path: str = ""):
+    """Pairs of a label and a body. The schema is that of Codec.java; fields that the body lacks are set as well. Names begin
+    with the stem, so that no other case has them."""
     for field in schema:
         name, at = field["name"], f"{path}{field['name']}"
         present = name in body
-        for label, value in values(field, body.get(name)):
+        for label, value in values(field, body.get(name), stem):
             yield f"{at} {label}", {**body, name: value}
         if field["type"] != "struct" or not present or not body[name]:
             continue
         inner = body[name][0] if field.get("array") else body[name]
-        for label, changed in mutations(field["fields"], inner, f"{at}."):
+        for label, changed in mutations(field["fields"], inner, stem, f"{at}."):
             rest = copy.deepcopy(body[name][1:]) if field.get("array") else None
             yield label, {**body, name: [changed, *rest] if field.get("array") else changed}
 
 
-def values(field: dict, now):
+def values(field: dict, now, stem: str):
     """What else a field may be set to."""
     if field["nullable"] and now is not None:
         yield "null", None
@@ -32,7 +33,7 @@ def values(field: dict, now):
         if now:
             yield "twice", [*now, copy.deepcopy(now[0])]
     elif field["type"] == "string":
-        candidates = {"empty": "", "long": "x" * (TEXT_BYTES_MAX + 1), "odd": "a b/\u00e9", "other": "other"}
+        candidates = {"empty": "", "long": stem + "x" * (TEXT_BYTES_MAX + 1 - len(stem)), "odd": f"{stem} b/\u00e9", "other": f"{stem}-other"}
         yield from ((label, value) for label, value in candidates.items() if value != now)
     elif field["type"] in INTEGERS:
         top = (1 << INTEGERS[field["type"]] - 1) - 1

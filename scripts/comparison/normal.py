@@ -9,19 +9,24 @@
 | error codes | their names | to be read |
 | points in time within ten minutes of now | `<now>` | the runs are not at one instant |
 | ids of fetch sessions | `<session>`; 0 stays | random |
-| the cluster's id, the port, the log directory | `<cluster>`, `<port>`, `<log directory>` | each broker has its own |
+| the cluster's id, ports and addresses, the log directory | `<cluster>`, `<port>`, `<address>`, `<log directory>` | each broker has its own |
+| offsets of the cluster's own log, and the epoch of its features | `<metadata offset>`; 0 stays | it grows with what was done before |
+| bytes that a volume has, and has free | `<bytes>`; -1 stays | they change |
 | order of the elements of arrays of structs | by their content | the protocol gives it no meaning |
 """
 import json
 import re
 import time
 
-TEXTS = {"errorMessage", "message", "batchIndexErrorMessage"}
+TEXTS = {"errorMessage", "message", "batchIndexErrorMessage", "documentation"}
+BYTES_OF_DISK = {"totalBytes", "usableBytes"}
 TIMES = {"timestamp", "maxTimestamp", "lastTimestamp", "logAppendTimeMs", "transactionStartTimeMs", "startTimeMs",
          "lastFetchTimestamp", "lastCaughtUpTimestamp"}
 NOW_MS = 600_000
 NO_UUID = "AAAAAAAAAAAAAAAAAAAAAA"
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+# Where the runs keep their data (compare.py, kafka.sh).
+DIRECTORY = re.compile(r"/\S*(weir-compare-|/node-\d)\S*")
 UUID64 = re.compile(r"(?<![A-Za-z0-9_-])[A-Za-z0-9_-]{22}(?![A-Za-z0-9_-])")
 # By the first of these that it has, an element of an array is known in the path of a difference.
 NAMES = ("name", "topic", "topicName", "groupId", "key", "resourceName", "memberId", "transactionalId", "user", "groupInstanceId",
@@ -58,9 +63,12 @@ class Normaliser:
             return "<log directory>"
         if node in self.learned:
             return self.learned[node]
+        if key == "memberId" and UUID64.fullmatch(node):
+            return "<uuid>"
         if key in ("topicId", "directoryId", "id") and UUID64.fullmatch(node):
             return "none" if node == NO_UUID else "<id>"
-        return UUID.sub("<uuid>", node.replace(self.case, "~"))
+        text = UUID.sub("<uuid>", node.replace(self.case, "~").replace(f"127.0.0.1:{self.port + 1}", "<controller>"))
+        return DIRECTORY.sub("<log directory>", text.replace(f"127.0.0.1:{self.port}", "<address>"))
 
     def number(self, node, key: str):
         if key.endswith("rrorCode"):
@@ -69,6 +77,12 @@ class Normaliser:
             return "<port>"
         if key in ("producerId", "pid") and node >= 0:
             return self.learned.get(("producer", node), "<producer id>")
+        if key == "port" and node == self.port + 1:
+            return "<controller's port>"
+        if key == "finalizedFeaturesEpoch" and node > 0:
+            return "<metadata offset>"
+        if key in BYTES_OF_DISK and node >= 0:
+            return "<bytes>"
         if key == "sessionId" and node != 0:
             return "<session>"
         if key in TIMES and abs(node - time.time() * 1000) < NOW_MS:

@@ -2,15 +2,16 @@
 import concurrent.futures
 import dataclasses
 import threading
+import time
 import traceback
 import typing
 
 from .side import Side
 
 WORKERS = 6
-# When a case runs: beside others, alone because it looks at all topics or groups, or after all others because it changes
-# the broker for good.
-BESIDE, ALONE, LAST = range(3)
+# When a case runs: beside others; alone because it looks at all topics or groups; after these because it changes the broker;
+# after all because the broker may be of no use any more.
+BESIDE, ALONE, LAST, END = range(4)
 
 
 @dataclasses.dataclass
@@ -40,6 +41,7 @@ class Result:
     version: "int | None"
     steps: dict
     covered: set
+    seconds: dict
 
 
 def instances(advertised: dict) -> list:
@@ -54,7 +56,7 @@ def instances(advertised: dict) -> list:
 def run_all(nodes: tuple, work: list) -> list:
     """Runs what there is, in order of when it may run."""
     results = []
-    for when, workers in ((BESIDE, WORKERS), (ALONE, 1), (LAST, 1)):
+    for when, workers in ((BESIDE, WORKERS), (ALONE, 1), (LAST, 1), (END, 1)):
         with concurrent.futures.ThreadPoolExecutor(workers) as pool:
             due = [(one, version) for one, version in work if one.when == when]
             results += pool.map(lambda item: run_case(nodes, *item), due)
@@ -70,10 +72,11 @@ def run_case(nodes: tuple, one: Case, version: "int | None") -> Result:
     for thread in threads:
         thread.join()
     steps = {side.node.name: side.steps for side in sides}
-    return Result(one.name, version, steps, sides[0].covered & sides[1].covered)
+    return Result(one.name, version, steps, sides[0].covered & sides[1].covered, {side.node.name: side.seconds for side in sides})
 
 
 def run_side(one: Case, side: Side) -> None:
+    began = time.monotonic()
     try:
         one.run(side)
     except Exception as error:  # noqa: BLE001 A case that breaks off on one broker is a difference.
@@ -81,3 +84,4 @@ def run_side(one: Case, side: Side) -> None:
         side.steps.append(("the case itself", f"broke off: {error!r} at {where.name}:{where.lineno}", None))
     finally:
         side.close()
+        side.seconds = time.monotonic() - began

@@ -8,9 +8,10 @@ from .normal import NO_UUID, Normaliser
 
 ANSWER_SECONDS_MAX = 10
 READY_SECONDS_MAX = 20
-# Coordinators that load, and topics that are being made: of no interest here, so a call is made again.
-PASSING = {"COORDINATOR_LOAD_IN_PROGRESS", "COORDINATOR_NOT_AVAILABLE", "NOT_COORDINATOR"}
-PASSING_SECONDS_MAX = 10
+# Names enough that every partition of the coordinators' topics has one.
+NAMES_FOR_ALL = 600
+LOADING = {"COORDINATOR_LOAD_IN_PROGRESS", "COORDINATOR_NOT_AVAILABLE", "NOT_COORDINATOR"}
+AGAIN_SECONDS_MAX = 5
 
 
 class Node:
@@ -129,7 +130,7 @@ class Side:
         return {"outcome": "answer", "body": answer["body"]}
 
     def exchange(self, api: str, version: int, body: dict, link: str, seconds: float, again: set) -> dict:
-        deadline = time.monotonic() + PASSING_SECONDS_MAX
+        deadline = time.monotonic() + AGAIN_SECONDS_MAX
         while True:
             self.send(api, version, body, link)
             outcome = self.outcome(api, version, link, seconds)
@@ -138,9 +139,9 @@ class Side:
                 return outcome
             time.sleep(0.02)
 
-    def ask(self, api: str, version: int, body: dict, link: str = "main", again: set = PASSING) -> dict:
+    def ask(self, api: str, version: int, body: dict, link: str = "main", again: "set | tuple" = ()) -> dict:
         """A call whose answer is not compared."""
-        outcome = self.exchange(api, version, body, link, ANSWER_SECONDS_MAX, again)
+        outcome = self.exchange(api, version, body, link, ANSWER_SECONDS_MAX, set(again))
         if outcome["outcome"] != "answer":
             raise RuntimeError(f"{api} {version}: {outcome['outcome']}")
         return outcome["body"]
@@ -149,7 +150,7 @@ class Side:
              again: "set | tuple" = ()) -> dict:
         """A call whose answer is compared, and returned as it came (empty if none did)."""
         try:
-            outcome = self.exchange(api, version, body, link, seconds, PASSING | set(again))
+            outcome = self.exchange(api, version, body, link, seconds, set(again))
         except CodecError as error:
             outcome = {"outcome": f"not to be encoded: {error}"}
         return self.note(step, outcome)
@@ -180,6 +181,18 @@ class Side:
                 raise RuntimeError(f"not within {seconds} s: {what}")
             time.sleep(0.01)
 
+    def coordinators(self) -> None:
+        """Has the topics of the coordinators made, and waits until all of their partitions are loaded."""
+        names = [f"name-{n}" for n in range(NAMES_FOR_ALL)]
+        loading = {code for code, name in self.codec.errors.items() if name in LOADING}
+        for kind in (0, 1):
+            self.until("a coordinator", lambda: not codes(self.ask(  # noqa: B023
+                "FindCoordinator", 4, {"keyType": kind, "coordinatorKeys": ["a"]})) & loading)  # noqa: B023
+        groups = [{"groupId": name, "topics": None} for name in names]
+        self.until("all groups", lambda: not codes(self.ask("OffsetFetch", 8, {"groups": groups})) & loading)
+        self.until("producer ids", lambda: codes(self.ask("InitProducerId", 4, {"transactionalId": None, "transactionTimeoutMs": 1})) == {0})
+        self.until("all transactions", lambda: not codes(self.ask("DescribeTransactions", 0, {"transactionalIds": names})) & loading)
+
     def topic(self, partitions: int = 1, records: int = 0, **configs: str) -> "Topic":
         """A topic that serves, with so many records in partition 0."""
         name = self.name("t")
@@ -204,8 +217,7 @@ class Side:
     def producer_id(self, transactional_id: "str | None" = None, timeout_ms: int = 60_000) -> tuple:
         """Producer id and epoch."""
         body = {"transactionalId": transactional_id, "transactionTimeoutMs": timeout_ms}
-        again = PASSING | {"CONCURRENT_TRANSACTIONS"}
-        answer = self.ask("InitProducerId", 5, body, again=again)
+        answer = self.ask("InitProducerId", 5, body, again={"CONCURRENT_TRANSACTIONS", "COORDINATOR_LOAD_IN_PROGRESS"})
         if answer["errorCode"]:
             raise RuntimeError(f"InitProducerId: {answer}")
         known = self.counts["producer"] = self.counts.get("producer", 0) + 1

@@ -6,6 +6,14 @@ TOPIC, BROKER, LOGGER, METRICS, GROUP = 2, 4, 8, 16, 32
 SET, DELETE, APPEND, SUBTRACT = range(4)
 
 
+def becomes(side: Side, broker: str, value: "str | None") -> None:
+    """Waits until the broker takes a new value for what holds: Kafka's does a moment after it has answered."""
+    body = {"includeSynonyms": False, "resources": [
+        {"resourceType": BROKER, "resourceName": broker, "configurationKeys": ["log.retention.ms"]}]}
+    side.until("the value is taken", lambda: [
+        one["value"] for one in side.ask("DescribeConfigs", 4, body)["results"][0]["configs"]] in ([value], [] if value is None else 0))
+
+
 def describe(side: Side, step: str, kind: int, name: str, keys: "list | None" = None, version: "int | None" = None, **fields) -> None:
     side.call(step, "DescribeConfigs", side.version if version is None else version, {
         "includeSynonyms": True, "includeDocumentation": False, **fields,
@@ -112,8 +120,10 @@ def altered_of_the_broker(side: Side) -> None:
                 {"name": key, "configOperation": operation, "value": value} for operation, key, value in configs]}]})
     for name in ("0", ""):
         ask(f"set, of broker {name!r}", name, (SET, "log.retention.ms", "500000"))
+        becomes(side, name, "500000")
         describe(side, f"set, of broker {name!r}: now", BROKER, name, ["log.retention.ms"], 4)
         ask(f"deleted, of broker {name!r}", name, (DELETE, "log.retention.ms", None))
+        becomes(side, name, None)
         describe(side, f"deleted, of broker {name!r}: now", BROKER, name, ["log.retention.ms"], 4)
         for key, value in (("log.retention.ms", "x"), ("log.dirs", "/a"), ("node.id", "3"), ("message.max.bytes", "-1"), ("num.io.threads", "9"),
                            ("background.threads", "0"), ("odd", "1")):

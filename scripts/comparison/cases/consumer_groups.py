@@ -114,15 +114,17 @@ def heartbeats_refused(side: Side) -> None:
 @case("ConsumerGroupHeartbeat", versions=[1])
 def regular_expression(side: Side) -> None:
     group, of = side.name("g"), side.topic(partitions=2)
-    regex = {"subscribedTopicRegex": f"{of.name[:-1]}.*", "subscribedTopicNames": []}
-    epoch = heartbeat(side, "joins", group, "m-1", JOIN, **regex).get("memberEpoch", 1)
+    answer = heartbeat(side, "joins", group, "m-1", JOIN, **{"subscribedTopicRegex": f"{of.name[:-1]}.*", "subscribedTopicNames": []})
+    known = {"epoch": answer.get("memberEpoch", 1)}
 
     def matched() -> bool:
-        answer = side.ask("ConsumerGroupHeartbeat", 1, beat(group, "m-1", JOIN, [], **{**regex, "subscribedTopicNames": []}))
-        return bool((answer.get("assignment") or {}).get("topicPartitions"))
+        answer = side.ask("ConsumerGroupHeartbeat", 1, beat(group, "m-1", known["epoch"]))
+        known["epoch"] = answer["memberEpoch"]
+        described = side.ask("ConsumerGroupDescribe", 1, {"groupIds": [group]})["groups"][0]
+        return any(member["assignment"]["topicPartitions"] for member in described["members"])
     side.until("the expression is resolved", matched)
-    side.call("has what matches", "ConsumerGroupHeartbeat", 1, beat(group, "m-1", JOIN, [], **{**regex, "subscribedTopicNames": []}))
-    del epoch
+    heartbeat(side, "owns what matches", group, "m-1", known["epoch"], None, owning(of, 0, 1))
+    describe(side, "matched", group)
 
 
 @case("ConsumerGroupHeartbeat")

@@ -79,4 +79,4 @@ def frame_of_produce(side: Side) -> None:
 
 @case("Produce", versions=range(0, 3))
 def frame_of_old_produce(side: Side) -> None:
-    side.raw("advertised, but not served", header(0, side.version) + struct.pack(">hii", -1, 1000, 0), "Produce", 3)
+    side.raw("advertised, but not served", header(0, side.version) + struct.pack(">hii", -1, 1000, 0), "Produce", side.version)

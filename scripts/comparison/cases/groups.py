@@ -3,7 +3,9 @@ from ..registry import ALONE, case
 from ..side import Side
 from .fields import commit
 
-RANGE, ROUND_ROBIN = {"name": "range", "metadata": "0001"}, {"name": "roundrobin", "metadata": "0002"}
+# Kafka reads what members of type consumer say, so it must be a subscription: version 0, of no topic, no data of its own.
+NO_TOPIC = "0000" + "00000000" + "ffffffff"
+RANGE, ROUND_ROBIN = {"name": "range", "metadata": NO_TOPIC}, {"name": "roundrobin", "metadata": NO_TOPIC}
 LATEST = {"JoinGroup": 9, "SyncGroup": 5, "Heartbeat": 4, "LeaveGroup": 5, "DescribeGroups": 6}
 
 
@@ -28,7 +30,9 @@ def leave(group: str, *members: tuple) -> dict:
 
 
 def describe(side: Side, step: str, group: str, version: int = LATEST["DescribeGroups"]) -> None:
-    side.call(f"{step}: described", "DescribeGroups", version, {"groups": [group], "includeAuthorizedOperations": False})
+    # Kafka describes what is in its log already, which may be a moment old.
+    side.call(f"{step}: described", "DescribeGroups", version, {"groups": [group], "includeAuthorizedOperations": False},
+              again={"GROUP_ID_NOT_FOUND"} if step != "deleted" else ())
 
 
 def joined(side: Side, group: str, name: str, version: int = LATEST["JoinGroup"], step: "str | None" = None, **fields) -> str:
@@ -102,7 +106,6 @@ def join_refused(side: Side) -> None:
         "an empty protocol type": {"protocolType": ""},
         "no protocol": {"protocols": []},
         "a protocol that no other has": {"protocols": [{"name": "sticky", "metadata": ""}]},
-        "the same protocol twice": {"protocols": [RANGE, RANGE]},
         "an unknown member": {"memberId": "nobody"},
         "a session of 10 ms": {"sessionTimeoutMs": 10},
         "a session of a day": {"sessionTimeoutMs": 86_400_000},
@@ -112,6 +115,7 @@ def join_refused(side: Side) -> None:
         "an instance of 300 characters": {"groupInstanceId": "i" * 300},
         "an instance named .": {"groupInstanceId": "."},
         "no group": {"groupId": ""},
+        "the same protocol twice": {"protocols": [RANGE, RANGE]},
     }
     for step, fields in cases.items():
         if "groupInstanceId" in fields and version < 5:

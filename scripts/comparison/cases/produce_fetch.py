@@ -5,7 +5,7 @@ from ..side import Side, Topic, fetch, produce, unknown_topic
 PRODUCE = range(3, 14)
 RECORD = {"key": "k", "value": "v"}
 # Where the fields of a record batch are, in hex digits.
-LENGTH, MAGIC, CRC, ATTRIBUTES, LAST_DELTA, PRODUCER, COUNT = (2 * at for at in (8, 16, 17, 21, 23, 43, 57))
+LENGTH, MAGIC, CRC, ATTRIBUTES, LAST_DELTA, PRODUCER, EPOCH, SEQUENCE, COUNT = (2 * at for at in (8, 16, 17, 21, 23, 43, 51, 53, 57))
 
 
 def changed(batch: str, at: int, value: str) -> str:
@@ -81,9 +81,10 @@ def idempotent_produces(side: Side) -> None:
     for step, records in {
         "first": batch(0), "second": batch(1, count=3), "second again": batch(1, count=3), "first again": batch(0),
         "a gap": batch(9), "half of the second": batch(1, count=2), "third": batch(4), "a later epoch, not from 0": batch(5, age=epoch + 1),
-        "a later epoch": batch(0, age=epoch + 1), "an older epoch": batch(5), "sequence -1": batch(-1, age=epoch + 1),
+        "a later epoch": batch(0, age=epoch + 1), "an older epoch": batch(5), "sequence -1": side.codec.recrc(changed(batch(1, age=epoch + 1), SEQUENCE, "ffffffff")),
         "an unknown producer, from 0": batch(0, producer + 1_000_000), "an unknown producer, not from 0": batch(7, producer + 1_000_001),
-        "epoch -1": batch(0, age=-1), "producer -1 with an epoch": batch(0, -1, 1),
+        "epoch -1": side.codec.recrc(changed(batch(0), EPOCH, "ffff")), "producer -1 with an epoch": side.codec.recrc(
+            changed(batch(0), PRODUCER, "f" * 16)),
     }.items():
         side.call(step, "Produce", version, produce(of, records))
     side.call("producers", "DescribeProducers", 0, {"topics": [{"name": of.name, "partitionIndexes": [0]}]})
