@@ -125,12 +125,13 @@ def altered_of_the_broker(side: Side) -> None:
         ask(f"deleted, of broker {name!r}", name, (DELETE, "log.retention.ms", None))
         becomes(side, name, None)
         describe(side, f"deleted, of broker {name!r}: now", BROKER, name, ["log.retention.ms"], 4)
-        for key, value in (("log.retention.ms", "x"), ("log.dirs", "/a"), ("node.id", "3"), ("message.max.bytes", "-1"), ("num.io.threads", "9"),
+        for key, value in (("log.retention.ms", "x"), ("log.dirs", "/a"), ("node.id", "3"), ("message.max.bytes", "-1"), ("num.io.threads", "9"), ("num.io.threads", "100"),
                            ("background.threads", "0"), ("odd", "1")):
             ask(f"{key} = {value}, of broker {name!r}", name, (SET, key, value))
             ask(f"{key} deleted, of broker {name!r}", name, (DELETE, key, None))
     for name in ("7", "-1", "x"):
         ask(f"of broker {name!r}", name, (SET, "log.retention.ms", "500000"))
+    ask("the level of a logger", "0", (SET, "kafka.server.KafkaApis", "WARN"), kind=LOGGER)
     group = side.name("g")
     for key, value in (("consumer.session.timeout.ms", "50000"), ("consumer.heartbeat.interval.ms", "x"), ("odd", "1"),
                        ("consumer.session.timeout.ms", "1")):
