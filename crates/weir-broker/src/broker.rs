@@ -349,7 +349,7 @@ impl Broker {
                 Step::Answer(Response::ApiVersions(api_table::api_versions(version)))
             }
             Request::Metadata(metadata) => self.metadata(connection, metadata, version),
-            Request::ListOffsets(list) => self.list_offsets(list),
+            Request::ListOffsets(list) => self.list_offsets(list, version),
             Request::OffsetForLeaderEpoch(epochs) => self.offset_for_leader_epoch(epochs),
             Request::OffsetCommit(commit) => self.offset_commit(ticket, commit, version, now),
             Request::OffsetFetch(fetch) => self.offset_fetch(fetch, version),
@@ -360,7 +360,7 @@ impl Broker {
             Request::JoinGroup(join) => {
                 self.join_group(connection, ticket, std::mem::take(&mut **join), meta, woken)
             }
-            Request::SyncGroup(sync) => self.sync_group(ticket, sync, now, woken),
+            Request::SyncGroup(sync) => self.sync_group(ticket, sync, version, now, woken),
             Request::Heartbeat(heartbeat) => self.heartbeat(heartbeat, now),
             Request::LeaveGroup(leave) => self.leave_group(leave, version, now, woken),
             Request::DescribeGroups(describe) => self.describe_groups(describe, version),

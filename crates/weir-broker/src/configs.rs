@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::OnceLock;
 
+use weir_log::check_topic_name;
 use weir_protocol::api::create_topics::CreatableTopicConfigs;
 use weir_protocol::api::describe_configs::{
     DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResourceResult,
@@ -200,6 +201,10 @@ pub fn check_topic_value(name: &str, value: &str) -> Result<(), String> {
     let in_range =
         |(min, max): (i64, i64)| number.is_some_and(|number| (min..=max).contains(&number));
     let fine = match key.kind {
+        // There is no other place to keep records at.
+        ConfigType::Boolean if name == "remote.storage.enable" => {
+            value.trim().eq_ignore_ascii_case("false")
+        }
         ConfigType::Boolean => {
             matches!(value.trim().to_ascii_lowercase().as_str(), "true" | "false")
         }
@@ -209,6 +214,7 @@ pub fn check_topic_value(name: &str, value: &str) -> Result<(), String> {
         ConfigType::Double => {
             value.trim().parse::<f64>().is_ok_and(|ratio| (0.0..=1.0).contains(&ratio))
         }
+        _ if name.ends_with(".replication.throttled.replicas") => are_replicas(value),
         // Kafka 4.1 takes the empty list: neither deleted nor compacted.
         _ if name == "cleanup.policy" && value.is_empty() => true,
         _ => match choices_of(name) {
@@ -222,6 +228,18 @@ pub fn check_topic_value(name: &str, value: &str) -> Result<(), String> {
             Err(format!("Invalid value {value} for configuration {name}{}", why_not(key, value)))
         }
     }
+}
+
+/// A list of `partition:broker`, or `*` for all.
+fn are_replicas(value: &str) -> bool {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let is_pair = |pair: &str| {
+        pair.split_once(':')
+            .is_some_and(|(partition, broker)| is_number(partition) && is_number(broker))
+    };
+    value.trim().is_empty()
+        || value.trim() == "*"
+        || value.split(',').all(|pair| is_pair(pair.trim()))
 }
 
 /// The rest of Kafka's words for a value that may not be.
@@ -361,7 +379,8 @@ impl Broker {
         resource: &DescribeConfigsResource,
         synonyms: bool,
     ) -> DescribeConfigsResult {
-        let keys = resource.configuration_keys.as_ref();
+        // No key is all keys, as null is.
+        let keys = resource.configuration_keys.as_ref().filter(|keys| !keys.is_empty());
         let keys: Option<HashSet<&str>> = keys.map(|keys| keys.iter().map(|key| &**key).collect());
         let wanted = |name: &str| keys.as_ref().is_none_or(|keys| keys.contains(name));
         let name = &*resource.resource_name;
@@ -392,8 +411,11 @@ impl Broker {
         name: &str,
         synonyms: bool,
     ) -> Result<Vec<DescribeConfigsResourceResult>, (ErrorCode, String)> {
-        let topic = self.topics.get(name).ok_or_else(|| {
-            (ErrorCode::UnknownTopicOrPartition, format!("The topic '{name}' does not exist"))
+        let topic = self.topics.get(name).ok_or_else(|| match check_topic_name(name) {
+            Ok(()) => {
+                (ErrorCode::UnknownTopicOrPartition, format!("The topic '{name}' does not exist"))
+            }
+            Err(words) => (ErrorCode::InvalidTopicException, words),
         })?;
         Ok(self.topic_values(topic.configs(), synonyms))
     }

@@ -218,7 +218,6 @@ impl ConsumerGroup {
         let reconciled = |member: &Member| {
             let current = &member.current;
             current.state == MemberState::Stable && current.epoch == self.target_epoch
-                || current.epoch == EPOCH_STATIC_GONE
         };
         if self.members.is_empty() {
             ConsumerGroupState::Empty

@@ -427,7 +427,8 @@ impl Broker {
             client_id: member.client_id.clone(),
             client_host: member.client_host.clone(),
             subscribed_topic_names: member.topics.iter().cloned().collect(),
-            subscribed_topic_regex: member.regex.clone(),
+            // As Kafka's node: empty, though the field may be null.
+            subscribed_topic_regex: Some(member.regex.clone().unwrap_or_default()),
             assignment: named(&member.current.assigned),
             target_assignment: named(group.target_of(&member.id).unwrap_or(&none)),
             member_type: match version {

@@ -298,6 +298,9 @@ impl Coordinator {
     }
 }
 
+/// From this version on SyncGroup says of which protocol it is (KIP-559).
+const SYNC_WITH_PROTOCOL: i16 = 5;
+
 impl Broker {
     pub(crate) fn join_group(
         &mut self,
@@ -389,12 +392,18 @@ impl Broker {
         &mut self,
         ticket: Ticket,
         request: &SyncGroupRequest,
+        version: i16,
         now: TimestampMs,
         woken: &mut Vec<(Ticket, Response)>,
     ) -> Step {
         let refuse = |error: ErrorCode| {
             Step::Answer(Response::SyncGroup(synced_response(Synced::failed(error))))
         };
+        if version >= SYNC_WITH_PROTOCOL
+            && (request.protocol_type.is_none() || request.protocol_name.is_none())
+        {
+            return refuse(ErrorCode::InconsistentGroupProtocol);
+        }
         if request.group_id.is_empty() {
             return refuse(ErrorCode::InvalidGroupId);
         }
@@ -560,7 +569,8 @@ impl Broker {
                 client_id: member.client_id.clone(),
                 client_host: member.client_host.clone(),
                 member_metadata: if stable { group.metadata_of(member) } else { Bytes::new() },
-                member_assignment: if stable { member.assignment.clone() } else { Bytes::new() },
+                // While the group rebalances, what it still works by.
+                member_assignment: member.assignment.clone(),
             })
             .collect();
         described
@@ -598,7 +608,8 @@ impl Broker {
         now: TimestampMs,
     ) -> Step {
         let mut results = Vec::with_capacity(request.groups_names.len());
-        for name in &request.groups_names {
+        // A name that comes twice is answered once.
+        for name in distinct(&request.groups_names, |name| name) {
             let error = self.delete_group(name, now).err().unwrap_or(ErrorCode::None);
             results.push(DeletableGroupResult { group_id: name.clone(), error_code: error.code() });
         }
@@ -608,9 +619,6 @@ impl Broker {
     }
 
     fn delete_group(&mut self, name: &Str, now: TimestampMs) -> Result<(), ErrorCode> {
-        if name.is_empty() {
-            return Err(ErrorCode::InvalidGroupId);
-        }
         let entry = self.coordinator.get(name).ok_or(ErrorCode::GroupIdNotFound)?;
         if !entry.group.is_idle() {
             return Err(ErrorCode::NonEmptyGroup);
@@ -764,8 +772,7 @@ pub(crate) fn joined_response(joined: Joined) -> JoinGroupResponse {
         error_code: joined.error.code(),
         generation_id: joined.generation,
         protocol_type: joined.protocol_type,
-        // Below version 7 it may not be null.
-        protocol_name: Some(joined.protocol.unwrap_or_default()),
+        protocol_name: joined.protocol,
         leader: joined.leader,
         skip_assignment: joined.skip_assignment,
         member_id: joined.member_id,

@@ -41,11 +41,11 @@ impl Broker {
                 break;
             }
             let Some(topic) = self.topics.get(name) else {
-                let error = match check_topic_name(name) {
-                    Ok(()) => ErrorCode::UnknownTopicOrPartition,
-                    Err(_) => ErrorCode::InvalidTopicException,
+                let (error, operations) = match check_topic_name(name) {
+                    Ok(()) => (ErrorCode::UnknownTopicOrPartition, TOPIC_OPERATIONS),
+                    Err(_) => (ErrorCode::InvalidTopicException, i32::MIN),
                 };
-                response.topics.push(failed_topic(name, error, TOPIC_OPERATIONS));
+                response.topics.push(failed_topic(name, error, operations));
                 // Names that are unknown must not make an answer without bound either.
                 left -= 1;
                 continue;

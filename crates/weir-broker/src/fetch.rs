@@ -708,7 +708,8 @@ fn failed_partition(index: i32, error: ErrorCode) -> PartitionData {
         partition_index: index,
         error_code: error.code(),
         high_watermark: -1,
-        aborted_transactions: None,
+        // As Kafka: none, where `None` says that nobody asked.
+        aborted_transactions: Some(Vec::new()),
         records: Some(Bytes::new()),
         ..PartitionData::default()
     }

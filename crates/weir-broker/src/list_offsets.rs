@@ -18,7 +18,7 @@ use weir_protocol::{ErrorCode, LeaderEpoch, PartitionId, TimestampMs};
 use crate::broker::{Broker, Step};
 use crate::fetch::READ_COMMITTED;
 use crate::logs::TimedOffset;
-use crate::request::Response;
+use crate::request::{distinct, Response};
 use crate::time_search::TimeSearch;
 
 /// The high watermark, or the last stable offset for a reader of what is committed.
@@ -31,6 +31,16 @@ const MAX_TIMESTAMP: i64 = -3;
 const EARLIEST_LOCAL: i64 = -4;
 /// The last offset in tiered storage (KIP-1005): there is none.
 const LATEST_TIERED: i64 = -5;
+
+/// The first version that knows a timestamp with a meaning of its own.
+const fn first_version_of(timestamp: i64) -> i16 {
+    match timestamp {
+        MAX_TIMESTAMP => 7,
+        EARLIEST_LOCAL => 8,
+        LATEST_TIERED => 9,
+        _ => 0,
+    }
+}
 
 /// An answer that may have searches to do yet.
 #[derive(Debug)]
@@ -73,7 +83,7 @@ enum Found {
 }
 
 impl Broker {
-    pub(crate) fn list_offsets(&self, request: &ListOffsetsRequest) -> Step {
+    pub(crate) fn list_offsets(&self, request: &ListOffsetsRequest, version: i16) -> Step {
         let read_committed = request.isolation_level == READ_COMMITTED;
         let repeated = repeated_partitions(request);
         let count: usize = request.topics.iter().map(|topic| topic.partitions.len()).sum();
@@ -83,11 +93,13 @@ impl Broker {
         for (topic, wanted_topic) in request.topics.iter().enumerate() {
             let name = &wanted_topic.name;
             let mut partitions = Vec::with_capacity(wanted_topic.partitions.len());
-            for (partition, wanted) in wanted_topic.partitions.iter().enumerate() {
+            // A partition that comes twice is answered once.
+            let asked = distinct(&wanted_topic.partitions, |wanted| &wanted.partition_index);
+            for (partition, wanted) in asked.into_iter().enumerate() {
                 let index = wanted.partition_index;
                 let found = match too_many || repeated.contains(&(&**name, index)) {
                     true => Err(ErrorCode::InvalidRequest),
-                    false => self.find_offset(name, wanted, read_committed),
+                    false => self.find_offset(name, wanted, version, read_committed),
                 };
                 let found = found.map(|found| match found {
                     Found::Here(offset) => offset,
@@ -108,6 +120,7 @@ impl Broker {
         &self,
         topic: &str,
         wanted: &ListOffsetsPartition,
+        version: i16,
         read_committed: bool,
     ) -> Result<Found, ErrorCode> {
         let topic = self.topics.get(topic).ok_or(ErrorCode::UnknownTopicOrPartition)?;
@@ -116,6 +129,9 @@ impl Broker {
         bounds.check_epoch(LeaderEpoch(wanted.current_leader_epoch))?;
         let bound = if read_committed { bounds.last_stable } else { bounds.high_watermark };
         let timestamp = TimestampMs(-1);
+        if version < first_version_of(wanted.timestamp) {
+            return Err(ErrorCode::UnsupportedVersion);
+        }
         let here = match wanted.timestamp {
             LATEST => {
                 let leader_epoch = bounds.leader_epoch;

@@ -23,8 +23,27 @@ pub(crate) const TOPIC_OPERATIONS: i32 = 0b1101_1111_1000;
 /// Operations on the cluster, as bits.
 const CLUSTER_OPERATIONS: i32 = 0b1_1111_1010_0000;
 
+/// From this version on a topic may be asked for by its id; versions 10 and 11 have the field, and no use for it.
+const TOPICS_BY_ID: i16 = 12;
+
 pub(crate) const KEY_TYPE_GROUP: i8 = 0;
 pub(crate) const KEY_TYPE_TRANSACTION: i8 = 1;
+
+/// Whether a topic is asked for by its id.
+fn names_by_id(request: &MetadataRequest) -> bool {
+    let mut topics = request.topics.iter().flatten();
+    topics.any(|topic| topic.name.is_none() || !topic.topic_id.is_zero())
+}
+
+/// The answer to a request that a version does not allow. The name may not be null there.
+fn refused(request: &MetadataRequest) -> MetadataResponse {
+    let topics = request.topics.iter().flatten();
+    let topics = topics.map(|wanted| {
+        let failed = failed_topic(wanted, ErrorCode::InvalidRequest);
+        MetadataResponseTopic { name: Some(wanted.name.clone().unwrap_or_default()), ..failed }
+    });
+    MetadataResponse { topics: topics.collect(), ..MetadataResponse::default() }
+}
 
 impl Broker {
     pub(crate) fn metadata(
@@ -33,6 +52,9 @@ impl Broker {
         request: &MetadataRequest,
         version: i16,
     ) -> Step {
+        if version < TOPICS_BY_ID && names_by_id(request) {
+            return Step::Answer(Response::Metadata(refused(request)));
+        }
         let with_operations = request.include_topic_authorized_operations;
         let topics = match &request.topics {
             // Version 0 has no null: there empty means all.
@@ -141,7 +163,6 @@ impl Broker {
             is_fenced: false,
         };
         let mut response = DescribeClusterResponse {
-            endpoint_type: request.endpoint_type,
             cluster_id: self.cluster_id().clone(),
             controller_id: NODE_ID,
             brokers: vec![broker],
@@ -152,10 +173,13 @@ impl Broker {
         }
         if request.endpoint_type != 1 {
             // 2 asks for controllers, which is another listener's business.
+            let (error, words) = match request.endpoint_type {
+                2 => (ErrorCode::MismatchedEndpointType, "This is an endpoint for brokers."),
+                _ => (ErrorCode::UnsupportedEndpointType, "There is no such type of endpoint."),
+            };
             response = DescribeClusterResponse {
-                error_code: ErrorCode::MismatchedEndpointType.code(),
-                error_message: Some("The request was sent to an endpoint of the wrong type".into()),
-                endpoint_type: request.endpoint_type,
+                error_code: error.code(),
+                error_message: Some(words.into()),
                 ..DescribeClusterResponse::default()
             };
         }

@@ -4,7 +4,7 @@ use weir_protocol::api::offset_delete::{
     OffsetDeleteRequest, OffsetDeleteResponse, OffsetDeleteResponsePartition,
     OffsetDeleteResponseTopic,
 };
-use weir_protocol::{ErrorCode, Str, TimestampMs};
+use weir_protocol::{ErrorCode, PartitionId, Str, TimestampMs};
 
 use crate::broker::{Broker, Step};
 use crate::effects::Ticket;
@@ -36,6 +36,7 @@ impl Broker {
             let mut partitions = Vec::with_capacity(topic.partitions.len());
             for partition in &topic.partitions {
                 let index = partition.partition_index;
+                let refused = refused.or_else(|| self.is_no_partition(&topic.name, index));
                 partitions.push(OffsetDeleteResponsePartition {
                     partition_index: index,
                     error_code: refused.unwrap_or(ErrorCode::None).code(),
@@ -66,6 +67,11 @@ impl Broker {
             true => Ok(()),
             false => Err(ErrorCode::NonEmptyGroup),
         }
+    }
+
+    fn is_no_partition(&self, topic: &str, index: i32) -> Option<ErrorCode> {
+        let topic = self.topics.get(topic)?;
+        topic.existing_log(PartitionId(index)).err()
     }
 
     fn offsets_must_stay(&self, group: &str, topic: &Str) -> Option<ErrorCode> {

@@ -14,7 +14,7 @@ use weir_protocol::{ErrorCode, Offset, PartitionId, Str, TimestampMs};
 
 use crate::broker::{Broker, Step, NODE_ID};
 use crate::effects::Ticket;
-use crate::request::Response;
+use crate::request::{distinct, Response};
 use crate::staged::Change;
 use crate::topic_requests::Refused;
 use crate::topics::Topic;
@@ -30,11 +30,17 @@ impl Broker {
     ) -> Step {
         let mut is_staged = false;
         let mut results = Vec::with_capacity(request.topics.len());
-        let mut seen = BTreeSet::new();
+        // A name that comes twice is refused, and answered once.
+        let (mut seen, mut twice) = (BTreeSet::new(), BTreeSet::new());
         for wanted in &request.topics {
-            let outcome = match seen.insert(&wanted.name) {
-                true => self.grow_topic(wanted, request.validate_only),
-                false => Err((ErrorCode::InvalidRequest, "Duplicate topic name.".to_owned())),
+            if !seen.insert(&wanted.name) {
+                twice.insert(&wanted.name);
+            }
+        }
+        for wanted in distinct(&request.topics, |wanted| &wanted.name) {
+            let outcome = match twice.contains(&wanted.name) {
+                false => self.grow_topic(wanted, request.validate_only),
+                true => Err((ErrorCode::InvalidRequest, "Duplicate topic name.".to_owned())),
             };
             is_staged |= outcome.is_ok() && !request.validate_only;
             let (error, words) = split(outcome);

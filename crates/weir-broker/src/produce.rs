@@ -312,10 +312,6 @@ impl Broker {
         let partition = PartitionId(partition.index);
         let limits = topic.limits;
         let existing = topic.existing_log(partition).map_err(Refusal::bare)?;
-        if acks == -1 && limits.min_insync_replicas > 1 {
-            let words = "min.insync.replicas of the topic is more than this one node";
-            return Err(Refusal::new(ErrorCode::NotEnoughReplicas, words));
-        }
         let mut recoded = what_was_found(inside, &limits, bytes, now)?;
         let bytes = recoded.as_deref_mut().unwrap_or(bytes);
         let view = check_limits(bytes, limits, now)?;
@@ -393,8 +389,12 @@ impl Broker {
 
     fn produced_topic(&self, (name, id): (&Str, Uuid)) -> Result<&Topic, Refusal> {
         let topic = if id.is_zero() {
-            let topic = self.topics.get(name);
-            topic.ok_or(Refusal::bare(ErrorCode::UnknownTopicOrPartition))?
+            // From version 13 on there is no name.
+            let error = match name.is_empty() {
+                true => ErrorCode::UnknownTopicId,
+                false => ErrorCode::UnknownTopicOrPartition,
+            };
+            self.topics.get(name).ok_or(Refusal::bare(error))?
         } else {
             self.topics.get_by_id(id).ok_or(Refusal::bare(ErrorCode::UnknownTopicId))?
         };
@@ -476,15 +476,15 @@ fn partition_response(index: i32, taken: Result<Taken, Refusal>) -> PartitionPro
             index,
             error_code: refusal.error.code(),
             base_offset: -1,
-            error_message: refusal.message,
             record_errors: refusal
                 .records
                 .into_iter()
                 .map(|batch_index| BatchIndexAndErrorMessage {
                     batch_index,
-                    batch_index_error_message: None,
+                    batch_index_error_message: refusal.message.clone(),
                 })
                 .collect(),
+            error_message: refusal.message,
             ..PartitionProduceResponse::default()
         },
     }

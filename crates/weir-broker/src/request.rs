@@ -21,7 +21,7 @@ use weir_protocol::api::{
     txn_offset_commit, unregister_broker, update_features, write_txn_markers,
 };
 use weir_protocol::frame::{self, RequestHeader};
-use weir_protocol::{ApiKey, DecodeError, Decoder, EncodeError};
+use weir_protocol::{ApiKey, DecodeError, Decoder, EncodeError, Str};
 
 use crate::api_table;
 use crate::fetch::FetchAnswer;
@@ -99,6 +99,12 @@ macro_rules! messages {
                     }
                     Self::DescribeLogDirs(body) => {
                         frame::encode_response_segments(key, version, correlation_id, &body.response)
+                    }
+                    // Below version 7 it may not be null.
+                    Self::JoinGroup(body) if version < 7 && body.protocol_name.is_none() => {
+                        let protocol_name = Some(Str::default());
+                        let body = &join_group::JoinGroupResponse { protocol_name, ..body.clone() };
+                        frame::encode_response_segments(key, version, correlation_id, body)
                     }
                     Self::ApiVersions(body) => {
                         // An unknown version is answered as version 0 (KIP-511).

@@ -347,6 +347,9 @@ fn upsertion(one: &ScramCredentialUpsertion) -> Outcome {
     if one.salt.len() > NAME_BYTES_MAX {
         return Err(unacceptable("Salt is too long"));
     }
+    if one.salted_password.is_empty() {
+        return Err(unacceptable("Salted password must not be empty"));
+    }
     let kept = ScramCredential::from_salted_password(
         mechanism,
         &one.salted_password,

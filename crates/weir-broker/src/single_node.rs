@@ -33,7 +33,7 @@ use crate::request::Response;
 use crate::topic_requests::Refused;
 
 /// The topic of Kafka's metadata quorum, which is no log here.
-const METADATA_TOPIC: &str = "__cluster_metadata";
+pub(crate) const METADATA_TOPIC: &str = "__cluster_metadata";
 /// Election of the preferred replica, and of any in sync or not.
 const ELECTION_TYPES: std::ops::RangeInclusive<i8> = 0..=1;
 /// Ways to change a feature's level (KIP-584, KIP-778).

@@ -20,7 +20,8 @@ use crate::effects::Ticket;
 use crate::error::BrokerError;
 use crate::files::{FileWrite, PendingFiles};
 use crate::logs::error_of;
-use crate::request::Response;
+use crate::request::{distinct, Response};
+use crate::single_node::METADATA_TOPIC;
 use crate::staged::Change;
 use crate::topics::{self, log_config, Topic, OFFSETS_TOPIC, TRANSACTIONS_TOPIC};
 
@@ -45,8 +46,10 @@ impl Broker {
                 twice.insert(&topic.name);
             }
         }
-        let mut outcomes = Vec::with_capacity(request.topics.len());
-        for topic in &request.topics {
+        // A name that comes twice is answered once.
+        let asked = distinct(&request.topics, |topic| &topic.name);
+        let mut outcomes = Vec::with_capacity(asked.len());
+        for topic in &asked {
             outcomes.push(if twice.contains(&topic.name) {
                 Err((ErrorCode::InvalidRequest, "Duplicate topic name.".to_owned()))
             } else {
@@ -54,7 +57,7 @@ impl Broker {
             });
         }
         let is_staged = !request.validate_only && outcomes.iter().any(Result::is_ok);
-        let topics = request.topics.iter().zip(outcomes);
+        let topics = asked.into_iter().zip(outcomes);
         let response = Response::CreateTopics(CreateTopicsResponse {
             throttle_time_ms: 0,
             topics: topics.map(|(topic, outcome)| self.creation_result(topic, outcome)).collect(),
@@ -106,6 +109,10 @@ impl Broker {
     fn plan_topic(&self, wanted: &CreatableTopic) -> Result<Plan, Refused> {
         check_topic_name(&wanted.name)
             .map_err(|words| (ErrorCode::InvalidTopicException, words))?;
+        if wanted.name == METADATA_TOPIC {
+            let words = format!("{METADATA_TOPIC} is the name of the cluster's own log.");
+            return Err((ErrorCode::InvalidRequest, words));
+        }
         let is_made = self.staged.created().any(|topic| *topic.name() == wanted.name);
         if self.topics.get(&wanted.name).is_some() || is_made {
             return Err((
@@ -354,16 +361,51 @@ impl Broker {
             6.. => request.topics.clone(),
             _ => request.topic_names.iter().map(named).collect(),
         };
+        let wanted = self.told_apart(wanted);
         let mut responses = Vec::with_capacity(wanted.len());
         let mut is_staged = false;
-        for state in wanted {
-            let outcome = self.delete_topic(&state);
+        for (state, count) in wanted {
+            let outcome = match count {
+                1 => self.delete_topic(&state),
+                _ => Err((ErrorCode::InvalidRequest, "The topic is named twice.".to_owned())),
+            };
             is_staged |= outcome.is_ok();
             responses.push(deletion_result(state, outcome));
         }
         let response =
             Response::DeleteTopics(DeleteTopicsResponse { throttle_time_ms: 0, responses });
         self.answer_staged(ticket, response, is_staged)
+    }
+
+    /// The topics that are named, each once, and how often: by its name, by its id, or by both in two entries.
+    fn told_apart(&self, wanted: Vec<DeleteTopicState>) -> Vec<(DeleteTopicState, usize)> {
+        let mut apart: Vec<(DeleteTopicState, usize)> = Vec::with_capacity(wanted.len());
+        let mut at = BTreeMap::new();
+        for state in wanted {
+            let topic = match &state.name {
+                Some(name) if state.topic_id.is_zero() => self.topics.get(name),
+                None => self.topics.get_by_id(state.topic_id),
+                Some(_) => None,
+            };
+            let key = match topic {
+                Some(topic) => (Some(topic.name().clone()), topic.id()),
+                None => (state.name.clone(), state.topic_id),
+            };
+            match at.get(&key).and_then(|index: &usize| apart.get_mut(*index)) {
+                None => {
+                    at.insert(key, apart.len());
+                    apart.push((state, 1));
+                }
+                Some((first, count)) => {
+                    *count += 1;
+                    first.name = first.name.take().or(state.name);
+                    if first.topic_id.is_zero() {
+                        first.topic_id = state.topic_id;
+                    }
+                }
+            }
+        }
+        apart
     }
 
     /// Stages the end of a topic.
@@ -375,6 +417,10 @@ impl Broker {
             }
             Some(name) => {
                 self.topics.get(name).ok_or_else(|| unknown(ErrorCode::UnknownTopicOrPartition))?
+            }
+            None if wanted.topic_id.is_zero() => {
+                let words = "Neither topic name nor topic id was given.".to_owned();
+                return Err((ErrorCode::InvalidRequest, words));
             }
             None => self
                 .topics

@@ -73,8 +73,6 @@ pub struct TopicLimits {
     pub timestamp_after_max_ms: i64,
     /// `message.timestamp.before.max.ms`
     pub timestamp_before_max_ms: i64,
-    /// `min.insync.replicas`
-    pub min_insync_replicas: i32,
     /// `max.message.bytes`
     pub batch_bytes_max: usize,
     /// `compression.type` and the level of that codec; `None`: as the producer has it.
@@ -90,7 +88,6 @@ impl TopicLimits {
             log_append_time: value("message.timestamp.type") == "LogAppendTime",
             timestamp_after_max_ms: number("message.timestamp.after.max.ms", 3_600_000),
             timestamp_before_max_ms: number("message.timestamp.before.max.ms", i64::MAX),
-            min_insync_replicas: i32::try_from(number("min.insync.replicas", 1)).unwrap_or(1),
             batch_bytes_max: usize::try_from(number("max.message.bytes", 0)).unwrap_or(0),
             recoding: recoding(value),
         }

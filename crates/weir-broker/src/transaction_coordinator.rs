@@ -322,8 +322,11 @@ impl Broker {
             id: ProducerId(request.producer_id),
             epoch: ProducerEpoch(request.producer_epoch),
         };
+        if id.is_empty() {
+            return partition_results(&request.topics, |_, _| ErrorCode::InvalidRequest);
+        }
         if request.verify_only {
-            let abortable = version > ADD_PARTITIONS_BATCHED;
+            let abortable = version >= ADD_PARTITIONS_BATCHED;
             return partition_results(&request.topics, |topic, partition| {
                 let verified = self.verify(id, producer, topic, partition);
                 match verified.err().unwrap_or(ErrorCode::None) {

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use regex::Regex;
+use weir_log::check_topic_name;
 use weir_protocol::api::describe_producers::{
     DescribeProducersRequest, DescribeProducersResponse, PartitionResponse, ProducerState,
     TopicResponse,
@@ -30,6 +31,8 @@ use crate::request::{distinct, Response};
 use crate::topics::OFFSETS_TOPIC;
 use crate::transaction::{Producer, Transaction, TxnState};
 
+/// A state of Kafka's that a transaction is never seen in.
+const DEAD: &str = "Dead";
 /// Memory that the compiled form of a pattern may take: it comes from outside.
 const PATTERN_BYTES_MAX: usize = 1 << 20;
 
@@ -44,7 +47,7 @@ impl Broker {
             unknown_state_filters: request
                 .state_filters
                 .iter()
-                .filter(|name| known(name).is_none())
+                .filter(|name| known(name).is_none() && ***name != *DEAD)
                 .cloned()
                 .collect(),
             ..ListTransactionsResponse::default()
@@ -154,7 +157,11 @@ impl Broker {
         allowed: bool,
     ) -> PartitionResponse {
         let mut response = PartitionResponse { partition_index: index, ..Default::default() };
-        let topic = self.topics.get(topic).ok_or(ErrorCode::UnknownTopicOrPartition);
+        let error = match check_topic_name(topic) {
+            Ok(()) => ErrorCode::UnknownTopicOrPartition,
+            Err(_) => ErrorCode::InvalidTopicException,
+        };
+        let topic = self.topics.get(topic).ok_or(error);
         let log = topic.and_then(|topic| topic.existing_log(PartitionId(index)));
         let log = log.and_then(|log| allowed.then_some(log).ok_or(ErrorCode::InvalidRequest));
         let log = match log {

@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // Helpers of tests are tests.
 
+mod as_kafka;
 mod clock;
 mod compaction;
 mod configs;
