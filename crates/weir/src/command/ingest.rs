@@ -88,6 +88,13 @@ struct Tally {
     retried: u64,
 }
 
+impl Tally {
+    /// Events that have their answer.
+    fn decided(&self) -> u64 {
+        self.accepted + self.duplicate + self.refused
+    }
+}
+
 /// One event waiting for acceptance, with its line in the input.
 struct Line {
     number: u64,
@@ -150,7 +157,7 @@ fn unaccounted(status: u16, text: &str) -> Posted {
     let shown: String = text.trim().chars().take(ANSWER_SHOWN_CHARS_MAX).collect();
     let why = format!("it answered {status}: {shown}");
     match status {
-        408 | 429 | 500.. => Posted::Unknown(why),
+        408 | 429 | 500 | 502..=504 | 507 => Posted::Unknown(why),
         // What a gateway answers to a body that it cannot take as a whole.
         400 | 413 | 415 | 422 => Posted::Refused(why),
         _ => Posted::NoGateway(why),
@@ -187,7 +194,7 @@ fn report(args: &IngestArgs, tally: &Tally, took: Duration) {
         grouped(tally.refused),
         grouped(tally.retried),
         took.as_secs_f64(),
-        grouped((tally.sent as f64 / took.as_secs_f64().max(0.001)) as u64),
+        grouped((tally.decided() as f64 / took.as_secs_f64().max(0.001)) as u64),
     );
 }
 
@@ -336,6 +343,7 @@ impl Sender {
                 Posted::Answered(answer, wait) => (answer, wait),
                 Posted::Unknown(why) => {
                     self.wait_or_give_up(RETRY_AFTER_DEFAULT, &why, &batch)?;
+                    self.tally.retried += batch.len() as u64;
                     continue;
                 }
                 Posted::Refused(why) if batch.len() > 1 => {
@@ -401,6 +409,8 @@ impl Sender {
         let request = self.agent.post(&self.url).content_type("application/x-ndjson");
         let mut response = match request.send(body) {
             Ok(response) => response,
+            // What answers there speaks no HTTP.
+            Err(ureq::Error::Protocol(error)) => return Posted::NoGateway(error.to_string()),
             Err(error) => return Posted::Unknown(format!("{}: {error}", self.url)),
         };
         let retry_after = response.headers().get("retry-after");
@@ -416,7 +426,8 @@ impl Sender {
             return unaccounted(status, &text);
         }
         let asked = answer.results.iter().filter_map(|refusal| refusal.retry_after_ms).max();
-        let wait = asked.map(Duration::from_millis).or(seconds.map(Duration::from_secs_f64));
+        let seconds = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        let wait = asked.map(Duration::from_millis).or(seconds);
         Posted::Answered(answer, wait.unwrap_or(RETRY_AFTER_DEFAULT))
     }
 
@@ -508,7 +519,7 @@ mod tests {
         for status in [408, 429, 500, 503] {
             assert!(matches!(unaccounted(status, ""), Posted::Unknown(_)), "{status}");
         }
-        for status in [200, 204, 301, 401, 403, 404, 405] {
+        for status in [200, 204, 301, 401, 403, 404, 405, 501] {
             assert!(matches!(unaccounted(status, "<html>"), Posted::NoGateway(_)), "{status}");
         }
     }
