@@ -113,8 +113,14 @@ pub(crate) struct SimArgs {
     /// Gateway to send to
     #[arg(long, value_name = "URL", default_value = DEFAULT_GATEWAY)]
     pub(crate) gateway: String,
-    /// Kafka that tells the drones of alerts (host:port,...); default: that of weir.yaml
-    #[arg(long, value_name = "LIST", env = "KAFKA_BROKERS", hide_env_values = true)]
+    // The line end keeps it within 80 columns.
+    #[arg(
+        long,
+        value_name = "LIST",
+        help = "Kafka that tells of alerts, else weir.yaml's\n",
+        env = "KAFKA_BROKERS",
+        hide_env_values = true
+    )]
     pub(crate) brokers: Option<String>,
     /// Topic of the sensors' readings
     #[arg(long, env = "KAFKA_TOPIC", hide_env_values = true)]
@@ -148,8 +154,14 @@ pub(crate) struct IngestArgs {
 /// The Kafka that a command talks to.
 #[derive(Debug, Args)]
 pub(crate) struct Brokers {
-    /// Kafka to use (host:port,...); default: that of weir.yaml
-    #[arg(long, value_name = "LIST", env = "KAFKA_BROKERS", hide_env_values = true)]
+    // The line end keeps it within 80 columns.
+    #[arg(
+        long,
+        value_name = "LIST",
+        help = "Kafka (host:port,...), else that of weir.yaml\n",
+        env = "KAFKA_BROKERS",
+        hide_env_values = true
+    )]
     pub(crate) brokers: Option<String>,
 }
 
