@@ -708,8 +708,7 @@ fn failed_partition(index: i32, error: ErrorCode) -> PartitionData {
         partition_index: index,
         error_code: error.code(),
         high_watermark: -1,
-        // As Kafka: none, where `None` says that nobody asked.
-        aborted_transactions: Some(Vec::new()),
+        aborted_transactions: None,
         records: Some(Bytes::new()),
         ..PartitionData::default()
     }

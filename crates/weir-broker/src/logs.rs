@@ -59,7 +59,7 @@ impl Bounds {
     /// Whether a client's idea of the leader epoch is current (KIP-320).
     pub(crate) fn check_epoch(&self, known: LeaderEpoch) -> Result<(), ErrorCode> {
         match known {
-            known if known < LeaderEpoch(0) => Ok(()),
+            LeaderEpoch::NONE => Ok(()),
             known if known < self.leader_epoch => Err(ErrorCode::FencedLeaderEpoch),
             known if known > self.leader_epoch => Err(ErrorCode::UnknownLeaderEpoch),
             _ => Ok(()),

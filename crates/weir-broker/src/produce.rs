@@ -389,12 +389,8 @@ impl Broker {
 
     fn produced_topic(&self, (name, id): (&Str, Uuid)) -> Result<&Topic, Refusal> {
         let topic = if id.is_zero() {
-            // From version 13 on there is no name.
-            let error = match name.is_empty() {
-                true => ErrorCode::UnknownTopicId,
-                false => ErrorCode::UnknownTopicOrPartition,
-            };
-            self.topics.get(name).ok_or(Refusal::bare(error))?
+            let topic = self.topics.get(name);
+            topic.ok_or(Refusal::bare(ErrorCode::UnknownTopicOrPartition))?
         } else {
             self.topics.get_by_id(id).ok_or(Refusal::bare(ErrorCode::UnknownTopicId))?
         };

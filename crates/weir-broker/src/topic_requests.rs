@@ -107,12 +107,12 @@ impl Broker {
     }
 
     fn plan_topic(&self, wanted: &CreatableTopic) -> Result<Plan, Refused> {
-        check_topic_name(&wanted.name)
-            .map_err(|words| (ErrorCode::InvalidTopicException, words))?;
         if wanted.name == METADATA_TOPIC {
             let words = format!("{METADATA_TOPIC} is the name of the cluster's own log.");
             return Err((ErrorCode::InvalidRequest, words));
         }
+        check_topic_name(&wanted.name)
+            .map_err(|words| (ErrorCode::InvalidTopicException, words))?;
         let is_made = self.staged.created().any(|topic| *topic.name() == wanted.name);
         if self.topics.get(&wanted.name).is_some() || is_made {
             return Err((

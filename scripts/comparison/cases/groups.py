@@ -212,7 +212,6 @@ def describe_groups(side: Side) -> None:
     ask("of offsets alone", offsets)
     ask("unknown", side.name("none"))
     ask("none")
-    ask("no name", "")
     ask("one twice", group, group)
     ask("several", group, offsets, side.name("none"))
 
@@ -251,7 +250,6 @@ def delete_groups(side: Side) -> None:
     ask("with a member, of offsets, unknown", group, offsets, side.name("none"))
     ask("again", offsets)
     ask("none")
-    ask("no name", "")
     side.call("leaves", "LeaveGroup", 5, leave(group, (member, None)))
     ask("one twice", group, group)
     describe(side, "deleted", group)

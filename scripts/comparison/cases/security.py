@@ -41,6 +41,8 @@ def quotas(side: Side) -> None:
     ask("only looked at", [("user", user)], ("producer_byte_rate", 7.0, False), validate=True)
     ask("of user and client", [("user", user), ("client-id", "c")], ("consumer_byte_rate", 5.5, False))
     ask("of the default client of a user", [("user", user), ("client-id", None)], ("request_percentage", 50.0, False))
+    mine = {"strict": False, "components": [{"entityType": "user", "matchType": 0, "match": user}]}
+    side.until("the quotas hold", lambda: len(side.ask("DescribeClientQuotas", version, mine)["entries"]) == 3)
     told("exactly", ("user", 0, user))
     told("exactly, strictly", ("user", 0, user), strict=True)
     told("of user and client", ("user", 0, user), ("client-id", 0, "c"))

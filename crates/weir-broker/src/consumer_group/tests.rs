@@ -301,7 +301,7 @@ fn a_static_member_keeps_its_partitions_while_it_is_away() {
         ..owning("a", EPOCH_STATIC_GONE, Partitions::new())
     };
     assert_eq!(f.heartbeat(away, 0).unwrap().epoch, EPOCH_STATIC_GONE);
-    assert_eq!(f.group.state(), ConsumerGroupState::Stable);
+    assert_eq!(f.group.state(), ConsumerGroupState::Reconciling);
     assert_eq!(f.beat("b", 2, &[1]).assignment, None, "the place of a is kept");
     // It comes back under another id, to what it had, and no epoch begins.
     let back = f.heartbeat(static_joining("z"), 1).unwrap();

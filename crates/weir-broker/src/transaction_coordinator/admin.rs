@@ -168,6 +168,8 @@ impl Broker {
             Ok(log) => log.and_then(|log| self.logs.get(log)),
             Err(error) => {
                 response.error_code = error.code();
+                response.error_message =
+                    Some(Str::from_static("There is no such partition, or too many were named."));
                 return response;
             }
         };

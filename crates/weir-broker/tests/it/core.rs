@@ -1010,7 +1010,7 @@ fn requests_that_name_too_much_are_refused() {
 }
 
 #[test]
-fn a_partition_listed_twice_is_refused() {
+fn a_partition_listed_twice_is_refused_once() {
     let mut h = Harness::new();
     h.create("t", 2, &[]);
     let partitions = [0, 1, 0]
@@ -1024,7 +1024,7 @@ fn a_partition_listed_twice_is_refused() {
     let answer = h.ask(10, &ListOffsetsRequest { topics, ..ListOffsetsRequest::default() });
     let codes: Vec<i16> = answer.topics[0].partitions.iter().map(|one| one.error_code).collect();
     let refused = ErrorCode::InvalidRequest.code();
-    assert_eq!(codes, [refused, 0, refused]);
+    assert_eq!(codes, [refused, 0]);
 }
 
 #[test]

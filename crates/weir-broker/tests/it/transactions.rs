@@ -400,7 +400,7 @@ fn partitions_are_verified_in_batches() {
         code(result.partition_error_code)
     };
     assert_eq!(verify(&mut h, 4, "a", who), ErrorCode::None);
-    assert_eq!(verify(&mut h, 4, "b", who), ErrorCode::InvalidTxnState);
+    assert_eq!(verify(&mut h, 4, "b", who), ErrorCode::TransactionAbortable);
     assert_eq!(verify(&mut h, 5, "b", who), ErrorCode::TransactionAbortable);
     assert_eq!(verify(&mut h, 5, "a", (who.0, 7)), ErrorCode::ProducerFenced);
 }
