@@ -37,6 +37,7 @@ import org.apache.kafka.common.compress.Compression;
 import org.apache.kafka.common.header.Header;
 import org.apache.kafka.common.header.internals.RecordHeader;
 import org.apache.kafka.common.message.ApiMessageType;
+import org.apache.kafka.common.message.FetchResponseData;
 import org.apache.kafka.common.message.RequestHeaderData;
 import org.apache.kafka.common.message.ResponseHeaderData;
 import org.apache.kafka.common.protocol.ApiMessage;
@@ -266,26 +267,41 @@ public class Codec {
         body.read(readable, version);
         Class<?> converter = Class.forName(body.getClass().getName() + "JsonConverter");
         Method write = converter.getMethod("write", body.getClass(), short.class, boolean.class);
-        JsonNode json = withBatches((JsonNode) write.invoke(null, body, version, true));
+        JsonNode json = hexed((JsonNode) write.invoke(null, body, version, true));
+        if (body instanceof FetchResponseData) {
+            putBatches((FetchResponseData) body, json);
+        }
         ObjectNode answer = NODES.objectNode().put("correlation", header.correlationId()).put("rest", bytes.remaining());
         answer.set("body", json);
         return answer;
     }
 
-    /** The same with bytes as hex, and those that are records taken apart. */
-    static JsonNode withBatches(JsonNode node) throws Exception {
+    /** Kafka's converter leaves records out: they are put in, taken apart. */
+    static void putBatches(FetchResponseData body, JsonNode json) {
+        for (int topic = 0; topic < body.responses().size(); topic++) {
+            List<FetchResponseData.PartitionData> partitions = body.responses().get(topic).partitions();
+            for (int n = 0; n < partitions.size(); n++) {
+                MemoryRecords records = (MemoryRecords) partitions.get(n).records();
+                ObjectNode told = (ObjectNode) json.get("responses").get(topic).get("partitions").get(n);
+                told.set("records", records == null ? NODES.nullNode() : batches(records));
+            }
+        }
+    }
+
+    /** The same with bytes as hex. */
+    static JsonNode hexed(JsonNode node) throws Exception {
         if (node.isObject()) {
             ObjectNode object = (ObjectNode) node;
             List<String> names = new ArrayList<>();
             object.fieldNames().forEachRemaining(names::add);
             for (String name : names) {
                 JsonNode value = object.get(name);
-                object.set(name, name.equals("records") && value.isBinary() ? batches(value.binaryValue()) : withBatches(value));
+                object.set(name, hexed(value));
             }
         } else if (node.isArray()) {
             ArrayNode array = (ArrayNode) node;
             for (int n = 0; n < array.size(); n++) {
-                array.set(n, withBatches(array.get(n)));
+                array.set(n, hexed(array.get(n)));
             }
         } else if (node.isBinary()) {
             return NODES.textNode(HEX.formatHex(node.binaryValue()));
@@ -293,9 +309,8 @@ public class Codec {
         return node;
     }
 
-    static JsonNode batches(byte[] bytes) {
+    static JsonNode batches(MemoryRecords records) {
         ArrayNode batches = NODES.arrayNode();
-        MemoryRecords records = MemoryRecords.readableRecords(ByteBuffer.wrap(bytes));
         for (MutableRecordBatch batch : records.batches()) {
             batch.ensureValid();
             ObjectNode told = batches.addObject()
@@ -314,7 +329,7 @@ public class Codec {
                 }
             }
         }
-        if (bytes.length > records.validBytes()) {
+        if (records.sizeInBytes() > records.validBytes()) {
             batches.add("part of a batch");
         }
         return batches;
