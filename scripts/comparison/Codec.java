@@ -62,6 +62,8 @@ public class Codec {
     static final ObjectMapper JSON = new ObjectMapper();
     static final JsonNodeFactory NODES = JsonNodeFactory.instance;
     static final HexFormat HEX = HexFormat.of();
+    /** The time of records that have none of their own: retention would take older ones away at some moment of the run. */
+    static final long NOW_MS = System.currentTimeMillis();
     static final int CRC_AT = 17;
     static final int CHECKED_FROM = 21;
 
@@ -343,7 +345,7 @@ public class Codec {
             List<Header> headers = new ArrayList<>();
             record.path("headers").fields().forEachRemaining(
                 header -> headers.add(new RecordHeader(header.getKey(), bytes(header.getValue().textValue()))));
-            records.add(new SimpleRecord(record.path("timestamp").asLong(1_700_000_000_000L), bytes(record.path("key").textValue()),
+            records.add(new SimpleRecord(record.path("timestamp").asLong(NOW_MS), bytes(record.path("key").textValue()),
                 bytes(record.path("value").textValue()), headers.toArray(new Header[0])));
         }
         MemoryRecords made = MemoryRecords.withRecords((byte) ask.path("magic").asInt(2), ask.path("base_offset").asLong(0),

@@ -18,7 +18,7 @@ def latest(side: Side, of: Topic, partition: int = 0) -> None:
 
 @case("Produce", versions=PRODUCE)
 def produces(side: Side) -> None:
-    version, of, batch = side.version, side.topic(partitions=2), side.codec.batch(RECORD, RECORD)
+    version, of, batch = side.version, side.topic(partitions=2, retention_ms="-1"), side.codec.batch(RECORD, RECORD)
     ask = lambda step, to, records, part=0, **more: side.call(  # noqa: E731
         step, "Produce", version, produce(to, records, part, **more), seconds=3)
     ask("good", of, batch)
@@ -40,7 +40,7 @@ def produces(side: Side) -> None:
     ask("magic 1", of, changed(batch, MAGIC, "01"))
     ask("magic 3", of, changed(batch, MAGIC, "03"))
     ask("an unknown codec", of, side.codec.recrc(changed(batch, ATTRIBUTES, "0007")))
-    ask("a codec that the records do not have", of, side.codec.recrc(changed(batch, ATTRIBUTES, "0001")))
+    ask("a codec that the records do not have", side.topic(), side.codec.recrc(changed(batch, ATTRIBUTES, "0001")))
     ask("a control batch", of, side.codec.recrc(changed(batch, ATTRIBUTES, "0020")))
     ask("a transactional batch without an id", of, side.codec.recrc(changed(batch, ATTRIBUTES, "0010")))
     ask("log append time", of, side.codec.recrc(changed(batch, ATTRIBUTES, "0008")))
@@ -160,7 +160,7 @@ def fetch_sessions(side: Side) -> None:
 
 @case("ListOffsets")
 def lists(side: Side) -> None:
-    of, epochs = side.topic(partitions=2), side.version >= 4
+    of, epochs = side.topic(partitions=2, retention_ms="-1"), side.version >= 4
     for number in range(3):
         batch = side.codec.batch(*({"value": "v", "timestamp": 1_000_000 + 1000 * number + n} for n in (0, 5, 3)))
         side.ask("Produce", 12, produce(of, batch))
