@@ -490,8 +490,10 @@ async fn a_certificate_that_changes_is_taken_while_connections_go_on() {
 /// Nobody who is not in can hold a place, memory or the time of others.
 #[tokio::test]
 async fn who_does_not_log_in_is_closed_in_time() {
-    let config =
-        BrokerConfig { authentication_ms_max: 300, ..secured(listener(SecurityProtocol::SaslSsl)) };
+    let config = BrokerConfig {
+        authentication_ms_max: 1_500,
+        ..secured(listener(SecurityProtocol::SaslSsl))
+    };
     let server = start(config).await;
     let mut known = connect_tls(&server).await;
     plain(&mut known, "ann", "s3cret").await;
