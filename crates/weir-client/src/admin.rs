@@ -26,7 +26,7 @@ use weir_protocol::api::offset_fetch::{
     OffsetFetchResponse,
 };
 use weir_protocol::error_code::ErrorCode;
-use weir_protocol::types::{NodeId, Offset, PartitionId, Str, TimestampMs, Uuid};
+use weir_protocol::types::{LeaderEpoch, NodeId, Offset, PartitionId, Str, TimestampMs, Uuid};
 
 use crate::client::{Client, Lane};
 use crate::config::IsolationLevel;
@@ -724,26 +724,28 @@ pub(crate) async fn fetch_offsets(
 fn committed_offsets(response: OffsetFetchResponse) -> Result<Vec<PartitionOffset>, ClientError> {
     check("OffsetFetch", response.error_code)?;
     let mut offsets = Vec::new();
-    let mut take = |topic: &Str, index: i32, offset: i64, code: i16| {
+    let mut take = |topic: &Str, index: i32, offset: i64, epoch: i32, code: i16| {
         check("OffsetFetch", code)?;
         if offset >= 0 {
             let partition = crate::fetcher::topic_partition(topic, index);
-            offsets.push(PartitionOffset { partition, offset: Offset(offset) });
+            let leader_epoch = (epoch >= 0).then_some(LeaderEpoch(epoch));
+            offsets.push(PartitionOffset { partition, offset: Offset(offset), leader_epoch });
         }
         Ok::<(), ClientError>(())
     };
     for topic in response.topics {
         for partition in topic.partitions {
-            let offset = partition.committed_offset;
-            take(&topic.name, partition.partition_index, offset, partition.error_code)?;
+            let (offset, epoch) = (partition.committed_offset, partition.committed_leader_epoch);
+            take(&topic.name, partition.partition_index, offset, epoch, partition.error_code)?;
         }
     }
     for group in response.groups {
         check("OffsetFetch", group.error_code)?;
         for topic in group.topics {
             for partition in topic.partitions {
-                let offset = partition.committed_offset;
-                take(&topic.name, partition.partition_index, offset, partition.error_code)?;
+                let (offset, epoch) =
+                    (partition.committed_offset, partition.committed_leader_epoch);
+                take(&topic.name, partition.partition_index, offset, epoch, partition.error_code)?;
             }
         }
     }

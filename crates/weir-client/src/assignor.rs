@@ -1,7 +1,10 @@
 //! Who reads which partition: the assignors of the classic protocol, pure.
 //!
 //! The leader of a group runs the assignor all members support, so these must agree with Java's
-//! `RangeAssignor` and `RoundRobinAssignor` for a group of mixed clients to make sense.
+//! `RangeAssignor` and `RoundRobinAssignor` for a group of mixed clients to make sense; of
+//! `CooperativeStickyAssignor` the rules must be the same, not the choice.
+
+mod sticky;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,8 +17,12 @@ use weir_protocol::{DecodeError, EncodeError};
 
 use crate::consumer::TopicPartition;
 
-/// The version written. Version 0 says all that eager assignors need, and every client reads it.
-const WRITTEN_VERSION: i16 = 0;
+/// The version written of assignments. Version 0 says all, and every client reads it.
+const ASSIGNMENT_VERSION: i16 = 0;
+
+/// The version written of subscriptions: the first with the generation in which the partitions were
+/// owned (KIP-792). Who knows only older ones reads it as those.
+const SUBSCRIPTION_VERSION: i16 = 2;
 
 /// How partitions are dealt to the members of a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -25,6 +32,18 @@ pub enum Assignor {
     Range,
     /// `roundrobin`: all partitions of all topics in turn.
     RoundRobin,
+    /// `cooperative-sticky`: balanced, with few moves; members keep what they keep through a rebalance
+    /// (KIP-429). Incremental only where all assignors of a member are.
+    CooperativeSticky,
+}
+
+/// How partitions change hands (KIP-429).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RebalanceProtocol {
+    /// Everything is given up before each join.
+    Eager,
+    /// Only what moves is given up, after the join that says so.
+    Cooperative,
 }
 
 /// A member as the leader sees it.
@@ -36,20 +55,39 @@ pub struct Member {
     pub instance_id: Option<Str>,
     /// The topics it wants.
     pub topics: Vec<Str>,
+    /// The partitions it says it reads.
+    pub owned: Vec<TopicPartition>,
+    /// The generation in which it got them; -1 if it does not say.
+    pub generation: i32,
+}
+
+impl RebalanceProtocol {
+    /// What a member with these assignors speaks: cooperative only if all of them are, as a group moves
+    /// from eager ones in two rolling restarts.
+    pub fn of(assignors: &[Assignor]) -> RebalanceProtocol {
+        if assignors.iter().all(|assignor| *assignor == Assignor::CooperativeSticky) {
+            RebalanceProtocol::Cooperative
+        } else {
+            RebalanceProtocol::Eager
+        }
+    }
 }
 
 impl Assignor {
+    const ALL: [Assignor; 3] = [Assignor::Range, Assignor::RoundRobin, Assignor::CooperativeSticky];
+
     /// Kafka's name.
     pub const fn name(self) -> &'static str {
         match self {
             Assignor::Range => "range",
             Assignor::RoundRobin => "roundrobin",
+            Assignor::CooperativeSticky => "cooperative-sticky",
         }
     }
 
     /// The assignor of this name.
     pub fn parse(name: &str) -> Option<Assignor> {
-        [Assignor::Range, Assignor::RoundRobin].into_iter().find(|known| known.name() == name)
+        Self::ALL.into_iter().find(|known| known.name() == name)
     }
 
     /// Deals the partitions (topic to count) to the members; in the order of `members`.
@@ -63,6 +101,7 @@ impl Assignor {
         match self {
             Assignor::Range => range(members, &order, partitions, &mut assigned),
             Assignor::RoundRobin => round_robin(members, &order, partitions, &mut assigned),
+            Assignor::CooperativeSticky => return sticky::assign(members, &order, partitions),
         }
         assigned
     }
@@ -125,33 +164,75 @@ fn round_robin(
     }
 }
 
-/// The subscription bytes of JoinGroup.
-pub(crate) fn encode_subscription(topics: &[Str]) -> Result<Bytes, EncodeError> {
+/// What a member says of itself in JoinGroup.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Subscription {
+    /// The topics it wants.
+    pub(crate) topics: Vec<Str>,
+    /// The partitions it keeps through the rebalance.
+    pub(crate) owned: Vec<TopicPartition>,
+    /// The generation in which it got them; -1 for none.
+    pub(crate) generation: i32,
+}
+
+/// The subscription bytes of JoinGroup, for this assignor.
+pub(crate) fn encode_subscription(
+    assignor: Assignor,
+    subscription: &Subscription,
+) -> Result<Bytes, EncodeError> {
+    // Java before 3.2 reads the generation from here.
+    let user_data = (assignor == Assignor::CooperativeSticky && subscription.generation >= 0)
+        .then(|| Bytes::copy_from_slice(&subscription.generation.to_be_bytes()));
     let subscription = ConsumerProtocolSubscription {
-        topics: topics.to_vec(),
-        ..ConsumerProtocolSubscription::default()
+        topics: subscription.topics.clone(),
+        user_data,
+        owned_partitions: by_topic(&subscription.owned),
+        generation_id: subscription.generation,
+        rack_id: None,
     };
-    consumer_protocol::encode(&subscription, WRITTEN_VERSION)
+    consumer_protocol::encode(&subscription, SUBSCRIPTION_VERSION)
 }
 
-/// The topics in a member's subscription bytes, of any version.
-pub(crate) fn decode_subscription(bytes: Bytes) -> Result<Vec<Str>, DecodeError> {
+/// A member's subscription bytes, of any version.
+pub(crate) fn decode_subscription(bytes: Bytes) -> Result<Subscription, DecodeError> {
     let (_, subscription) = consumer_protocol::decode::<ConsumerProtocolSubscription>(bytes)?;
-    Ok(subscription.topics)
+    let in_user_data = || {
+        let data = subscription.user_data.as_deref()?;
+        Some(i32::from_be_bytes(data.try_into().ok()?))
+    };
+    let generation = match subscription.generation_id {
+        -1 => in_user_data().unwrap_or(-1),
+        generation => generation,
+    };
+    let owned = partitions_of(subscription.owned_partitions);
+    Ok(Subscription { topics: subscription.topics, owned, generation })
 }
 
-/// The assignment bytes of SyncGroup.
-pub(crate) fn encode_assignment(partitions: &[TopicPartition]) -> Result<Bytes, EncodeError> {
+fn by_topic(partitions: &[TopicPartition]) -> Vec<consumer_protocol::TopicPartition> {
     let mut topics: BTreeMap<Str, Vec<i32>> = BTreeMap::new();
     for partition in partitions {
         topics.entry(partition.topic.clone()).or_default().push(partition.partition.get());
     }
-    let assigned_partitions = topics
-        .into_iter()
-        .map(|(topic, partitions)| consumer_protocol::TopicPartition { topic, partitions })
-        .collect();
-    let assignment = ConsumerProtocolAssignment { assigned_partitions, user_data: None };
-    consumer_protocol::encode(&assignment, WRITTEN_VERSION)
+    let entry = |(topic, partitions)| consumer_protocol::TopicPartition { topic, partitions };
+    topics.into_iter().map(entry).collect()
+}
+
+fn partitions_of(topics: Vec<consumer_protocol::TopicPartition>) -> Vec<TopicPartition> {
+    let of_topic = |topic: consumer_protocol::TopicPartition| {
+        let name = topic.topic;
+        topic.partitions.into_iter().map(move |number| TopicPartition {
+            topic: name.clone(),
+            partition: PartitionId(number),
+        })
+    };
+    topics.into_iter().flat_map(of_topic).collect()
+}
+
+/// The assignment bytes of SyncGroup.
+pub(crate) fn encode_assignment(partitions: &[TopicPartition]) -> Result<Bytes, EncodeError> {
+    let assignment =
+        ConsumerProtocolAssignment { assigned_partitions: by_topic(partitions), user_data: None };
+    consumer_protocol::encode(&assignment, ASSIGNMENT_VERSION)
 }
 
 /// The partitions in assignment bytes; none if there are no bytes.
@@ -160,14 +241,7 @@ pub(crate) fn decode_assignment(bytes: Bytes) -> Result<Vec<TopicPartition>, Dec
         return Ok(Vec::new());
     }
     let (_, assignment) = consumer_protocol::decode::<ConsumerProtocolAssignment>(bytes)?;
-    let of_topic = |topic: consumer_protocol::TopicPartition| {
-        let name = topic.topic;
-        topic.partitions.into_iter().map(move |number| TopicPartition {
-            topic: name.clone(),
-            partition: PartitionId(number),
-        })
-    };
-    Ok(assignment.assigned_partitions.into_iter().flat_map(of_topic).collect())
+    Ok(partitions_of(assignment.assigned_partitions))
 }
 
 #[cfg(test)]
@@ -180,6 +254,8 @@ mod tests {
             member_id: Str::copy_from(id),
             instance_id: None,
             topics: topics.iter().map(|topic| Str::copy_from(topic)).collect(),
+            owned: Vec::new(),
+            generation: -1,
         }
     }
 
@@ -246,11 +322,41 @@ mod tests {
             let mut bytes =
                 consumer_protocol::encode(&subscription, version.min(3)).unwrap().to_vec();
             bytes[..2].copy_from_slice(&version.to_be_bytes());
-            let topics = decode_subscription(bytes.into()).unwrap();
-            assert_eq!(topics, ["t", "u"], "version {version}");
+            let read = decode_subscription(bytes.into()).unwrap();
+            assert_eq!(read.topics, ["t", "u"], "version {version}");
+            assert_eq!((read.owned, read.generation), (Vec::new(), -1), "version {version}");
         }
         assert!(decode_subscription(Bytes::from_static(&[0, 0, 0x7f, 0xff, 0xff, 0xff])).is_err());
         assert_eq!(decode_assignment(Bytes::new()).unwrap(), []);
+    }
+
+    #[test]
+    fn what_is_owned_travels_with_its_generation() {
+        let owned = vec![TopicPartition::new("t", PartitionId(2))];
+        let said = Subscription { topics: vec![Str::from("t")], owned, generation: 7 };
+        for assignor in Assignor::ALL {
+            let bytes = encode_subscription(assignor, &said).unwrap();
+            assert_eq!(decode_subscription(bytes).unwrap(), said);
+        }
+        // Version 1 says it in the user data alone.
+        let old = ConsumerProtocolSubscription {
+            topics: said.topics.clone(),
+            user_data: Some(Bytes::from_static(&[0, 0, 0, 7])),
+            owned_partitions: by_topic(&said.owned),
+            ..ConsumerProtocolSubscription::default()
+        };
+        let bytes = consumer_protocol::encode(&old, 1).unwrap();
+        assert_eq!(decode_subscription(bytes).unwrap(), said);
+    }
+
+    #[test]
+    fn cooperative_is_who_has_no_eager_assignor() {
+        let both = [Assignor::CooperativeSticky, Assignor::Range];
+        assert_eq!(RebalanceProtocol::of(&both), RebalanceProtocol::Eager);
+        assert_eq!(RebalanceProtocol::of(&both[..1]), RebalanceProtocol::Cooperative);
+        for assignor in Assignor::ALL {
+            assert_eq!(Assignor::parse(assignor.name()), Some(assignor));
+        }
     }
 
     proptest! {
@@ -270,7 +376,7 @@ mod tests {
                 .collect();
             let counts: BTreeMap<Str, i32> =
                 TOPICS.iter().map(|topic| Str::from(*topic)).zip(counts).collect();
-            for assignor in [Assignor::Range, Assignor::RoundRobin] {
+            for assignor in Assignor::ALL {
                 let assigned = assignor.assign(&members, &counts);
                 let mut seen = BTreeSet::new();
                 for (member, list) in members.iter().zip(&assigned) {

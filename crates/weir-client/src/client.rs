@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use weir_protocol::api::find_coordinator::{FindCoordinatorRequest, FindCoordinatorResponse};
 use weir_protocol::api::metadata::{MetadataRequest, MetadataRequestTopic, MetadataResponse};
 use weir_protocol::error_code::ErrorCode;
-use weir_protocol::types::{NodeId, Str};
+use weir_protocol::types::{NodeId, Str, Uuid};
 use weir_protocol::Request;
 
 use crate::config::ClientConfig;
@@ -378,6 +378,21 @@ impl Client {
 
     fn misses_topics(&self) -> bool {
         self.tracked().values().any(|entry| entry.missing_since.is_some())
+    }
+
+    /// Names of topics by their ids; of those that the broker asked knows.
+    pub(crate) async fn topic_names(
+        &self,
+        ids: impl IntoIterator<Item = Uuid>,
+    ) -> Result<BTreeMap<Uuid, Str>, ClientError> {
+        let by_id = |topic_id| MetadataRequestTopic { topic_id, name: None };
+        let request = MetadataRequest {
+            topics: Some(ids.into_iter().map(by_id).collect()),
+            ..MetadataRequest::default()
+        };
+        let response = self.ask_any(&request).await?;
+        let named = response.topics.into_iter().filter(|topic| topic.error_code == 0);
+        Ok(named.filter_map(|topic| Some((topic.topic_id, topic.name?))).collect())
     }
 
     /// Metadata of these topics, or of all, without taking it over.

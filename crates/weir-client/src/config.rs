@@ -186,20 +186,37 @@ pub enum IsolationLevel {
     ReadCommitted,
 }
 
+/// How members and coordinator of a group agree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum GroupProtocol {
+    /// Members join together and one of them assigns; every broker has it.
+    #[default]
+    Classic,
+    /// The coordinator assigns, one member at a time (KIP-848); Kafka 4.0 and later.
+    Consumer,
+}
+
 /// How a consumer takes part in a group.
 #[derive(Debug, Clone)]
 pub struct GroupConfig {
     /// `group.id`.
     pub group_id: String,
+    /// `group.protocol`.
+    pub protocol: GroupProtocol,
+    /// `group.remote.assignor`: how the coordinator assigns, with [`GroupProtocol::Consumer`]; `None`
+    /// leaves it to the coordinator.
+    pub server_assignor: Option<String>,
     /// `group.instance.id`: a static member keeps its partitions over a restart (KIP-345).
     pub instance_id: Option<String>,
     /// `session.timeout.ms`.
     pub session_timeout_ms: u32,
-    /// `heartbeat.interval.ms`. Cut to a third of `session_timeout_ms` where it is more.
+    /// `heartbeat.interval.ms`; with [`GroupProtocol::Consumer`] the coordinator says it. Cut to a third of `session_timeout_ms` where it is more.
     pub heartbeat_interval_ms: u32,
-    /// `max.poll.interval.ms`, sent as the rebalance timeout.
-    pub rebalance_timeout_ms: u32,
-    /// `partition.assignment.strategy`, in order of preference.
+    /// `max.poll.interval.ms`: a member that does not poll for so long leaves, and its next poll says so.
+    /// Also how long the group waits for a member in a rebalance.
+    pub poll_interval_ms_max: u32,
+    /// `partition.assignment.strategy`, in order of preference; not used with
+    /// [`GroupProtocol::Consumer`].
     pub assignors: Vec<crate::assignor::Assignor>,
     /// `auto.commit.interval.ms`: commit what earlier polls returned, at the start of a poll. `None`:
     /// only when asked.
@@ -216,10 +233,12 @@ impl GroupConfig {
     pub fn new(group_id: impl Into<String>) -> Self {
         GroupConfig {
             group_id: group_id.into(),
+            protocol: GroupProtocol::Classic,
+            server_assignor: None,
             instance_id: None,
             session_timeout_ms: 45_000,
             heartbeat_interval_ms: 3_000,
-            rebalance_timeout_ms: 300_000,
+            poll_interval_ms_max: 300_000,
             assignors: vec![
                 crate::assignor::Assignor::Range,
                 crate::assignor::Assignor::RoundRobin,

@@ -13,15 +13,15 @@ use tokio::sync::{watch, Notify};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use weir_protocol::api::fetch::FetchRequest;
-use weir_protocol::types::{NodeId, Offset, PartitionId, Str, TimestampMs};
+use weir_protocol::types::{LeaderEpoch, NodeId, Offset, PartitionId, Str, TimestampMs};
 
 use crate::accumulator::MonoMs;
 use crate::admin::{list_offsets, OffsetSpec};
 use crate::client::{Client, Lane};
-use crate::config::{AutoOffsetReset, ConsumerConfig};
+use crate::config::{AutoOffsetReset, ConsumerConfig, GroupProtocol};
 use crate::error::ClientError;
 use crate::fetcher::{FetchState, Fetching, Plan, Start};
-use crate::group::{Membership, Rejoin};
+use crate::group::{Interest, Membership, Step};
 use crate::record::{ConsumedRecord, RecordRef};
 
 /// Fetch v13 names topics by id only (KIP-516).
@@ -59,6 +59,16 @@ pub struct PartitionOffset {
     pub partition: TopicPartition,
     /// The offset.
     pub offset: Offset,
+    /// The leader's epoch of the last record before it, if known: with it a reader finds out whether
+    /// that record has been lost (KIP-320).
+    pub leader_epoch: Option<LeaderEpoch>,
+}
+
+impl PartitionOffset {
+    /// Of an offset whose leader epoch is not known.
+    pub const fn new(partition: TopicPartition, offset: Offset) -> Self {
+        PartitionOffset { partition, offset, leader_epoch: None }
+    }
 }
 
 /// Told of partitions given and taken, from inside `poll` and `close`.
@@ -107,8 +117,8 @@ struct Inner {
 #[derive(Debug)]
 struct Mode {
     kind: Kind,
-    joining: bool,
-    joined: Option<Result<Vec<TopicPartition>, ClientError>>,
+    /// What a revocation under way commits: the hook is asked once, however often `poll` is dropped.
+    revoking: Option<Vec<PartitionOffset>>,
     committed_at: Instant,
 }
 
@@ -132,7 +142,7 @@ impl Consumer {
             if group.group_id.is_empty() {
                 return refuse("group_id", "is empty");
             }
-            if group.assignors.is_empty() {
+            if group.assignors.is_empty() && group.protocol == GroupProtocol::Classic {
                 return refuse("assignors", "is empty");
             }
             if group.session_timeout_ms == 0 {
@@ -148,8 +158,7 @@ impl Consumer {
             config,
             mode: Mutex::new(Mode {
                 kind: Kind::Idle,
-                joining: false,
-                joined: None,
+                revoking: None,
                 committed_at: Instant::now(),
             }),
             membership,
@@ -162,7 +171,7 @@ impl Consumer {
         inner.spawn(find_positions(Arc::clone(&inner)));
         inner.spawn(follow_metadata(Arc::clone(&inner)));
         if inner.membership.is_some() {
-            inner.spawn(send_heartbeats(Arc::clone(&inner)));
+            inner.spawn(keep_membership(Arc::clone(&inner)));
         }
         Ok(Consumer { inner })
     }
@@ -172,6 +181,25 @@ impl Consumer {
     /// # Errors
     /// [`ClientError::WrongMode`] without a group or after `assign`.
     pub fn subscribe(&self, topics: &[&str]) -> Result<(), ClientError> {
+        let topics = topics.iter().map(|topic| Str::copy_from(topic)).collect();
+        self.want(Interest { topics, pattern: None })
+    }
+
+    /// As `subscribe`, for all topics whose whole name matches this regular expression, also those made
+    /// later. The coordinator matches them; the syntax is RE2's.
+    ///
+    /// # Errors
+    /// [`ClientError::WrongMode`] also without [`GroupProtocol::Consumer`].
+    pub fn subscribe_pattern(&self, pattern: &str) -> Result<(), ClientError> {
+        let protocol = self.inner.config.group.as_ref().map(|group| group.protocol);
+        if protocol != Some(GroupProtocol::Consumer) {
+            let what = "subscribe_pattern needs a group of the consumer protocol";
+            return Err(ClientError::WrongMode { what });
+        }
+        self.want(Interest { topics: Vec::new(), pattern: Some(Str::copy_from(pattern)) })
+    }
+
+    fn want(&self, interest: Interest) -> Result<(), ClientError> {
         let Some(membership) = &self.inner.membership else {
             return Err(ClientError::WrongMode { what: "subscribe needs a group" });
         };
@@ -183,10 +211,10 @@ impl Consumer {
             Kind::Closed => return Err(ClientError::Closed),
             Kind::Idle | Kind::Subscribed(_) => {}
         }
-        self.inner.client.track(topics.iter().copied());
-        mode.kind = Kind::Subscribed(topics.iter().map(|topic| Str::copy_from(topic)).collect());
+        self.inner.client.track(interest.topics.iter().map(|topic| &**topic));
+        mode.kind = Kind::Subscribed(interest.topics.clone());
         drop(mode);
-        membership.want_rejoin();
+        membership.subscribe(interest);
         Ok(())
     }
 
@@ -329,7 +357,10 @@ impl Consumer {
             if look()? {
                 return Ok(());
             }
-            if tokio::time::timeout_at(deadline, arrived).await.is_err() {
+            let waiting = self.inner.membership.as_ref().map(|member| member.waiting());
+            let waited = tokio::time::timeout_at(deadline, arrived).await;
+            drop(waiting);
+            if waited.is_err() {
                 // A program that polls without a timeout must still let others run.
                 tokio::task::yield_now().await;
                 return Ok(());
@@ -350,7 +381,7 @@ impl Consumer {
             let shown = chunk.show(&inner.config, see);
             count += shown.count;
             let mut state = inner.state();
-            state.hand_over(chunk, shown.next, true);
+            state.hand_over(chunk, shown.next, shown.leader_epoch, true);
             if let Some(error) = shown.damaged {
                 state.damaged(&partition, epoch, error);
             }
@@ -374,7 +405,7 @@ impl Consumer {
             let (partition, epoch) = (chunk.partition().clone(), chunk.epoch());
             let taken = chunk.take(records_max - records.len(), &inner.config);
             let mut state = inner.state();
-            if state.hand_over(chunk, taken.next, taken.is_done) {
+            if state.hand_over(chunk, taken.next, taken.leader_epoch, taken.is_done) {
                 if records.is_empty() {
                     records = taken.records;
                 } else {
@@ -412,7 +443,7 @@ impl Consumer {
     /// As `commit`.
     pub async fn commit_consumed(&self) -> Result<(), ClientError> {
         let positions = self.inner.state().positions();
-        self.commit(&partition_offsets(positions)).await
+        self.commit(&positions).await
     }
 
     /// Commits in the background; errors are logged. Only the newest waits its turn per partition.
@@ -437,7 +468,8 @@ impl Consumer {
         &self,
         partitions: &[TopicPartition],
     ) -> Result<Vec<Option<Offset>>, ClientError> {
-        self.inner.membership()?.committed(partitions).await
+        let committed = self.inner.membership()?.committed(partitions).await?;
+        Ok(committed.into_iter().map(|entry| Some(entry?.offset)).collect())
     }
 
     fn auto_commit(&self) {
@@ -450,79 +482,90 @@ impl Consumer {
         mode.committed_at = Instant::now();
         drop(mode);
         let consumed = self.inner.state().consumed();
-        self.commit_async(partition_offsets(consumed));
+        self.commit_async(consumed);
     }
 
-    /// Gives partitions up and joins again where the group wants it; takes over what a join brought.
+    /// Gives partitions up and takes them as the group wants it.
     async fn drive_membership(&self) -> Result<(), ClientError> {
         let Some(membership) = &self.inner.membership else { return self.inner.open() };
-        {
-            let mut mode = self.inner.mode();
-            match &mode.kind {
-                Kind::Closed => return Err(ClientError::Closed),
-                Kind::Idle | Kind::Assigned => return Ok(()),
-                Kind::Subscribed(_) => {}
-            }
-            if let Some(joined) = mode.joined.take() {
-                mode.joining = false;
-                drop(mode);
-                let partitions = joined?;
-                self.inner.take_assignment(&partitions);
-                if let Some(hook) = &membership.config().hook {
-                    hook.assigned(&partitions);
-                }
-            } else if mode.joining {
-                return Ok(());
-            }
+        match &self.inner.mode().kind {
+            Kind::Closed => return Err(ClientError::Closed),
+            Kind::Idle | Kind::Assigned => return Ok(()),
+            Kind::Subscribed(_) => {}
         }
-        match membership.rejoin() {
-            Rejoin::No if membership.is_member() => return Ok(()),
-            Rejoin::No | Rejoin::Rebalance => self.give_up(membership).await,
-            Rejoin::Lost => self.forget(membership),
+        membership.polled();
+        while let Some(step) = membership.next_step() {
+            self.take_step(membership, step).await?;
         }
-        membership.begin_join();
-        let topics = {
-            let mut mode = self.inner.mode();
-            let Kind::Subscribed(topics) = &mode.kind else { return Err(ClientError::Closed) };
-            let topics = topics.clone();
-            mode.joining = true;
-            topics
-        };
-        self.inner.spawn(join(Arc::clone(&self.inner), Arc::clone(membership), topics));
         Ok(())
     }
 
-    /// Commits what is to be committed, then lets go.
-    async fn give_up(&self, membership: &Membership) {
-        let partitions = self.assignment();
+    async fn take_step(&self, membership: &Membership, step: Step) -> Result<(), ClientError> {
+        let hook = membership.config().hook.as_ref();
+        match step {
+            Step::Revoke(partitions) => {
+                self.give_up(membership, &partitions).await;
+                membership.step_done();
+            }
+            Step::Lose(partitions) => {
+                self.inner.state().unassign(&partitions);
+                membership.step_done();
+                if let Some(hook) = hook {
+                    hook.lost(&partitions);
+                }
+            }
+            Step::Assign(partitions) => {
+                self.inner.add_partitions(&partitions);
+                membership.step_done();
+                if let Some(hook) = hook {
+                    hook.assigned(&partitions);
+                }
+            }
+            Step::Fail(error) => {
+                membership.step_done();
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Commits what is to be committed of these, then lets go.
+    async fn give_up(&self, membership: &Membership, partitions: &[TopicPartition]) {
         if partitions.is_empty() {
             return;
         }
-        let mut offsets = Vec::new();
-        if membership.config().commit_on_revoke {
-            offsets = partition_offsets(self.inner.state().consumed());
-        }
-        if let Some(hook) = &membership.config().hook {
-            for chosen in hook.revoked(&partitions) {
-                offsets.retain(|entry| entry.partition != chosen.partition);
-                offsets.push(chosen);
-            }
-        }
+        let begun = self.inner.mode().revoking.clone();
+        let offsets = begun.unwrap_or_else(|| self.last_offsets(membership, partitions));
+        self.inner.mode().revoking = Some(offsets.clone());
         let ticket = membership.commit_ticket(&offsets, false);
         let committing = membership.commit(&offsets, &ticket);
         let committed = tokio::time::timeout(REVOKE_COMMIT, committing).await;
         if let Ok(Err(error)) = committed {
             tracing::warn!(%error, code = error.code(), "commit before a rebalance failed");
         }
-        self.inner.state().clear();
+        self.inner.state().unassign(partitions);
+        self.inner.mode().revoking = None;
     }
 
-    fn forget(&self, membership: &Membership) {
-        let partitions = self.assignment();
-        self.inner.state().clear();
-        if let (Some(hook), false) = (&membership.config().hook, partitions.is_empty()) {
-            hook.lost(&partitions);
+    /// What is committed before these go: what has been dealt with where configured so, and what the
+    /// hook says.
+    fn last_offsets(
+        &self,
+        membership: &Membership,
+        partitions: &[TopicPartition],
+    ) -> Vec<PartitionOffset> {
+        let mut offsets = Vec::new();
+        if membership.config().commit_on_revoke {
+            offsets = self.inner.state().consumed();
+            offsets.retain(|entry| partitions.contains(&entry.partition));
         }
+        if let Some(hook) = &membership.config().hook {
+            for chosen in hook.revoked(partitions) {
+                offsets.retain(|entry| entry.partition != chosen.partition);
+                offsets.push(chosen);
+            }
+        }
+        offsets
     }
 
     /// Commits where configured so, leaves the group, stops fetching. What earlier polls returned
@@ -538,13 +581,17 @@ impl Consumer {
         };
         self.inner.state().note_consumed();
         let mut result = Ok(());
-        if let Some(membership) = &self.inner.membership {
-            if membership.is_member() || !was_subscribed {
-                self.give_up(membership).await;
-            }
-            if was_subscribed {
+        match &self.inner.membership {
+            Some(membership) if was_subscribed => {
+                membership.closing();
+                while let Some(step) = membership.next_step() {
+                    // What fails now is of no use to anybody.
+                    let _ = self.take_step(membership, step).await;
+                }
                 result = membership.leave().await;
             }
+            Some(membership) => self.give_up(membership, &self.assignment()).await,
+            None => {}
         }
         self.inner.stop();
         result
@@ -611,14 +658,24 @@ impl Inner {
     }
 
     fn take_assignment(self: &Arc<Self>, partitions: &[TopicPartition]) {
-        let start = match self.membership {
-            Some(_) => Start::Committed,
-            None => Start::Reset(self.config.auto_offset_reset),
-        };
         self.client.track(partitions.iter().map(|partition| &*partition.topic));
-        self.state().assign(partitions, start);
+        self.state().assign(partitions, self.start());
         self.ensure_loops();
         self.work_changed();
+    }
+
+    fn add_partitions(self: &Arc<Self>, partitions: &[TopicPartition]) {
+        self.client.track(partitions.iter().map(|partition| &*partition.topic));
+        self.state().add(partitions, self.start());
+        self.ensure_loops();
+        self.work_changed();
+    }
+
+    fn start(&self) -> Start {
+        match self.membership {
+            Some(_) => Start::Committed,
+            None => Start::Reset(self.config.auto_offset_reset),
+        }
     }
 
     /// Topics that do not exist go out of view after a while; those of use here must not.
@@ -644,19 +701,9 @@ impl Inner {
     }
 }
 
-fn partition_offsets(positions: Vec<(TopicPartition, Offset)>) -> Vec<PartitionOffset> {
-    positions.into_iter().map(|(partition, offset)| PartitionOffset { partition, offset }).collect()
-}
-
-async fn join(inner: Arc<Inner>, membership: Arc<Membership>, topics: Vec<Str>) {
-    let joined = membership.join(&topics).await;
-    inner.mode().joined = Some(joined);
-    inner.arrived.notify_waiters();
-}
-
-async fn send_heartbeats(inner: Arc<Inner>) {
+async fn keep_membership(inner: Arc<Inner>) {
     let Some(membership) = inner.membership.clone() else { return };
-    membership.heartbeats(|| inner.arrived.notify_waiters()).await;
+    membership.run(|| inner.arrived.notify_waiters()).await;
 }
 
 /// Starts fetch loops for new leaders, and the loops after each change.
@@ -774,7 +821,7 @@ async fn find_some(
         let mut state = inner.state();
         for ((partition, epoch, _), offset) in committed.into_iter().zip(offsets) {
             match offset {
-                Some(offset) => state.resolve(partition, *epoch, offset),
+                Some(found) => state.resolve(partition, *epoch, found.offset, found.leader_epoch),
                 None => state.no_committed(partition, *epoch),
             }
         }
@@ -801,7 +848,7 @@ async fn find_some(
     for (partition, offset) in found {
         let epoch = unresolved.iter().find(|(known, ..)| *known == partition).map(|(_, e, _)| *e);
         match (epoch, offset) {
-            (Some(epoch), Some(offset)) => state.resolve(&partition, epoch, offset),
+            (Some(epoch), Some(offset)) => state.resolve(&partition, epoch, offset, None),
             // No record of that time or later: from the end.
             (Some(_), None) => {
                 state.seek_by(&partition, Start::Reset(AutoOffsetReset::Latest));

@@ -137,6 +137,13 @@ pub enum ClientError {
         /// What was wrong.
         reason: String,
     },
+    /// The program did not poll for longer than `poll_interval_ms_max`, so the member has left its group
+    /// and its partitions are lost. The next poll joins again.
+    #[error("no poll for {interval_ms} ms: left the group, and its partitions are lost")]
+    PollTooLate {
+        /// `poll_interval_ms_max`.
+        interval_ms: u64,
+    },
     /// The call needs a group, and the consumer has none (or the other way round).
     #[error("{what}")]
     WrongMode {
@@ -189,6 +196,7 @@ impl ClientError {
             ClientError::CorruptBatch { .. } => "WEIR-0422",
             ClientError::WrongMode { .. } => "WEIR-0423",
             ClientError::Closed => "WEIR-0424",
+            ClientError::PollTooLate { .. } => "WEIR-0435",
             ClientError::Authentication { .. } => "WEIR-0440",
         }
     }
@@ -201,6 +209,7 @@ impl ClientError {
             | ClientError::ConnectionLost { .. }
             | ClientError::UnknownTopic { .. }
             | ClientError::NoLeader { .. }
+            | ClientError::PollTooLate { .. }
             | ClientError::ApiTimeout { .. } => ErrorClass::Retriable,
             ClientError::Broker { code, .. } if code.is_retriable() => ErrorClass::Retriable,
             _ => ErrorClass::Fatal,

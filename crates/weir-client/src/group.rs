@@ -1,42 +1,111 @@
-//! Membership in a classic group: join, sync, heartbeat, commit, leave.
+//! Membership in a group, around the state machine that decides.
 //!
-//! The consumer drives it from `poll`, so that partitions change hands only between polls. Heartbeats
-//! go out in the background all the time; they are how a member learns that it must join again.
+//! The consumer drives it from `poll`, so that partitions change hands only between polls. Calls to the
+//! coordinator run beside it; heartbeats go out in the background all the time, as they are how a
+//! member learns that it must join again.
 //!
 //! Join and sync wait on the broker for other members, so they have a lane of their own; heartbeats
 //! and commits must not stand behind them.
 
+mod calls;
+mod classic;
+mod commits;
+mod consumer_member;
+mod holdings;
+mod machine;
+
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use weir_protocol::api::heartbeat::HeartbeatRequest;
-use weir_protocol::api::join_group::{
-    JoinGroupRequest, JoinGroupRequestProtocol, JoinGroupResponse,
-};
-use weir_protocol::api::leave_group::{LeaveGroupRequest, MemberIdentity};
-use weir_protocol::api::offset_commit::{
-    OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
-};
-use weir_protocol::api::sync_group::{SyncGroupRequest, SyncGroupRequestAssignment};
+use weir_protocol::api::offset_commit::OffsetCommitRequest;
 use weir_protocol::error_code::ErrorCode;
-use weir_protocol::types::{GenerationId, NodeId, Offset, Str};
-use weir_protocol::Request;
+use weir_protocol::types::{GenerationId, NodeId, Str, Uuid};
 
-use crate::admin::Admin;
-use crate::assignor::{self, Assignor, Member};
+use crate::accumulator::MonoMs;
 use crate::client::{Client, Lane};
 use crate::config::GroupConfig;
 use crate::consumer::{PartitionOffset, TopicPartition};
 use crate::error::ClientError;
 
-/// Kafka's protocol type of consumers.
-const PROTOCOL_TYPE: &str = "consumer";
+use calls::check;
+use classic::{JoinCall, JoinFailed, Joined};
+use commits::{CommitOrder, CommitTicket};
+use consumer_member::{Beat, BeatFailed, Beaten};
+use holdings::Tenure;
+use machine::Machine;
 
-/// The broker answers a join within the rebalance timeout; this much later something is wrong.
-const JOIN_GRACE_MS: u32 = 5_000;
+pub(crate) use commits::commit_topics;
+pub(crate) use holdings::Step;
+
+/// The longest sleep of the task that ticks.
+const TICK_MAX: Duration = Duration::from_secs(3_600);
+
+/// What a member wants to read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Interest {
+    /// Topics by name.
+    pub(crate) topics: Vec<Str>,
+    /// All topics whose whole name this regular expression matches, beside those by name (RE2).
+    pub(crate) pattern: Option<Str>,
+}
+
+/// What has happened to a member.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// This is wanted from now on.
+    Subscribed(Interest),
+    /// The program polls, or has been given what it polled for.
+    Polled,
+    /// The program waits in `poll`: that may take as long as it likes.
+    Waiting,
+    /// `poll` has done the oldest step.
+    StepDone,
+    /// Topics that this member dealt from have more partitions.
+    Grown,
+    /// A join has ended.
+    Joined { attempt: u64, result: Result<Joined, JoinFailed> },
+    /// A heartbeat has ended.
+    HeartbeatAnswered { attempt: u64, result: Result<(), ClientError> },
+    /// A heartbeat of KIP-848 has ended.
+    Beaten { attempt: u64, result: Result<Beaten, BeatFailed> },
+    /// These topics have these names.
+    Named(BTreeMap<Uuid, Str>),
+    /// The coordinator did not take a commit of this generation or member epoch.
+    CommitRefused { epoch: i32, error: ClientError },
+    /// The deadline is over.
+    Tick,
+    /// The consumer closes: everything is to be given up.
+    Closing,
+    /// The consumer is closed.
+    Left,
+}
+
+/// What the shell does for a member.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// Join and sync.
+    Join(JoinCall),
+    Heartbeat {
+        attempt: u64,
+        member_id: Str,
+        generation: GenerationId,
+    },
+    Leave {
+        member_id: Str,
+    },
+    /// The heartbeat of KIP-848, which also joins and leaves.
+    Beat(Beat),
+    /// Look for the coordinator again.
+    ForgetCoordinator,
+    /// There is something for `poll`.
+    WakePoll,
+}
 
 /// One consumer's place in its group.
 #[derive(Debug)]
@@ -44,60 +113,34 @@ pub(crate) struct Membership {
     client: Arc<Client>,
     config: GroupConfig,
     lane: Lane,
-    state: Mutex<State>,
+    origin: Instant,
+    machine: Mutex<Machine>,
+    effects: Mutex<Vec<Effect>>,
+    /// The machine's deadline may be another, or there are effects.
+    changed: Notify,
+    coordinator: Mutex<Option<NodeId>>,
+    /// What the leader dealt from: topic to partition count; empty for others.
+    dealt: Mutex<BTreeMap<Str, i32>>,
+    is_subscribed: Mutex<bool>,
+    /// Calls failed in a row.
+    failures: AtomicU32,
     /// Held while a commit is under way: two at once could land in either order.
     commit_turn: tokio::sync::Mutex<()>,
     order: Mutex<CommitOrder>,
 }
 
-#[derive(Debug, Default)]
-struct State {
-    member_id: Str,
-    /// The present generation; none while joining, so that no heartbeat speaks for the last one.
-    generation: Option<GenerationId>,
-    /// Offsets are those of a member: without a generation nothing may be committed.
-    is_subscribed: bool,
-    coordinator: Option<NodeId>,
-    /// What the leader dealt from: topic to partition count; empty for others.
-    dealt: BTreeMap<Str, i32>,
-    must_rejoin: bool,
-    /// The group went on without us: what we had is somebody else's already.
-    lost: bool,
-}
-
-/// In which order commits were asked for. An older one must not undo a newer one.
-#[derive(Debug, Default)]
-struct CommitOrder {
-    next: u64,
-    by_partition: BTreeMap<TopicPartition, Newest>,
-}
-
-#[derive(Debug, Clone, Copy, Default)]
-struct Newest {
-    /// The last commit in the background asked for; those before it are of no use any more.
-    in_background: u64,
-    /// The last commit of any kind the broker took.
-    done: u64,
-}
-
-/// A commit as it was asked for: by which member of which generation, and as which one in order.
+/// While it lives the program waits in `poll`.
 #[derive(Debug)]
-pub(crate) struct CommitTicket {
-    member_id: Str,
-    generation: Option<GenerationId>,
-    number: u64,
-    in_background: bool,
+pub(crate) struct Waiting<'a>(&'a Membership);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.handle(Event::Polled);
+    }
 }
 
-/// Why the present assignment ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Rejoin {
-    /// It does not.
-    No,
-    /// A rebalance: there is time to commit.
-    Rebalance,
-    /// We were expelled.
-    Lost,
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Membership {
@@ -105,348 +148,221 @@ impl Membership {
         let lane = client.new_lane();
         Membership {
             client,
-            config,
             lane,
-            state: Mutex::default(),
+            origin: Instant::now(),
+            machine: Mutex::new(Machine::new(&config)),
+            config,
+            effects: Mutex::default(),
+            changed: Notify::new(),
+            coordinator: Mutex::default(),
+            dealt: Mutex::default(),
+            is_subscribed: Mutex::new(false),
+            failures: AtomicU32::new(0),
             commit_turn: tokio::sync::Mutex::default(),
             order: Mutex::default(),
         }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn config(&self) -> &GroupConfig {
         &self.config
     }
 
-    /// Whether it has a place in the present generation.
-    pub(crate) fn is_member(&self) -> bool {
-        self.state().generation.is_some()
+    fn machine(&self) -> MutexGuard<'_, Machine> {
+        lock(&self.machine)
     }
 
-    /// Whether the assignment must be given up and joined again.
-    pub(crate) fn rejoin(&self) -> Rejoin {
-        let state = self.state();
-        match (state.lost, state.must_rejoin) {
-            (true, _) => Rejoin::Lost,
-            (false, true) => Rejoin::Rebalance,
-            (false, false) if self.has_grown(&state) => Rejoin::Rebalance,
-            (false, false) => Rejoin::No,
+    fn dealt(&self) -> MutexGuard<'_, BTreeMap<Str, i32>> {
+        lock(&self.dealt)
+    }
+
+    fn known_coordinator(&self) -> MutexGuard<'_, Option<NodeId>> {
+        lock(&self.coordinator)
+    }
+
+    fn order(&self) -> MutexGuard<'_, CommitOrder> {
+        lock(&self.order)
+    }
+
+    fn now(&self) -> MonoMs {
+        MonoMs(u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// Tells the machine, and has its effects carried out.
+    fn handle(&self, event: Event) {
+        let mut machine = self.machine();
+        let before = machine.deadline();
+        let effects = machine.handle(event, self.now());
+        let is_news = !effects.is_empty() || machine.deadline() != before;
+        // Under the machine's lock, so that effects stay in order.
+        lock(&self.effects).extend(effects);
+        drop(machine);
+        if is_news {
+            self.changed.notify_one();
         }
     }
 
-    /// Asks for a rejoin: the subscription has changed.
-    pub(crate) fn want_rejoin(&self) {
-        let mut state = self.state();
-        state.must_rejoin = true;
-        state.is_subscribed = true;
+    /// This is wanted from now on; the next poll joins for it.
+    pub(crate) fn subscribe(&self, interest: Interest) {
+        *lock(&self.is_subscribed) = true;
+        self.handle(Event::Subscribed(interest));
     }
 
-    /// Ends the present generation here, before the join that brings the next.
-    ///
-    /// A heartbeat of the old generation would be refused from the moment on when the others have
-    /// joined, and cost the member its id. What is asked of the member from now on is for the join
-    /// after this one, so the topics to join for must be read after this call.
-    pub(crate) fn begin_join(&self) {
-        let mut state = self.state();
-        state.generation = None;
-        state.must_rejoin = false;
+    /// The program polls: partitions may change hands.
+    pub(crate) fn polled(&self) {
+        if self.has_grown() {
+            self.handle(Event::Grown);
+        }
+        self.handle(Event::Polled);
+    }
+
+    /// The program waits in `poll` until this is dropped.
+    pub(crate) fn waiting(&self) -> Waiting<'_> {
+        self.handle(Event::Waiting);
+        Waiting(self)
+    }
+
+    /// What `poll` does next about its partitions.
+    pub(crate) fn next_step(&self) -> Option<Step> {
+        self.machine().holdings().next_step()
+    }
+
+    /// The step is done.
+    pub(crate) fn step_done(&self) {
+        self.handle(Event::StepDone);
+    }
+
+    /// Leaves the steps that give everything up.
+    pub(crate) fn closing(&self) {
+        self.handle(Event::Closing);
     }
 
     /// Topics the leader dealt from; others than its own must stay in view too.
     pub(crate) fn dealt_topics(&self) -> Vec<Str> {
-        self.state().dealt.keys().cloned().collect()
+        self.dealt().keys().cloned().collect()
     }
 
     /// The leader watches the partition counts it dealt from: a topic has more now, or was made again.
-    fn has_grown(&self, state: &State) -> bool {
+    fn has_grown(&self) -> bool {
+        let dealt = self.dealt();
+        if dealt.is_empty() {
+            return false;
+        }
         let view = self.client.view();
-        state.dealt.iter().any(|(topic, count)| {
+        dealt.iter().any(|(topic, count)| {
             let now = view.topics.get(topic).map_or(0, |topic| topic.partitions.len());
             // 0: not known now.
             i32::try_from(now).is_ok_and(|now| now > 0 && now != *count)
         })
     }
 
-    /// Joins and syncs, again and again until it has an assignment or fails for good.
-    pub(crate) async fn join(&self, topics: &[Str]) -> Result<Vec<TopicPartition>, ClientError> {
-        let mut failures = 0;
+    /// Carries out what the machine wants, for ever; `wake_poll` is called when there is something for
+    /// `poll`.
+    pub(crate) async fn run(self: Arc<Self>, wake_poll: impl Fn()) {
+        let mut calls = JoinSet::new();
         loop {
-            match self.join_once(topics).await {
-                Ok(partitions) => return Ok(partitions),
-                Err(error) if self.after_join_error(&error) => {
-                    tracing::debug!(%error, group = %self.config.group_id, "join again");
+            let effects = std::mem::take(&mut *lock(&self.effects));
+            for effect in effects {
+                match effect {
+                    Effect::WakePoll => wake_poll(),
+                    Effect::ForgetCoordinator => *self.known_coordinator() = None,
+                    call => {
+                        calls.spawn(Arc::clone(&self).call(call));
+                    }
                 }
-                Err(error) => return Err(error),
             }
-            tokio::time::sleep(self.client.retry_wait(failures)).await;
-            failures += 1;
+            let deadline = Duration::from_millis(self.machine().deadline().0);
+            let wait = deadline.saturating_sub(self.origin.elapsed()).min(TICK_MAX);
+            tokio::select! {
+                () = self.changed.notified() => {}
+                () = tokio::time::sleep(wait) => self.handle(Event::Tick),
+                Some(_) = calls.join_next() => {}
+            }
         }
     }
 
-    /// Whether to try again, with the state set so that it can succeed.
-    fn after_join_error(&self, error: &ClientError) -> bool {
-        let mut state = self.state();
-        let Some(code) = error.broker_code() else {
-            state.coordinator = None;
-            return error.is_retriable();
+    async fn call(self: Arc<Self>, call: Effect) {
+        match call {
+            Effect::Join(call) => {
+                let mut given = None;
+                let joined = self.join(&call, &mut given).await;
+                let wait_ms = self.note_outcome("join", joined.as_ref().err());
+                let result =
+                    joined.map_err(|error| JoinFailed { error, member_id: given, wait_ms });
+                self.handle(Event::Joined { attempt: call.attempt, result });
+            }
+            Effect::Heartbeat { attempt, member_id, generation } => {
+                let result = self.heartbeat(member_id, generation).await;
+                if let Err(error) = &result {
+                    tracing::debug!(%error, group = %self.config.group_id, "heartbeat");
+                }
+                self.handle(Event::HeartbeatAnswered { attempt, result });
+            }
+            Effect::Leave { member_id } => {
+                if let Err(error) = self.leave_group(member_id).await {
+                    tracing::debug!(%error, group = %self.config.group_id, "leave");
+                }
+            }
+            Effect::Beat(beat) => {
+                let beaten = self.beat(&beat).await;
+                let wait_ms = self.note_outcome("heartbeat", beaten.as_ref().err());
+                let result = beaten.map_err(|error| BeatFailed { error, wait_ms });
+                self.handle(Event::Beaten { attempt: beat.attempt, result });
+                self.name_topics().await;
+            }
+            Effect::ForgetCoordinator | Effect::WakePoll => {}
+        }
+    }
+
+    /// How long to wait before the next call, if this one failed.
+    fn note_outcome(&self, what: &str, error: Option<&ClientError>) -> u64 {
+        let Some(error) = error else {
+            self.failures.store(0, Ordering::Relaxed);
+            return 0;
         };
-        match code {
-            ErrorCode::MemberIdRequired
-            | ErrorCode::RebalanceInProgress
-            | ErrorCode::IllegalGeneration => true,
-            ErrorCode::UnknownMemberId => {
-                state.member_id = Str::default();
-                true
-            }
-            ErrorCode::NotCoordinator | ErrorCode::CoordinatorNotAvailable => {
-                state.coordinator = None;
-                true
-            }
-            code => code.is_retriable(),
-        }
+        tracing::debug!(%error, group = %self.config.group_id, what, "group call failed");
+        let failures = self.failures.fetch_add(1, Ordering::Relaxed);
+        let wait = self.client.retry_wait(failures);
+        u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)
     }
 
-    async fn join_once(&self, topics: &[Str]) -> Result<Vec<TopicPartition>, ClientError> {
-        let joined = self.join_group(topics).await?;
-        let generation = GenerationId(joined.generation_id);
-        let is_leader = joined.leader == joined.member_id;
-        let protocol = joined.protocol_name.clone().unwrap_or_default();
-        let (dealt, assignments) = if is_leader && !joined.skip_assignment {
-            self.deal(&joined, &protocol).await?
-        } else {
-            (BTreeMap::new(), Vec::new())
-        };
-        let request = SyncGroupRequest {
-            group_id: self.group_id(),
-            generation_id: generation.get(),
-            member_id: joined.member_id.clone(),
-            group_instance_id: self.instance_id(),
-            protocol_type: Some(Str::from(PROTOCOL_TYPE)),
-            protocol_name: Some(protocol),
-            assignments,
-        };
-        let synced = self.ask_waiting(&request).await?;
-        check("SyncGroup", synced.error_code)?;
-        let assigned = assignor::decode_assignment(synced.assignment)
-            .map_err(|error| self.malformed("SyncGroup", &error.to_string()))?;
-        let dealt = match is_leader && joined.skip_assignment {
-            true => self.dealt_before(&joined).await,
-            false => dealt,
-        };
-        let mut state = self.state();
-        state.generation = Some(generation);
-        state.dealt = dealt;
-        state.lost = false;
-        Ok(assigned)
-    }
-
-    async fn join_group(&self, topics: &[Str]) -> Result<JoinGroupResponse, ClientError> {
-        let metadata = assignor::encode_subscription(topics)
-            .map_err(|error| self.malformed("JoinGroup", &error.to_string()))?;
-        let protocols = self.config.assignors.iter().map(|assignor| JoinGroupRequestProtocol {
-            name: Str::from(assignor.name()),
-            metadata: metadata.clone(),
-        });
-        let millis = |ms: u32| i32::try_from(ms).unwrap_or(i32::MAX);
-        let request = JoinGroupRequest {
-            group_id: self.group_id(),
-            session_timeout_ms: millis(self.config.session_timeout_ms),
-            rebalance_timeout_ms: millis(self.config.rebalance_timeout_ms),
-            member_id: self.state().member_id.clone(),
-            group_instance_id: self.instance_id(),
-            protocol_type: Str::from(PROTOCOL_TYPE),
-            protocols: protocols.collect(),
-            reason: None,
-        };
-        let joined = self.ask_waiting(&request).await?;
-        if !joined.member_id.is_empty() {
-            // With MEMBER_ID_REQUIRED too: the next join carries it (KIP-394).
-            self.state().member_id = joined.member_id.clone();
-        }
-        check("JoinGroup", joined.error_code)?;
-        Ok(joined)
-    }
-
-    /// As leader: what each member gets, and the partition counts it was dealt from.
-    async fn deal(
-        &self,
-        joined: &JoinGroupResponse,
-        protocol: &str,
-    ) -> Result<(BTreeMap<Str, i32>, Vec<SyncGroupRequestAssignment>), ClientError> {
-        let assignor = Assignor::parse(protocol)
-            .ok_or_else(|| self.malformed("JoinGroup", &format!("assignor {protocol:?}")))?;
-        let mut members = Vec::with_capacity(joined.members.len());
-        for member in &joined.members {
-            let topics = assignor::decode_subscription(member.metadata.clone())
-                .map_err(|error| self.malformed("JoinGroup", &error.to_string()))?;
-            members.push(Member {
-                member_id: member.member_id.clone(),
-                instance_id: member.group_instance_id.clone(),
-                topics,
-            });
-        }
-        let counts = self.partition_counts(&members).await?;
-        let assigned = assignor.assign(&members, &counts);
-        let mut assignments = Vec::with_capacity(members.len());
-        for (member, partitions) in members.into_iter().zip(assigned) {
-            let assignment = assignor::encode_assignment(&partitions)
-                .map_err(|error| self.malformed("SyncGroup", &error.to_string()))?;
-            let member_id = member.member_id;
-            assignments.push(SyncGroupRequestAssignment { member_id, assignment });
-        }
-        Ok((counts, assignments))
-    }
-
-    /// As leader of a group that goes on as it was (a static member that is back, KIP-814): the partition
-    /// counts it was dealt from, by what its members have. So partitions are found that were added
-    /// while no leader looked.
-    async fn dealt_before(&self, joined: &JoinGroupResponse) -> BTreeMap<Str, i32> {
-        let admin = Admin::new(Arc::clone(&self.client));
-        let described = match admin.describe_groups(&[&self.config.group_id]).await {
-            Ok(described) => described,
-            Err(error) => {
-                tracing::debug!(%error, group = %self.config.group_id, "what was dealt before");
-                return BTreeMap::new();
-            }
-        };
-        let members = joined.members.iter();
-        let topics = members.flat_map(|one| assignor::decode_subscription(one.metadata.clone()));
-        let mut dealt: BTreeMap<Str, i32> = topics.flatten().map(|topic| (topic, 0)).collect();
-        let members = described.iter().flat_map(|group| &group.members);
-        for partition in members.flat_map(|member| &member.assignment) {
-            *dealt.entry(partition.topic.clone()).or_default() += 1;
-        }
-        dealt
-    }
-
-    /// Partition counts of all topics somebody wants; a topic that does not exist counts 0, and the
-    /// group rebalances when it appears.
-    async fn partition_counts(
-        &self,
-        members: &[Member],
-    ) -> Result<BTreeMap<Str, i32>, ClientError> {
-        let mut counts: BTreeMap<Str, i32> =
-            members.iter().flat_map(|member| &member.topics).map(|t| (t.clone(), 0)).collect();
-        self.client.track(counts.keys().map(|topic| &**topic));
-        self.client.refresh().await?;
-        let view = self.client.view();
-        for (topic, count) in &mut counts {
-            let known = view.topics.get(topic).map_or(0, |topic| topic.partitions.len());
-            *count = i32::try_from(known).unwrap_or(i32::MAX);
-        }
-        Ok(counts)
-    }
-
-    /// Sends heartbeats for ever; `changed` is called when the assignment must be given up.
-    pub(crate) async fn heartbeats(&self, changed: impl Fn()) {
-        let interval_ms = self.heartbeat_interval_ms();
-        let interval = Duration::from_millis(interval_ms.into());
-        let session = Duration::from_millis(self.config.session_timeout_ms.into());
-        let mut last_answer = Instant::now();
-        loop {
-            tokio::time::sleep(interval).await;
-            let Some(generation) = self.state().generation else {
-                last_answer = Instant::now();
-                continue;
-            };
-            let answered = self.heartbeat(generation, interval_ms).await;
-            let mut state = self.state();
-            if state.generation != Some(generation) {
-                continue;
-            }
-            match answered {
-                Ok(()) => last_answer = Instant::now(),
-                Err(error) => self.after_heartbeat_error(&error, &mut state),
-            }
-            if last_answer.elapsed() >= session {
-                // Nobody has heard of us for so long: others read our partitions by now.
-                state.expel();
-            }
-            let gone = state.must_rejoin || state.lost;
-            drop(state);
-            if gone {
-                changed();
+    /// Leaves, so that others need not wait for the session to end. A static member stays: it will be
+    /// back.
+    pub(crate) async fn leave(&self) -> Result<(), ClientError> {
+        let effects = self.machine().handle(Event::Left, self.now());
+        self.dealt().clear();
+        self.client.drop_lane(self.lane);
+        for effect in effects {
+            match effect {
+                Effect::Leave { member_id } => self.leave_group(member_id).await?,
+                Effect::Beat(goodbye) => match self.beat(&goodbye).await {
+                    // The coordinator has not taken it in, or not any more.
+                    Err(error) if error.broker_code() == Some(ErrorCode::UnknownMemberId) => {}
+                    left => {
+                        left?;
+                    }
+                },
+                _ => {}
             }
         }
+        Ok(())
     }
+}
 
-    /// At most a third of the session, so that one lost heartbeat does not end it.
-    fn heartbeat_interval_ms(&self) -> u32 {
-        self.config.heartbeat_interval_ms.min(self.config.session_timeout_ms / 3).max(1)
-    }
-
-    /// Asks within what the session leaves: an answer after its end is of no use.
-    async fn heartbeat(
-        &self,
-        generation: GenerationId,
-        interval_ms: u32,
-    ) -> Result<(), ClientError> {
-        let left_ms = self.config.session_timeout_ms.saturating_sub(interval_ms).max(1);
-        let timeout_ms = self.request_timeout_ms().min(left_ms);
-        let timeout = Duration::from_millis(timeout_ms.into());
-        // Finding the coordinator and connecting count too.
-        let asked = tokio::time::timeout(timeout, self.ask_heartbeat(generation, timeout_ms)).await;
-        asked.unwrap_or_else(|_| {
-            let broker = format!("coordinator of {}", self.config.group_id);
-            Err(ClientError::RequestTimeout { api: "Heartbeat", broker, timeout_ms })
-        })
-    }
-
-    async fn ask_heartbeat(
-        &self,
-        generation: GenerationId,
-        timeout_ms: u32,
-    ) -> Result<(), ClientError> {
-        let request = HeartbeatRequest {
-            group_id: self.group_id(),
-            generation_id: generation.get(),
-            member_id: self.state().member_id.clone(),
-            group_instance_id: self.instance_id(),
-        };
-        let response = self.ask(&request, Lane::SHARED, timeout_ms).await?;
-        check("Heartbeat", response.error_code)
-    }
-
-    fn after_heartbeat_error(&self, error: &ClientError, state: &mut State) {
-        tracing::debug!(%error, group = %self.config.group_id, "heartbeat");
-        match error.broker_code() {
-            Some(ErrorCode::RebalanceInProgress) => state.must_rejoin = true,
-            Some(
-                ErrorCode::UnknownMemberId
-                | ErrorCode::IllegalGeneration
-                | ErrorCode::FencedInstanceId,
-            ) => state.expel(),
-            _ => state.coordinator = None,
-        }
-    }
-
+/// Offsets.
+impl Membership {
     /// Notes who asks for a commit, and when: it is fenced by that, however late it goes out.
     pub(crate) fn commit_ticket(
         &self,
         offsets: &[PartitionOffset],
         in_background: bool,
     ) -> CommitTicket {
-        let (member_id, generation) = {
-            let state = self.state();
-            (state.member_id.clone(), state.generation)
+        let member = {
+            let machine = self.machine();
+            let tenure_of = |entry: &PartitionOffset| machine.holdings().tenure(&entry.partition);
+            let tenures: Vec<Option<Tenure>> = offsets.iter().map(tenure_of).collect();
+            (machine.member_id().clone(), machine.epoch(), tenures)
         };
-        let mut order = self.order();
-        order.next += 1;
-        let number = order.next;
-        if in_background {
-            for entry in offsets {
-                let newest = order.by_partition.entry(entry.partition.clone()).or_default();
-                newest.in_background = number;
-            }
-        }
-        CommitTicket { member_id, generation, number, in_background }
-    }
-
-    fn order(&self) -> MutexGuard<'_, CommitOrder> {
-        self.order.lock().unwrap_or_else(PoisonError::into_inner)
+        self.order().ticket(offsets, in_background, member)
     }
 
     /// Commits offsets, one commit at a time; without a generation for a consumer that only keeps its
@@ -460,48 +376,57 @@ impl Membership {
             return Ok(());
         }
         let _turn = self.commit_turn.lock().await;
-        let client = &self.client;
-        client.with_retries("commit", || self.commit_once(offsets, ticket)).await
+        let timeout_ms = self.client.config().api_timeout_ms;
+        let deadline = Instant::now() + Duration::from_millis(timeout_ms.into());
+        let mut failures = 0;
+        loop {
+            let error = match self.commit_once(offsets, ticket).await {
+                Err(error) if error.is_retriable() || self.awaits_epoch(&error) => error,
+                done => return done,
+            };
+            let wait = self.client.retry_wait(failures);
+            failures += 1;
+            if Instant::now() + wait >= deadline {
+                let last = error.to_string();
+                return Err(ClientError::ApiTimeout { what: "commit", timeout_ms, last });
+            }
+            tokio::time::sleep(wait).await;
+        }
     }
 
-    /// What of these offsets no newer commit has overtaken.
-    fn still_wanted(
+    fn awaits_epoch(&self, error: &ClientError) -> bool {
+        error.broker_code().is_some_and(|code| self.machine().awaits_epoch(code))
+    }
+
+    /// Which of the offsets are those of a stay that goes on, and as whom they are committed now.
+    ///
+    /// # Errors
+    /// If none are.
+    fn still_good(
         &self,
         offsets: &[PartitionOffset],
         ticket: &CommitTicket,
-    ) -> Vec<PartitionOffset> {
-        let order = self.order();
-        let is_wanted = |entry: &&PartitionOffset| {
-            let newest = order.by_partition.get(&entry.partition).copied().unwrap_or_default();
-            newest.done < ticket.number
-                && !(ticket.in_background && newest.in_background > ticket.number)
+    ) -> Result<(Vec<PartitionOffset>, Option<(Str, i32)>), ClientError> {
+        let machine = self.machine();
+        let present = machine.epoch();
+        let Some(epoch) = ticket.epoch else {
+            return match present {
+                None if !*lock(&self.is_subscribed) => Ok((offsets.to_vec(), None)),
+                _ => Err(gone_on()),
+            };
         };
-        offsets.iter().filter(is_wanted).cloned().collect()
-    }
-
-    fn note_committed(&self, offsets: &[PartitionOffset], number: u64) {
-        let mut order = self.order();
-        for entry in offsets {
-            let newest = order.by_partition.entry(entry.partition.clone()).or_default();
-            newest.done = newest.done.max(number);
-        }
-    }
-
-    /// Whether the member is still who it was when the commit was asked for.
-    fn check_fence(&self, ticket: &CommitTicket) -> Result<(), ClientError> {
-        let state = self.state();
-        let is_same = match ticket.generation {
-            Some(_) => state.generation == ticket.generation && state.member_id == ticket.member_id,
-            None => !state.is_subscribed && state.generation.is_none(),
+        let Some(present) = present else { return Err(gone_on()) };
+        let is_same = present == epoch && *machine.member_id() == ticket.member_id;
+        let is_good = |(entry, tenure): &(&PartitionOffset, &Option<Tenure>)| {
+            is_same || (tenure.is_some() && machine.holdings().tenure(&entry.partition) == **tenure)
         };
-        if is_same {
-            return Ok(());
+        let entries = offsets.iter().zip(&ticket.tenures);
+        let good: Vec<PartitionOffset> =
+            entries.filter(is_good).map(|(entry, _)| entry.clone()).collect();
+        if good.is_empty() {
+            return Err(gone_on());
         }
-        Err(ClientError::Broker {
-            api: "OffsetCommit",
-            code: ErrorCode::IllegalGeneration,
-            message: Some("the group has gone on without this member".to_owned()),
-        })
+        Ok((good, Some((machine.member_id().clone(), present))))
     }
 
     async fn commit_once(
@@ -509,47 +434,63 @@ impl Membership {
         offsets: &[PartitionOffset],
         ticket: &CommitTicket,
     ) -> Result<(), ClientError> {
-        self.check_fence(ticket)?;
-        let offsets = self.still_wanted(offsets, ticket);
-        if offsets.is_empty() {
-            return Ok(());
+        let (mut good, member) = self.still_good(offsets, ticket)?;
+        let all_are_good = good.len() == offsets.len();
+        {
+            let order = self.order();
+            good.retain(|entry| order.is_wanted(entry, ticket));
         }
-        let is_member = ticket.generation.is_some();
+        if !good.is_empty() {
+            self.send_commit(&good, member).await?;
+            self.order().note_done(&good, ticket);
+        }
+        if all_are_good {
+            Ok(())
+        } else {
+            Err(gone_on())
+        }
+    }
+
+    async fn send_commit(
+        &self,
+        offsets: &[PartitionOffset],
+        member: Option<(Str, i32)>,
+    ) -> Result<(), ClientError> {
+        let epoch = member.as_ref().map(|(_, epoch)| *epoch);
         let request = OffsetCommitRequest {
             group_id: self.group_id(),
-            generation_id_or_member_epoch: ticket.generation.map_or(-1, GenerationId::get),
-            member_id: if is_member { ticket.member_id.clone() } else { Str::default() },
-            group_instance_id: if is_member { self.instance_id() } else { None },
-            topics: commit_topics(&offsets),
+            group_instance_id: member.as_ref().and_then(|_| self.instance_id()),
+            generation_id_or_member_epoch: epoch.unwrap_or(-1),
+            member_id: member.map(|(id, _)| id).unwrap_or_default(),
+            topics: commit_topics(offsets),
             ..OffsetCommitRequest::default()
         };
         let response = self.ask(&request, Lane::SHARED, self.request_timeout_ms()).await?;
-        let codes = response.topics.iter().flat_map(|topic| &topic.partitions);
-        for partition in codes {
-            let checked = check("OffsetCommit", partition.error_code);
-            if let Err(error) = checked {
-                self.after_commit_error(&error, ticket);
+        for partition in response.topics.iter().flat_map(|topic| &topic.partitions) {
+            if let Err(error) = check("OffsetCommit", partition.error_code) {
+                self.after_commit_error(&error, epoch);
                 return Err(error);
             }
         }
-        self.note_committed(&offsets, ticket.number);
         Ok(())
     }
 
-    fn after_commit_error(&self, error: &ClientError, ticket: &CommitTicket) {
-        let mut state = self.state();
-        // What is said of an earlier generation says nothing of this one.
-        let is_present = state.generation.is_some() && state.generation == ticket.generation;
-        match error.broker_code() {
-            Some(ErrorCode::RebalanceInProgress) if is_present => state.must_rejoin = true,
-            Some(
-                ErrorCode::UnknownMemberId
-                | ErrorCode::IllegalGeneration
-                | ErrorCode::FencedInstanceId,
-            ) if is_present => state.expel(),
-            Some(ErrorCode::NotCoordinator | ErrorCode::CoordinatorNotAvailable) => {
-                state.coordinator = None;
+    fn after_commit_error(&self, error: &ClientError, epoch: Option<i32>) {
+        match (error.broker_code(), epoch) {
+            (Some(ErrorCode::NotCoordinator | ErrorCode::CoordinatorNotAvailable), _) => {
+                *self.known_coordinator() = None;
             }
+            (
+                Some(
+                    ErrorCode::RebalanceInProgress
+                    | ErrorCode::UnknownMemberId
+                    | ErrorCode::IllegalGeneration
+                    | ErrorCode::FencedInstanceId
+                    | ErrorCode::FencedMemberEpoch
+                    | ErrorCode::StaleMemberEpoch,
+                ),
+                Some(epoch),
+            ) => self.handle(Event::CommitRefused { epoch, error: error.clone() }),
             _ => {}
         }
     }
@@ -558,7 +499,7 @@ impl Membership {
     pub(crate) async fn committed(
         &self,
         partitions: &[TopicPartition],
-    ) -> Result<Vec<Option<Offset>>, ClientError> {
+    ) -> Result<Vec<Option<PartitionOffset>>, ClientError> {
         let group = self.config.group_id.as_str();
         let found = self
             .client
@@ -566,87 +507,21 @@ impl Membership {
                 let coordinator = self.coordinator().await?;
                 let asked = Some(partitions);
                 let result = crate::admin::fetch_offsets(&self.client, coordinator, group, asked);
-                result.await.inspect_err(|_| self.state().coordinator = None)
+                result.await.inspect_err(|_| *self.known_coordinator() = None)
             })
             .await?;
         let offset_of = |partition: &TopicPartition| {
-            let entry = found.iter().find(|entry| entry.partition == *partition);
-            entry.map(|entry| entry.offset)
+            found.iter().find(|entry| entry.partition == *partition).cloned()
         };
         Ok(partitions.iter().map(offset_of).collect())
     }
+}
 
-    /// Leaves, so that others need not wait for the session to end. A static member stays: it will be
-    /// back.
-    pub(crate) async fn leave(&self) -> Result<(), ClientError> {
-        let member_id = {
-            let mut state = self.state();
-            state.generation = None;
-            state.dealt.clear();
-            std::mem::take(&mut state.member_id)
-        };
-        self.client.drop_lane(self.lane);
-        if member_id.is_empty() || self.config.instance_id.is_some() {
-            return Ok(());
-        }
-        let request = LeaveGroupRequest {
-            group_id: self.group_id(),
-            member_id: member_id.clone(),
-            members: vec![MemberIdentity { member_id, ..MemberIdentity::default() }],
-        };
-        let response = self.ask(&request, Lane::SHARED, self.request_timeout_ms()).await?;
-        check("LeaveGroup", response.error_code)
-    }
-
-    async fn coordinator(&self) -> Result<NodeId, ClientError> {
-        let known = self.state().coordinator;
-        if let Some(node) = known {
-            return Ok(node);
-        }
-        let node = self.client.find_group_coordinator(&self.config.group_id).await?;
-        self.state().coordinator = Some(node);
-        Ok(node)
-    }
-
-    async fn ask<R: Request>(
-        &self,
-        request: &R,
-        lane: Lane,
-        timeout_ms: u32,
-    ) -> Result<R::Response, ClientError> {
-        let node = self.coordinator().await?;
-        let asked = async {
-            let connection = self.client.connection(node, lane).await?;
-            connection.request(request, i16::MAX, timeout_ms).await
-        };
-        // A broker that cannot be reached may have handed the group on.
-        asked.await.inspect_err(|_| self.state().coordinator = None)
-    }
-
-    /// Join and sync are answered when the others have come, or at the rebalance timeout.
-    async fn ask_waiting<R: Request>(&self, request: &R) -> Result<R::Response, ClientError> {
-        let timeout_ms = self.config.rebalance_timeout_ms.saturating_add(JOIN_GRACE_MS);
-        self.ask(request, self.lane, timeout_ms.max(self.request_timeout_ms())).await
-    }
-
-    fn request_timeout_ms(&self) -> u32 {
-        self.client.config().request_timeout_ms
-    }
-
-    fn group_id(&self) -> Str {
-        Str::copy_from(&self.config.group_id)
-    }
-
-    fn instance_id(&self) -> Option<Str> {
-        self.config.instance_id.as_deref().map(Str::copy_from)
-    }
-
-    fn malformed(&self, api: &'static str, reason: &str) -> ClientError {
-        ClientError::MalformedAnswer {
-            api,
-            broker: format!("coordinator of {}", self.config.group_id),
-            reason: reason.to_owned(),
-        }
+fn gone_on() -> ClientError {
+    ClientError::Broker {
+        api: "OffsetCommit",
+        code: ErrorCode::IllegalGeneration,
+        message: Some("the group has gone on without this member".to_owned()),
     }
 }
 
@@ -654,42 +529,4 @@ impl Drop for Membership {
     fn drop(&mut self) {
         self.client.drop_lane(self.lane);
     }
-}
-
-impl State {
-    /// The group goes on without us. The member id is of no use any more.
-    fn expel(&mut self) {
-        self.generation = None;
-        self.member_id = Str::default();
-        self.dealt.clear();
-        self.lost = true;
-    }
-}
-
-fn check(api: &'static str, code: i16) -> Result<(), ClientError> {
-    match ErrorCode::from_code(code) {
-        ErrorCode::None => Ok(()),
-        code => Err(ClientError::Broker { api, code, message: None }),
-    }
-}
-
-pub(crate) fn commit_topics(offsets: &[PartitionOffset]) -> Vec<OffsetCommitRequestTopic> {
-    let mut topics: Vec<OffsetCommitRequestTopic> = Vec::new();
-    for entry in offsets {
-        let partition = OffsetCommitRequestPartition {
-            partition_index: entry.partition.partition.get(),
-            committed_offset: entry.offset.get(),
-            // Kafka itself writes an empty string where there is nothing to say.
-            committed_metadata: Some(Str::default()),
-            ..OffsetCommitRequestPartition::default()
-        };
-        match topics.iter_mut().find(|topic| topic.name == entry.partition.topic) {
-            Some(topic) => topic.partitions.push(partition),
-            None => topics.push(OffsetCommitRequestTopic {
-                name: entry.partition.topic.clone(),
-                partitions: vec![partition],
-            }),
-        }
-    }
-    topics
 }

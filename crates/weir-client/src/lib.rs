@@ -45,8 +45,8 @@ pub use attempts::Attempts;
 pub use client::Client;
 pub use clock::SystemClock;
 pub use config::{
-    Acks, AutoOffsetReset, ClientConfig, ConsumerConfig, GroupConfig, IsolationLevel,
-    ProducerConfig,
+    Acks, AutoOffsetReset, ClientConfig, ConsumerConfig, GroupConfig, GroupProtocol,
+    IsolationLevel, ProducerConfig,
 };
 pub use consumer::{Consumer, PartitionOffset, RebalanceHook, TopicPartition};
 pub use delivery::{BatchDelivery, Delivery, RecordMetadata};

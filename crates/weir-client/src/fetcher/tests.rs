@@ -1,12 +1,17 @@
 //! Planning and staleness; what is read is tested against the scripted broker.
 
+use super::fetching::{FetchEffects, HURRIED_WAIT_MS, RETRY_MS};
 use super::*;
 use crate::connection::Endpoint;
 use crate::metadata::{PartitionView, TopicView};
-use weir_protocol::api::fetch::FetchableTopicResponse;
+use bytes::Bytes;
+use weir_protocol::api::fetch::{
+    FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData,
+};
 use weir_protocol::batch::BatchBuilder;
 use weir_protocol::compression::Codec;
-use weir_protocol::types::LeaderEpoch;
+use weir_protocol::error_code::ErrorCode;
+use weir_protocol::types::Uuid;
 
 const NODE: NodeId = NodeId(1);
 
@@ -39,7 +44,7 @@ fn state(partitions: i32, config: ConsumerConfig) -> FetchState {
     let all: Vec<TopicPartition> = (0..partitions).map(at).collect();
     state.assign(&all, Start::Reset(AutoOffsetReset::Earliest));
     for (partition, epoch, _) in state.unresolved() {
-        state.resolve(&partition, epoch, Offset(0));
+        state.resolve(&partition, epoch, Offset(0), None);
     }
     state
 }
@@ -81,8 +86,12 @@ fn deliver(state: &mut FetchState, records_max: usize) -> (Vec<i64>, bool) {
     let Some(mut chunk) = state.take_chunk() else { return (Vec::new(), false) };
     let taken = chunk.take(records_max, &ConsumerConfig::default());
     let offsets = taken.records.iter().map(|record| record.offset.get()).collect();
-    let is_current = state.hand_over(chunk, taken.next, taken.is_done);
+    let is_current = state.hand_over(chunk, taken.next, taken.leader_epoch, taken.is_done);
     (offsets, is_current)
+}
+
+fn offsets(list: &[PartitionOffset]) -> Vec<(TopicPartition, Offset)> {
+    list.iter().map(|entry| (entry.partition.clone(), entry.offset)).collect()
 }
 
 #[test]
@@ -106,9 +115,9 @@ fn the_position_moves_with_what_is_handed_over() {
     assert_eq!(state.position(&at(0)), Some(Offset(0)), "fetched is not handed over");
     assert_eq!(deliver(&mut state, 4), ((0..4).collect(), true));
     assert_eq!(state.position(&at(0)), Some(Offset(4)));
-    assert_eq!(state.consumed(), [(at(0), Offset(0))]);
+    assert_eq!(offsets(&state.consumed()), [(at(0), Offset(0))]);
     state.note_consumed();
-    assert_eq!(state.consumed(), [(at(0), Offset(4))]);
+    assert_eq!(offsets(&state.consumed()), [(at(0), Offset(4))]);
     assert!(state.buffered_bytes > 0);
     assert_eq!(deliver(&mut state, 100), ((4..10).collect(), true));
     assert_eq!((state.buffered_bytes, state.lag()), (0, vec![(at(0), 0)]));
@@ -126,7 +135,7 @@ fn what_was_fetched_before_a_seek_is_dropped() {
     state.on_fetched(&partitions, response(0, ErrorCode::None, batch(10)), MonoMs(0));
     let chunk = state.take_chunk().unwrap();
     state.seek(&at(0), Offset(2));
-    assert!(!state.hand_over(chunk, Offset(10), true), "a seek came in between");
+    assert!(!state.hand_over(chunk, Offset(10), None, true), "a seek came in between");
     assert_eq!((state.position(&at(0)), state.buffered_bytes), (Some(Offset(2)), 0));
 }
 

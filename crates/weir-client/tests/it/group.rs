@@ -49,7 +49,7 @@ async fn wait_until(is_so: impl Fn() -> bool) {
 
 fn at(offset: i64) -> Vec<PartitionOffset> {
     let partition = TopicPartition::new("t", PartitionId(0));
-    vec![PartitionOffset { partition, offset: Offset(offset) }]
+    vec![PartitionOffset::new(partition, Offset(offset))]
 }
 
 #[tokio::test(start_paused = true)]

@@ -37,9 +37,8 @@ impl Progress {
     pub(super) fn take_uncommitted(&self) -> Vec<PartitionOffset> {
         std::mem::take(&mut self.lock().uncommitted)
             .into_iter()
-            .map(|(partition, offset)| PartitionOffset {
-                partition: TopicPartition::new(self.topic, partition),
-                offset,
+            .map(|(partition, offset)| {
+                PartitionOffset::new(TopicPartition::new(self.topic, partition), offset)
             })
             .collect()
     }

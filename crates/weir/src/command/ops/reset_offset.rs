@@ -102,7 +102,7 @@ async fn set(admin: &Admin, args: &ResetOffsetArgs, rows: &[Row]) -> Outcome {
             .why(format!("{members} of its members are running and would overwrite them"))
             .help("stop the consumers of the group first"));
     }
-    let row = |row: &Row| PartitionOffset { partition: row.place.clone(), offset: row.after };
+    let row = |row: &Row| PartitionOffset::new(row.place.clone(), row.after);
     let offsets: Vec<PartitionOffset> = rows.iter().map(row).collect();
     admin.set_group_offsets(&args.group, &offsets).await.map_err(|error| failed(&what, &error))
 }
