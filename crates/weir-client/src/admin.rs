@@ -1,5 +1,10 @@
 //! Administrative calls. Each repeats what fails for a passing reason, up to `api_timeout_ms`.
 
+mod acls;
+mod configs;
+mod groups;
+mod lag;
+mod partitions;
 mod storage;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,9 +15,6 @@ use weir_protocol::api::create_topics::{
 };
 use weir_protocol::api::delete_topics::{DeleteTopicState, DeleteTopicsRequest};
 use weir_protocol::api::describe_cluster::DescribeClusterRequest;
-use weir_protocol::api::describe_configs::{
-    DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResourceResult,
-};
 use weir_protocol::api::describe_groups::{
     DescribeGroupsRequest, DescribedGroup, DescribedGroupMember,
 };
@@ -34,12 +36,11 @@ use crate::consumer::{PartitionOffset, TopicPartition};
 use crate::error::ClientError;
 use crate::metadata::{topic_view, ClusterView, TopicView};
 
+pub use acls::{Acl, AclFilter, ANY, PATTERN_LITERAL};
+pub use configs::{ConfigChange, ConfigEntry, ConfigResource};
+pub use groups::PartitionResults;
+pub use lag::PartitionLag;
 pub use storage::{ApiVersionRange, DeletedRecords, LogDirDescription, ReplicaSize};
-
-/// Kafka's resource type of topics in configs.
-const RESOURCE_TOPIC: i8 = 2;
-/// Kafka's config source "default config".
-const SOURCE_DEFAULT: i8 = 5;
 
 /// A topic to create.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -186,21 +187,6 @@ pub struct ClusterDescription {
     pub controller: Option<NodeId>,
     /// Brokers: node, host, port.
     pub brokers: Vec<(NodeId, Str, u16)>,
-}
-
-/// One setting.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConfigEntry {
-    /// Kafka's name.
-    pub name: Str,
-    /// Its value; `None` if it is null or hidden.
-    pub value: Option<Str>,
-    /// Whether nobody has set it.
-    pub is_default: bool,
-    /// Whether it cannot be changed.
-    pub read_only: bool,
-    /// Whether its value is hidden.
-    pub sensitive: bool,
 }
 
 /// Administrative calls. Cheap to clone.
@@ -407,12 +393,16 @@ impl Admin {
         match ErrorCode::from_code(found.error_code) {
             ErrorCode::None => Ok(describe_group(found)),
             // DescribeGroups v6 says so for a group there is not; older versions say Dead.
-            ErrorCode::GroupIdNotFound => Ok(GroupDescription {
-                group_id: Str::copy_from(group),
-                state: Str::from("Dead"),
-                protocol: Str::default(),
-                members: Vec::new(),
-            }),
+            // Also for one of the consumer protocol.
+            ErrorCode::GroupIdNotFound => {
+                let of_consumers = self.describe_consumer_group(group).await?;
+                Ok(of_consumers.unwrap_or_else(|| GroupDescription {
+                    group_id: Str::copy_from(group),
+                    state: Str::from("Dead"),
+                    protocol: Str::default(),
+                    members: Vec::new(),
+                }))
+            }
             code => {
                 let message = words(found.error_message.as_ref());
                 Err(ClientError::Broker { api: "DescribeGroups", code, message })
@@ -500,40 +490,6 @@ impl Admin {
             brokers: brokers.collect(),
         })
     }
-
-    /// All settings of a topic, by name.
-    ///
-    /// # Errors
-    /// [`ClientError::UnknownTopic`] if there is none; or if the cluster could not be asked.
-    pub async fn describe_topic_configs(
-        &self,
-        topic: &str,
-    ) -> Result<Vec<ConfigEntry>, ClientError> {
-        let request = DescribeConfigsRequest {
-            resources: vec![DescribeConfigsResource {
-                resource_type: RESOURCE_TOPIC,
-                resource_name: Str::copy_from(topic),
-                configuration_keys: None,
-            }],
-            ..DescribeConfigsRequest::default()
-        };
-        let response =
-            self.client.with_retries("describe configs", || self.client.ask_any(&request)).await?;
-        let result = response.results.into_iter().next().unwrap_or_default();
-        match ErrorCode::from_code(result.error_code) {
-            ErrorCode::None => {}
-            ErrorCode::UnknownTopicOrPartition => {
-                return Err(ClientError::UnknownTopic { topic: topic.to_owned() });
-            }
-            code => {
-                let message = words(result.error_message.as_ref());
-                return Err(ClientError::Broker { api: "DescribeConfigs", code, message });
-            }
-        }
-        let mut entries: Vec<ConfigEntry> = result.configs.into_iter().map(config_entry).collect();
-        entries.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(entries)
-    }
 }
 
 fn creatable(topic: &NewTopic) -> CreatableTopic {
@@ -581,16 +537,6 @@ fn describe_group(group: DescribedGroup) -> GroupDescription {
         state: group.group_state,
         protocol: group.protocol_data,
         members: group.members.into_iter().map(member).collect(),
-    }
-}
-
-fn config_entry(config: DescribeConfigsResourceResult) -> ConfigEntry {
-    ConfigEntry {
-        name: config.name,
-        value: config.value.filter(|_| !config.is_sensitive),
-        is_default: config.config_source == SOURCE_DEFAULT,
-        read_only: config.read_only,
-        sensitive: config.is_sensitive,
     }
 }
 

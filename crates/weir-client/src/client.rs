@@ -395,6 +395,20 @@ impl Client {
         Ok(named.filter_map(|topic| Some((topic.topic_id, topic.name?))).collect())
     }
 
+    /// Forgets the brokers it knows, and their connections: the bootstrap list says where to begin again
+    /// (KIP-1102). For a cluster that has moved, or whose brokers are others now.
+    fn rebootstrap(&self) {
+        tracing::warn!(
+            "no metadata from the brokers known: beginning again with the bootstrap list"
+        );
+        self.edit_view(|view| {
+            view.brokers.clear();
+            view.controller = None;
+        });
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        slots.clear();
+    }
+
     /// Metadata of these topics, or of all, without taking it over.
     pub(crate) async fn fetch_metadata(
         &self,
@@ -411,7 +425,12 @@ impl Client {
         let response = self.ask_any(&request).await?;
         match ErrorCode::from_code(response.error_code) {
             ErrorCode::None => Ok(response),
-            code => Err(ClientError::Broker { api: "Metadata", code, message: None }),
+            code => {
+                if code == ErrorCode::RebootstrapRequired {
+                    self.rebootstrap();
+                }
+                Err(ClientError::Broker { api: "Metadata", code, message: None })
+            }
         }
     }
 
@@ -568,6 +587,7 @@ fn coordinator(
 /// Refreshes when asked, and when metadata is old, until the client is dropped.
 async fn keep_metadata_fresh(client: Weak<Client>) {
     let mut failures = 0;
+    let mut refreshed_at = Instant::now();
     loop {
         let Some(strong) = client.upgrade() else { return };
         let mut max_age = Duration::from_millis(strong.config.metadata_max_age_ms.into());
@@ -581,10 +601,22 @@ async fn keep_metadata_fresh(client: Weak<Client>) {
             continue;
         }
         match strong.refresh().await {
-            Ok(()) => failures = 0,
+            Ok(()) => {
+                failures = 0;
+                refreshed_at = Instant::now();
+            }
             Err(error) => {
                 tracing::debug!(%error, "metadata refresh failed");
                 failures += 1;
+                let rebootstrap_after =
+                    Duration::from_millis(strong.config.rebootstrap_after_ms.into());
+                // Since the first of the failures: before it nobody asked.
+                if failures == 1 {
+                    refreshed_at = Instant::now();
+                } else if refreshed_at.elapsed() >= rebootstrap_after {
+                    refreshed_at = Instant::now();
+                    strong.rebootstrap();
+                }
                 strong.refresh_soon();
             }
         }

@@ -3,6 +3,7 @@
 //! A field that Kafka's Java client names carries that name with its unit last; the doc says which.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use weir_protocol::compression::Codec;
 
@@ -36,6 +37,9 @@ pub struct ClientConfig {
     pub retry_backoff_max_ms: u32,
     /// `metadata.max.age.ms`: metadata older than this is fetched again though nothing failed.
     pub metadata_max_age_ms: u32,
+    /// `metadata.recovery.rebootstrap.trigger.ms`: after so long without metadata, though it was asked for
+    /// all the time, the brokers known are forgotten and the bootstrap list is asked again (KIP-1102).
+    pub rebootstrap_after_ms: u32,
     /// `default.api.timeout.ms`: the bound on one admin or offset call with all its retries.
     pub api_timeout_ms: u32,
     /// The largest answer accepted from a broker. A longer length prefix closes the connection.
@@ -60,6 +64,7 @@ impl Default for ClientConfig {
             retry_backoff_ms: 50,
             retry_backoff_max_ms: 1_000,
             metadata_max_age_ms: 300_000,
+            rebootstrap_after_ms: 300_000,
             api_timeout_ms: 60_000,
             response_bytes_max: 128 << 20,
             auto_create_topics: true,
@@ -174,6 +179,19 @@ pub enum AutoOffsetReset {
     Latest,
     /// Nowhere: `poll` answers an error.
     None,
+    /// At the first record that is not older than this, else at the end (KIP-1106).
+    ByDuration(Duration),
+}
+
+/// When a record counts as dealt with, so that a commit may pass it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DoneBy {
+    /// With the next poll.
+    #[default]
+    Poll,
+    /// When [`crate::Consumer::done`] is called for it, in any order: no commit that the consumer makes
+    /// passes the lowest that is not done.
+    Record,
 }
 
 /// Which records of transactions are seen.
@@ -221,6 +239,10 @@ pub struct GroupConfig {
     /// `auto.commit.interval.ms`: commit what earlier polls returned, at the start of a poll. `None`:
     /// only when asked.
     pub auto_commit_interval_ms: Option<u32>,
+    /// Commit once so many records have been returned since the last commit, at the start of a poll.
+    pub auto_commit_records: Option<usize>,
+    /// When a record counts as dealt with.
+    pub done_by: DoneBy,
     /// Commit what earlier polls returned before partitions are given up, and on close. On by default
     /// with auto commit only; a manual committer uses the hook.
     pub commit_on_revoke: bool,
@@ -244,6 +266,8 @@ impl GroupConfig {
                 crate::assignor::Assignor::RoundRobin,
             ],
             auto_commit_interval_ms: None,
+            auto_commit_records: None,
+            done_by: DoneBy::Poll,
             commit_on_revoke: false,
             hook: None,
         }
@@ -279,6 +303,9 @@ pub struct ConsumerConfig {
     pub prefetch_bytes_max: usize,
     /// `max.poll.records`.
     pub poll_records_max: usize,
+    /// With [`DoneBy::Record`]: the most records of one partition returned and not done; `poll` returns
+    /// none of it above that.
+    pub unfinished_records_max: usize,
     /// `check.crcs`.
     pub check_crcs: bool,
     /// The most bytes one compressed batch may inflate to.
@@ -297,6 +324,7 @@ impl Default for ConsumerConfig {
             fetch_wait_ms_max: 500,
             prefetch_bytes_max: 32 << 20,
             poll_records_max: 5_000,
+            unfinished_records_max: 100_000,
             check_crcs: true,
             inflate_bytes_max: 64 << 20,
         }

@@ -4,6 +4,8 @@
 //! change hands only inside `poll` and `close`, so a program that polls, works and polls again never
 //! loses a partition in the middle of its work.
 
+mod positions;
+
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,9 +18,8 @@ use weir_protocol::api::fetch::FetchRequest;
 use weir_protocol::types::{LeaderEpoch, NodeId, Offset, PartitionId, Str, TimestampMs};
 
 use crate::accumulator::MonoMs;
-use crate::admin::{list_offsets, OffsetSpec};
 use crate::client::{Client, Lane};
-use crate::config::{AutoOffsetReset, ConsumerConfig, GroupProtocol};
+use crate::config::{AutoOffsetReset, ConsumerConfig, DoneBy, GroupProtocol};
 use crate::error::ClientError;
 use crate::fetcher::{FetchState, Fetching, Plan, Start};
 use crate::group::{Interest, Membership, Step};
@@ -120,6 +121,8 @@ struct Mode {
     /// What a revocation under way commits: the hook is asked once, however often `poll` is dropped.
     revoking: Option<Vec<PartitionOffset>>,
     committed_at: Instant,
+    /// Records returned since the last commit by count or interval.
+    returned: usize,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -160,6 +163,7 @@ impl Consumer {
                 kind: Kind::Idle,
                 revoking: None,
                 committed_at: Instant::now(),
+                returned: 0,
             }),
             membership,
             arrived: Notify::new(),
@@ -168,7 +172,7 @@ impl Consumer {
             loops: Mutex::default(),
             origin: Instant::now(),
         });
-        inner.spawn(find_positions(Arc::clone(&inner)));
+        inner.spawn(positions::find(Arc::clone(&inner)));
         inner.spawn(follow_metadata(Arc::clone(&inner)));
         if inner.membership.is_some() {
             inner.spawn(keep_membership(Arc::clone(&inner)));
@@ -254,6 +258,23 @@ impl Consumer {
         Ok(())
     }
 
+    /// The next polls read this partition from its first record of this time or later; where there is
+    /// none, from the end.
+    ///
+    /// # Errors
+    /// [`ClientError::WrongMode`] if the partition is not assigned.
+    pub fn seek_partition_to_time(
+        &self,
+        partition: &TopicPartition,
+        time: TimestampMs,
+    ) -> Result<(), ClientError> {
+        if !self.inner.state().seek_by(partition, Start::Time(time)) {
+            return Err(ClientError::WrongMode { what: "seek of a partition not assigned" });
+        }
+        self.inner.work_changed();
+        Ok(())
+    }
+
     /// The next polls read every assigned partition from its first record of this time or later; where
     /// there is none, from the end.
     pub fn seek_to_time(&self, time: TimestampMs) {
@@ -289,7 +310,22 @@ impl Consumer {
         self.inner.state().lag()
     }
 
-    /// Returns no more records of these partitions, keeping what is fetched.
+    /// How old the next record is at `now`, in milliseconds, per partition where that is known: 0 where
+    /// all is read. To the precision of a batch.
+    pub fn lag_ms(&self, now: TimestampMs) -> Vec<(TopicPartition, i64)> {
+        self.inner.state().lag_ms(now)
+    }
+
+    /// With [`DoneBy::Record`]: this record is dealt with. In any order, from any task. Returns whether it
+    /// was under work: not after the partition has gone or has been sought.
+    pub fn done(&self, partition: &TopicPartition, offset: Offset) -> bool {
+        let was_under_work = self.inner.state().finish(partition, offset);
+        self.inner.arrived.notify_waiters();
+        was_under_work
+    }
+
+    /// Returns no more records of these partitions, keeping what is fetched as long as there is room for
+    /// what others wait for.
     pub fn pause(&self, partitions: &[TopicPartition]) {
         self.inner.state().set_paused(partitions, true);
     }
@@ -318,6 +354,7 @@ impl Consumer {
             Ok(!records.is_empty())
         })
         .await?;
+        self.inner.mode().returned += records.len();
         Ok(records)
     }
 
@@ -338,6 +375,7 @@ impl Consumer {
             Ok(count > 0)
         })
         .await?;
+        self.inner.mode().returned += count;
         Ok(count)
     }
 
@@ -378,7 +416,15 @@ impl Consumer {
         while count < inner.config.poll_records_max.max(1) {
             let Some(mut chunk) = inner.state().take_chunk() else { break };
             let (partition, epoch) = (chunk.partition().clone(), chunk.epoch());
-            let shown = chunk.show(&inner.config, see);
+            let shown = if inner.is_done_by_record() {
+                chunk.show(&inner.config, &mut |record: RecordRef<'_>| {
+                    // Before the program sees it: it may be done at once.
+                    inner.state().begin_work(&partition, epoch, std::iter::once(record.offset));
+                    see(record);
+                })
+            } else {
+                chunk.show(&inner.config, see)
+            };
             count += shown.count;
             let mut state = inner.state();
             state.hand_over(chunk, shown.next, shown.leader_epoch, true);
@@ -406,6 +452,10 @@ impl Consumer {
             let taken = chunk.take(records_max - records.len(), &inner.config);
             let mut state = inner.state();
             if state.hand_over(chunk, taken.next, taken.leader_epoch, taken.is_done) {
+                if inner.is_done_by_record() {
+                    let offsets = taken.records.iter().map(|record| record.offset);
+                    state.begin_work(&partition, epoch, offsets);
+                }
                 if records.is_empty() {
                     records = taken.records;
                 } else {
@@ -474,12 +524,18 @@ impl Consumer {
 
     fn auto_commit(&self) {
         let Some(membership) = &self.inner.membership else { return };
-        let Some(interval_ms) = membership.config().auto_commit_interval_ms else { return };
+        let config = membership.config();
         let mut mode = self.inner.mode();
-        if mode.committed_at.elapsed() < Duration::from_millis(interval_ms.into()) {
+        let elapsed = mode.committed_at.elapsed();
+        let is_time = |ms: u32| elapsed >= Duration::from_millis(ms.into());
+        let is_much = |records: usize| mode.returned >= records.max(1);
+        if !config.auto_commit_interval_ms.is_some_and(is_time)
+            && !config.auto_commit_records.is_some_and(is_much)
+        {
             return;
         }
         mode.committed_at = Instant::now();
+        mode.returned = 0;
         drop(mode);
         let consumed = self.inner.state().consumed();
         self.commit_async(consumed);
@@ -625,6 +681,10 @@ impl Inner {
         self.membership.as_ref().ok_or(missing)
     }
 
+    fn is_done_by_record(&self) -> bool {
+        self.config.group.as_ref().is_some_and(|group| group.done_by == DoneBy::Record)
+    }
+
     fn open(&self) -> Result<(), ClientError> {
         if self.mode().kind == Kind::Closed {
             return Err(ClientError::Closed);
@@ -723,8 +783,11 @@ async fn fetch_from(inner: Arc<Inner>, node: NodeId) {
     let mut work = inner.work.subscribe();
     loop {
         work.mark_unchanged();
-        let plan = inner.state().plan(node, &inner.client.view(), inner.now());
-        match plan {
+        let planned = inner.state().plan(node, &inner.client.view(), inner.now());
+        if planned.is_unresolved {
+            inner.work_changed();
+        }
+        match planned.plan {
             Plan::Fetch { request, ids_known, partitions } => {
                 let version_max = if ids_known { i16::MAX } else { FETCH_VERSION_BY_NAME_MAX };
                 fetch_once(&inner, node, &request, version_max, &partitions).await;
@@ -757,7 +820,7 @@ async fn fetch_once(
     };
     match asked.await {
         Ok(response) => {
-            let effects = inner.state().on_fetched(partitions, response, inner.now());
+            let effects = inner.state().on_fetched(node, partitions, response, inner.now());
             if effects.refresh_metadata {
                 inner.client.refresh_soon();
             }
@@ -770,93 +833,8 @@ async fn fetch_once(
         }
         Err(error) => {
             tracing::debug!(%error, "fetch got no answer");
-            inner.state().on_lost(partitions, inner.now());
+            inner.state().on_lost(node, partitions, inner.now());
             inner.client.refresh_soon();
         }
     }
-}
-
-/// Finds where partitions start: committed offsets first, then by time or at an end.
-async fn find_positions(inner: Arc<Inner>) {
-    let mut work = inner.work.subscribe();
-    let mut failures = 0;
-    loop {
-        work.mark_unchanged();
-        let unresolved = inner.state().unresolved();
-        if unresolved.is_empty() {
-            failures = 0;
-            if work.changed().await.is_err() {
-                return;
-            }
-            continue;
-        }
-        match find_some(&inner, &unresolved).await {
-            Ok(()) => inner.work_changed(),
-            Err(error) if error.is_retriable() => {
-                tracing::debug!(%error, "positions not found yet");
-                tokio::time::sleep(inner.client.retry_wait(failures)).await;
-                failures += 1;
-            }
-            Err(error) => {
-                let mut state = inner.state();
-                for (partition, epoch, _) in &unresolved {
-                    state.unresolvable(partition, *epoch, &error);
-                }
-                drop(state);
-                inner.arrived.notify_waiters();
-            }
-        }
-    }
-}
-
-async fn find_some(
-    inner: &Arc<Inner>,
-    unresolved: &[(TopicPartition, u64, Start)],
-) -> Result<(), ClientError> {
-    let committed: Vec<_> =
-        unresolved.iter().filter(|(_, _, start)| *start == Start::Committed).collect();
-    if !committed.is_empty() {
-        let partitions: Vec<TopicPartition> = committed.iter().map(|(p, ..)| p.clone()).collect();
-        let offsets = inner.membership()?.committed(&partitions).await?;
-        let mut state = inner.state();
-        for ((partition, epoch, _), offset) in committed.into_iter().zip(offsets) {
-            match offset {
-                Some(found) => state.resolve(partition, *epoch, found.offset, found.leader_epoch),
-                None => state.no_committed(partition, *epoch),
-            }
-        }
-        drop(state);
-        inner.arrived.notify_waiters();
-        return Ok(());
-    }
-    let spec = |start| match start {
-        Start::Committed | Start::Reset(AutoOffsetReset::Latest) => Some(OffsetSpec::Latest),
-        Start::Reset(AutoOffsetReset::Earliest) => Some(OffsetSpec::Earliest),
-        Start::Reset(AutoOffsetReset::None) => None,
-        Start::Time(time) => Some(OffsetSpec::AtTime(time)),
-    };
-    let mut asked = Vec::new();
-    for (partition, epoch, start) in unresolved {
-        match spec(*start) {
-            Some(spec) => asked.push((partition.clone(), spec)),
-            None => inner.state().no_committed(partition, *epoch),
-        }
-    }
-    let view = inner.client.view();
-    let found = list_offsets(&inner.client, &view, &asked, inner.config.isolation).await?;
-    let mut state = inner.state();
-    for (partition, offset) in found {
-        let epoch = unresolved.iter().find(|(known, ..)| *known == partition).map(|(_, e, _)| *e);
-        match (epoch, offset) {
-            (Some(epoch), Some(offset)) => state.resolve(&partition, epoch, offset, None),
-            // No record of that time or later: from the end.
-            (Some(_), None) => {
-                state.seek_by(&partition, Start::Reset(AutoOffsetReset::Latest));
-            }
-            (None, _) => {}
-        }
-    }
-    drop(state);
-    inner.arrived.notify_waiters();
-    Ok(())
 }

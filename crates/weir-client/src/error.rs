@@ -122,6 +122,21 @@ pub enum ClientError {
         /// The position asked for.
         offset: Offset,
     },
+    /// The log was cut below the position, as when a leader that had not everything took over, and
+    /// `auto_offset_reset` is `None` (KIP-320).
+    #[error(
+        "{topic}-{partition} was truncated to offset {end}: what was read up to {offset} is not in it any more"
+    )]
+    LogTruncated {
+        /// Its topic.
+        topic: String,
+        /// Its number.
+        partition: PartitionId,
+        /// The position.
+        offset: Offset,
+        /// The first offset that is not as it was read.
+        end: Offset,
+    },
     /// A fetched batch that fails its checksum or cannot be decoded.
     #[error("batch at offset {offset} of {topic}-{partition} is damaged: {reason}")]
     CorruptBatch {
@@ -197,6 +212,7 @@ impl ClientError {
             ClientError::WrongMode { .. } => "WEIR-0423",
             ClientError::Closed => "WEIR-0424",
             ClientError::PollTooLate { .. } => "WEIR-0435",
+            ClientError::LogTruncated { .. } => "WEIR-0436",
             ClientError::Authentication { .. } => "WEIR-0440",
         }
     }

@@ -10,10 +10,12 @@
 mod chunk;
 mod fetching;
 mod positions;
+mod session;
+mod unfinished;
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
-use weir_protocol::types::{LeaderEpoch, NodeId, Offset, PartitionId, Str, TimestampMs};
+use weir_protocol::types::{LeaderEpoch, NodeId, Offset, PartitionId, Str, TimestampMs, Uuid};
 
 use crate::accumulator::MonoMs;
 use crate::config::{AutoOffsetReset, ConsumerConfig};
@@ -22,8 +24,11 @@ use crate::error::ClientError;
 use crate::metadata::ClusterView;
 
 use chunk::Chunk;
+use session::FetchSession;
+use unfinished::Unfinished;
 
 pub(crate) use fetching::{Fetching, Plan};
+pub(crate) use positions::Check;
 
 /// Where a partition without a position starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +49,7 @@ pub(crate) struct FetchState {
     next_epoch: u64,
     chunks: VecDeque<Chunk>,
     buffered_bytes: usize,
+    sessions: HashMap<NodeId, FetchSession>,
     /// What `poll` has to tell, the newest per partition.
     errors: VecDeque<(TopicPartition, ClientError)>,
 }
@@ -69,6 +75,16 @@ struct Partition {
     /// What `poll` had returned when it was called last: that much has been dealt with.
     consumed: Option<Place>,
     fetch_at: Option<Offset>,
+    /// The leader epoch of the last batch before `fetch_at`, if known.
+    fetched_epoch: Option<LeaderEpoch>,
+    /// The newest leader epoch that is known to have what was read.
+    checked_epoch: LeaderEpoch,
+    /// A newer leader is to be asked whether it has what was read.
+    check_due: bool,
+    /// The topic it was fetched from last; zero for none.
+    topic_id: Uuid,
+    /// Records that `poll` returned and nobody has called done; empty where nobody does.
+    unfinished: Unfinished,
     start: Start,
     /// Its start could not be found, or what comes next is damaged; told once, then it waits for a
     /// seek.
@@ -88,6 +104,7 @@ impl FetchState {
             next_epoch: 1,
             chunks: VecDeque::new(),
             buffered_bytes: 0,
+            sessions: HashMap::new(),
             errors: VecDeque::new(),
         }
     }
@@ -136,6 +153,9 @@ impl FetchState {
             state.position = None;
             state.consumed = None;
             state.fetch_at = None;
+            state.topic_id = Uuid::ZERO;
+            state.check_due = false;
+            state.unfinished = Unfinished::default();
             state.start = start;
         })
     }
@@ -182,8 +202,9 @@ impl FetchState {
 
     /// Positions of all partitions that have one.
     pub(crate) fn positions(&self) -> Vec<PartitionOffset> {
-        let of =
-            |(partition, state): (&TopicPartition, &Partition)| Some(state.position?.of(partition));
+        let of = |(partition, state): (&TopicPartition, &Partition)| {
+            Some(state.up_to_unfinished(state.position?).of(partition))
+        };
         self.partitions.iter().filter_map(of).collect()
     }
 
@@ -196,8 +217,41 @@ impl FetchState {
 
     /// What has been dealt with, as offsets to commit.
     pub(crate) fn consumed(&self) -> Vec<PartitionOffset> {
-        let of =
-            |(partition, state): (&TopicPartition, &Partition)| Some(state.consumed?.of(partition));
+        let of = |(partition, state): (&TopicPartition, &Partition)| {
+            Some(state.up_to_unfinished(state.consumed?).of(partition))
+        };
+        self.partitions.iter().filter_map(of).collect()
+    }
+
+    /// Notes that these were handed over and are under work until they are called done.
+    pub(crate) fn begin_work(
+        &mut self,
+        partition: &TopicPartition,
+        epoch: u64,
+        offsets: impl Iterator<Item = Offset>,
+    ) {
+        if let Some(state) = self.current(partition, epoch) {
+            state.unfinished.begin(offsets);
+        }
+    }
+
+    /// This record is done with; `false` if it was not under work.
+    pub(crate) fn finish(&mut self, partition: &TopicPartition, offset: Offset) -> bool {
+        let state = self.partitions.get_mut(partition);
+        state.is_some_and(|state| state.unfinished.finish(offset))
+    }
+
+    /// How old the next record is, in milliseconds, per partition where it is known: 0 where there is
+    /// none. By the first timestamp of its batch.
+    pub(crate) fn lag_ms(&self, now: TimestampMs) -> Vec<(TopicPartition, i64)> {
+        let of = |(partition, state): (&TopicPartition, &Partition)| {
+            if state.end?.get() <= state.position?.offset.get() {
+                return Some((partition.clone(), 0));
+            }
+            let next = self.chunks.iter().find(|chunk| chunk.partition == *partition)?;
+            let age = now.get().saturating_sub(next.first_timestamp?.get());
+            Some((partition.clone(), age.max(0)))
+        };
         self.partitions.iter().filter_map(of).collect()
     }
 
@@ -238,6 +292,11 @@ impl Partition {
             position: None,
             consumed: None,
             fetch_at: None,
+            fetched_epoch: None,
+            checked_epoch: LeaderEpoch(-1),
+            check_due: false,
+            topic_id: Uuid::ZERO,
+            unfinished: Unfinished::default(),
             start,
             failed: false,
             paused: false,
@@ -253,6 +312,19 @@ impl Partition {
         self.position = place;
         self.consumed = place;
         self.fetch_at = Some(offset);
+        self.fetched_epoch = leader_epoch;
+        // The next fetch sees whether there is something to check.
+        self.checked_epoch = LeaderEpoch(-1);
+        self.check_due = false;
+        self.unfinished = Unfinished::default();
+    }
+
+    /// This place, or the first record before it that is not done.
+    fn up_to_unfinished(&self, place: Place) -> Place {
+        match self.unfinished.first().filter(|first| *first < place.offset) {
+            Some(offset) => Place { offset, leader_epoch: None },
+            None => place,
+        }
     }
 }
 

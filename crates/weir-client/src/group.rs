@@ -107,6 +107,9 @@ pub(crate) enum Effect {
     WakePoll,
 }
 
+/// As whom offsets are committed: member id, and generation or member epoch.
+type Committer = (Str, i32);
+
 /// One consumer's place in its group.
 #[derive(Debug)]
 pub(crate) struct Membership {
@@ -336,7 +339,11 @@ impl Membership {
                 Effect::Leave { member_id } => self.leave_group(member_id).await?,
                 Effect::Beat(goodbye) => match self.beat(&goodbye).await {
                     // The coordinator has not taken it in, or not any more.
-                    Err(error) if error.broker_code() == Some(ErrorCode::UnknownMemberId) => {}
+                    Err(error)
+                        if matches!(
+                            error.broker_code(),
+                            Some(ErrorCode::UnknownMemberId | ErrorCode::GroupIdNotFound)
+                        ) => {}
                     left => {
                         left?;
                     }
@@ -406,7 +413,7 @@ impl Membership {
         &self,
         offsets: &[PartitionOffset],
         ticket: &CommitTicket,
-    ) -> Result<(Vec<PartitionOffset>, Option<(Str, i32)>), ClientError> {
+    ) -> Result<(Vec<PartitionOffset>, Option<Committer>), ClientError> {
         let machine = self.machine();
         let present = machine.epoch();
         let Some(epoch) = ticket.epoch else {
@@ -454,7 +461,7 @@ impl Membership {
     async fn send_commit(
         &self,
         offsets: &[PartitionOffset],
-        member: Option<(Str, i32)>,
+        member: Option<Committer>,
     ) -> Result<(), ClientError> {
         let epoch = member.as_ref().map(|(_, epoch)| *epoch);
         let request = OffsetCommitRequest {

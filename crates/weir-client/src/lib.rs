@@ -45,7 +45,7 @@ pub use attempts::Attempts;
 pub use client::Client;
 pub use clock::SystemClock;
 pub use config::{
-    Acks, AutoOffsetReset, ClientConfig, ConsumerConfig, GroupConfig, GroupProtocol,
+    Acks, AutoOffsetReset, ClientConfig, ConsumerConfig, DoneBy, GroupConfig, GroupProtocol,
     IsolationLevel, ProducerConfig,
 };
 pub use consumer::{Consumer, PartitionOffset, RebalanceHook, TopicPartition};

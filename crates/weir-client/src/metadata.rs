@@ -95,6 +95,9 @@ impl ClusterView {
                         new.clone_from(old);
                     }
                 }
+                // A topic loses no partitions: who has fewer has not heard of the others yet.
+                let heard_of = view.partitions.len();
+                view.partitions.extend(known.partitions.iter().skip(heard_of).cloned());
             }
         }
         self.topics.insert(name, view);
@@ -170,6 +173,23 @@ mod tests {
         assert_eq!(leader(&view), Some(1));
         view.update(answer(2, 6, 1));
         assert_eq!(leader(&view), Some(2));
+    }
+
+    #[test]
+    fn an_older_answer_takes_no_partitions_away() {
+        let mut more = answer(1, 5, 1);
+        let partition = MetadataResponsePartition {
+            partition_index: 1,
+            ..more.topics[0].partitions[0].clone()
+        };
+        more.topics[0].partitions.push(partition);
+        let mut view = ClusterView::default();
+        view.update(more);
+        view.update(answer(1, 5, 1));
+        assert_eq!(view.topics["t"].partitions.len(), 2);
+        // Made again it may well have fewer.
+        view.update(answer(1, 0, 2));
+        assert_eq!(view.topics["t"].partitions.len(), 1);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::{HashSet, VecDeque};
 use bytes::Bytes;
 use weir_protocol::api::fetch::AbortedTransaction;
 use weir_protocol::batch::{self, BatchView, RecordIter};
-use weir_protocol::types::{LeaderEpoch, Offset, ProducerId};
+use weir_protocol::types::{LeaderEpoch, Offset, ProducerId, TimestampMs};
 
 use crate::config::{ConsumerConfig, IsolationLevel};
 use crate::consumer::TopicPartition;
@@ -18,6 +18,8 @@ pub(crate) struct Chunk {
     pub(super) partition: TopicPartition,
     pub(super) epoch: u64,
     pub(super) bytes_held: usize,
+    /// The base timestamp of its first batch, if it can be read.
+    pub(super) first_timestamp: Option<TimestampMs>,
     pub(super) content: Content,
 }
 

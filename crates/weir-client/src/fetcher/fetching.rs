@@ -2,14 +2,13 @@
 
 use std::collections::HashSet;
 
-use weir_protocol::api::fetch::{
-    FetchPartition, FetchRequest, FetchResponse, FetchTopic, PartitionData,
-};
+use weir_protocol::api::fetch::{FetchRequest, FetchResponse, PartitionData};
 use weir_protocol::batch;
 use weir_protocol::error_code::ErrorCode;
 use weir_protocol::types::{LeaderEpoch, NodeId, Offset, Uuid};
 
 use super::chunk::{Chunk, Content};
+use super::session::Wanted;
 use super::{leader, FetchState, Place, Start};
 use crate::accumulator::MonoMs;
 use crate::config::{AutoOffsetReset, IsolationLevel};
@@ -49,6 +48,23 @@ pub(crate) enum Plan {
     Wait,
 }
 
+/// A plan, and whether there are positions to be found or checked that were not before.
+#[derive(Debug)]
+pub(crate) struct Planned {
+    pub(crate) plan: Plan,
+    pub(crate) is_unresolved: bool,
+}
+
+#[derive(Debug, Default)]
+struct Survey {
+    wanted: Vec<TopicPartition>,
+    /// Some are not fetched because what is fetched waits for `poll`.
+    left_out: bool,
+    wake_at: MonoMs,
+    made_again: Vec<TopicPartition>,
+    is_unresolved: bool,
+}
+
 /// What follows from an answer.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct FetchEffects {
@@ -67,85 +83,146 @@ impl FetchState {
     }
 
     /// The next fetch from this node.
-    pub(crate) fn plan(&mut self, node: NodeId, view: &ClusterView, now: MonoMs) -> Plan {
-        let mut partitions = Vec::new();
-        let mut left_out = false;
-        let mut wake_at = MonoMs::MAX;
+    pub(crate) fn plan(&mut self, node: NodeId, view: &ClusterView, now: MonoMs) -> Planned {
+        let mut survey = self.survey(node, view, now);
+        if survey.wanted.is_empty() && survey.left_out && self.evict_paused() {
+            survey = self.survey(node, view, now);
+        }
+        let is_unresolved = survey.is_unresolved | self.start_over(&survey.made_again);
+        let plan = match survey.wanted.len() {
+            0 if survey.wake_at == MonoMs::MAX => Plan::Wait,
+            0 => Plan::WaitUntil(survey.wake_at),
+            _ => self.fetch(node, view, &survey),
+        };
+        Planned { plan, is_unresolved }
+    }
+
+    /// Which partitions of this node can be fetched now, and what keeps the others.
+    fn survey(&mut self, node: NodeId, view: &ClusterView, now: MonoMs) -> Survey {
+        let mut survey = Survey { wake_at: MonoMs::MAX, ..Survey::default() };
         let room_for_each = self.config.partition_fetch_bytes_max as usize;
         let is_full = self.buffered_bytes >= self.config.prefetch_bytes_max;
         for (partition, state) in &mut self.partitions {
-            let Some(from) = state.fetch_at else { continue };
-            if state.fetching || state.paused || leader(view, partition) != Some(node) {
+            if state.fetch_at.is_none() || state.fetching || state.paused {
                 continue;
             }
-            if is_full || state.buffered_bytes >= room_for_each {
-                left_out = true;
+            let Some(known) = view.topics.get(&partition.topic) else { continue };
+            let Some(leader) = known.partition(partition.partition) else { continue };
+            if leader.leader != Some(node) {
                 continue;
             }
-            if state.retry_at > now {
-                wake_at = wake_at.min(state.retry_at);
-                continue;
+            if state.is_of_another(known.id) {
+                survey.made_again.push(partition.clone());
+            } else if state.has_to_be_checked(leader.leader_epoch) {
+                survey.is_unresolved |= !std::mem::replace(&mut state.check_due, true);
+            } else if is_full || state.buffered_bytes >= room_for_each {
+                survey.left_out = true;
+            } else if state.retry_at > now {
+                survey.wake_at = survey.wake_at.min(state.retry_at);
+            } else {
+                survey.wanted.push(partition.clone());
             }
-            state.fetching = true;
-            partitions.push(Fetching {
-                partition: partition.clone(),
-                topic_id: view.topics.get(&partition.topic).map_or(Uuid::ZERO, |topic| topic.id),
-                epoch: state.epoch,
-                from,
-            });
         }
-        if partitions.is_empty() {
-            return if wake_at == MonoMs::MAX { Plan::Wait } else { Plan::WaitUntil(wake_at) };
+        survey
+    }
+
+    fn fetch(&mut self, node: NodeId, view: &ClusterView, survey: &Survey) -> Plan {
+        let millis = |ms: u32| i32::try_from(ms).unwrap_or(i32::MAX);
+        let mut wanted = Vec::with_capacity(survey.wanted.len());
+        let mut partitions = Vec::with_capacity(survey.wanted.len());
+        for partition in &survey.wanted {
+            let Some(state) = self.partitions.get_mut(partition) else { continue };
+            let Some(from) = state.fetch_at else { continue };
+            let known = view.topics.get(&partition.topic);
+            let topic_id = known.map_or(Uuid::ZERO, |topic| topic.id);
+            let leader = known.and_then(|topic| topic.partition(partition.partition));
+            let leader_epoch = leader.map_or(-1, |partition| partition.leader_epoch.get());
+            state.fetching = true;
+            state.topic_id = topic_id;
+            let bytes_max = millis(self.config.partition_fetch_bytes_max);
+            wanted.push((partition, Wanted { topic_id, from, leader_epoch, bytes_max }));
+            let (partition, epoch) = (partition.clone(), state.epoch);
+            partitions.push(Fetching { partition, topic_id, epoch, from });
         }
         // Whoever came first last time comes last now, so that none starves when answers are full.
-        let turn = usize::try_from(self.next_epoch).unwrap_or(0) % partitions.len();
-        partitions.rotate_left(turn);
+        let turn = usize::try_from(self.next_epoch).unwrap_or(0) % wanted.len().max(1);
+        wanted.rotate_left(turn);
         self.next_epoch += 1;
         let ids_known = partitions.iter().all(|fetching| fetching.topic_id != Uuid::ZERO);
-        let request = self.request(&partitions, view, left_out);
+        let max_wait_ms = millis(self.config.fetch_wait_ms_max);
+        let room = self.config.prefetch_bytes_max.saturating_sub(self.buffered_bytes);
+        let room = i32::try_from(room).unwrap_or(i32::MAX).max(1);
+        let mut request = FetchRequest {
+            max_wait_ms: if survey.left_out {
+                max_wait_ms.min(HURRIED_WAIT_MS)
+            } else {
+                max_wait_ms
+            },
+            min_bytes: millis(self.config.fetch_bytes_min),
+            max_bytes: millis(self.config.fetch_bytes_max).min(room),
+            isolation_level: i8::from(self.config.isolation == IsolationLevel::ReadCommitted),
+            ..FetchRequest::default()
+        };
+        let session = self.sessions.entry(node).or_default();
+        session.fill(&mut request, &wanted, ids_known);
         Plan::Fetch { request, ids_known, partitions }
     }
 
-    fn request(
-        &self,
-        partitions: &[Fetching],
-        view: &ClusterView,
-        in_a_hurry: bool,
-    ) -> FetchRequest {
-        let millis = |ms: u32| i32::try_from(ms).unwrap_or(i32::MAX);
-        let max_wait_ms = millis(self.config.fetch_wait_ms_max);
-        let mut topics: Vec<FetchTopic> = Vec::new();
-        for fetching in partitions {
-            let TopicPartition { topic, partition } = &fetching.partition;
-            let epoch = view.topics.get(topic).and_then(|topic| topic.partition(*partition));
-            let data = FetchPartition {
-                partition: partition.get(),
-                current_leader_epoch: epoch.map_or(-1, |partition| partition.leader_epoch.get()),
-                fetch_offset: fetching.from.get(),
-                partition_max_bytes: millis(self.config.partition_fetch_bytes_max),
-                ..FetchPartition::default()
-            };
-            match topics.iter_mut().find(|known| known.topic == *topic) {
-                Some(known) => known.partitions.push(data),
-                None => topics.push(FetchTopic {
-                    topic: topic.clone(),
-                    topic_id: fetching.topic_id,
-                    partitions: vec![data],
-                }),
+    /// Frees what the fullest paused partition has in store, if what others wait for is held up by such
+    /// alone: it is fetched again when its turn comes. Returns whether there was any.
+    fn evict_paused(&mut self) -> bool {
+        let is_stuck =
+            self.partitions.values().all(|state| state.paused || state.buffered_bytes == 0);
+        let held = self.partitions.iter().filter(|(_, state)| state.paused);
+        let fullest = held.max_by_key(|(_, state)| state.buffered_bytes);
+        let Some((partition, state)) = fullest.filter(|_| is_stuck) else { return false };
+        if state.buffered_bytes == 0 {
+            return false;
+        }
+        let partition = partition.clone();
+        self.refetch(&partition)
+    }
+
+    /// Drops what is fetched of a partition and begins at its position again.
+    pub(super) fn refetch(&mut self, partition: &TopicPartition) -> bool {
+        self.restart(partition, |state| {
+            state.fetch_at = state.position.map(|place| place.offset);
+            state.fetched_epoch = state.position.and_then(|place| place.leader_epoch);
+        })
+    }
+
+    /// Their topics were deleted and made again: nothing in them was there when we began, so they are
+    /// read from their beginning; `auto_offset_reset` none tells instead.
+    fn start_over(&mut self, partitions: &[TopicPartition]) -> bool {
+        for partition in partitions {
+            tracing::warn!(%partition, "the topic was made again: reading from its beginning");
+            let position = self.partitions.get(partition).and_then(|state| state.position);
+            if self.config.auto_offset_reset != AutoOffsetReset::None {
+                self.seek_by(partition, Start::Reset(AutoOffsetReset::Earliest));
+                continue;
             }
+            self.restart(partition, |state| {
+                state.failed = true;
+                state.fetch_at = None;
+                state.topic_id = Uuid::ZERO;
+            });
+            let error = ClientError::OffsetOutOfRange {
+                topic: partition.topic.to_string(),
+                partition: partition.partition,
+                offset: position.map_or(Offset(0), |place| place.offset),
+            };
+            self.tell(partition, error);
         }
-        FetchRequest {
-            max_wait_ms: if in_a_hurry { max_wait_ms.min(HURRIED_WAIT_MS) } else { max_wait_ms },
-            min_bytes: millis(self.config.fetch_bytes_min),
-            max_bytes: millis(self.config.fetch_bytes_max),
-            isolation_level: i8::from(self.config.isolation == IsolationLevel::ReadCommitted),
-            topics,
-            ..FetchRequest::default()
-        }
+        !partitions.is_empty()
     }
 
     /// The fetch got no answer.
-    pub(crate) fn on_lost(&mut self, partitions: &[Fetching], now: MonoMs) {
+    pub(crate) fn on_lost(&mut self, node: NodeId, partitions: &[Fetching], now: MonoMs) {
+        self.sessions.entry(node).or_default().on_lost();
+        self.rest(partitions, now);
+    }
+
+    fn rest(&mut self, partitions: &[Fetching], now: MonoMs) {
         for fetching in partitions {
             if let Some(state) = self.current(&fetching.partition, fetching.epoch) {
                 state.fetching = false;
@@ -157,14 +234,16 @@ impl FetchState {
     /// Takes an answer.
     pub(crate) fn on_fetched(
         &mut self,
+        node: NodeId,
         fetched: &[Fetching],
         response: FetchResponse,
         now: MonoMs,
     ) -> FetchEffects {
         let mut effects = FetchEffects::default();
         let code = ErrorCode::from_code(response.error_code);
-        if !code.is_none() {
-            self.on_lost(fetched, now);
+        let session = self.sessions.entry(node).or_default();
+        if !session.on_answer(code, response.session_id) {
+            self.rest(fetched, now);
             effects.refresh_metadata = true;
             return effects;
         }
@@ -180,7 +259,7 @@ impl FetchState {
                 }
             }
         }
-        // Without a session every partition is answered; one that is not is asked again.
+        // Within a session those without news are not answered.
         for fetching in fetched {
             if let Some(state) = self.current(&fetching.partition, fetching.epoch) {
                 state.fetching = false;
@@ -213,9 +292,12 @@ impl FetchState {
             return;
         }
         // Headers tell where to go on; a damaged batch is met again when `poll` decodes it.
-        let last = batch::batches(&records).map_while(Result::ok).map(|b| b.last_offset()).last();
-        if let Some(last) = last {
-            state.fetch_at = Some(last.next().max(fetching.from));
+        let mut first_timestamp = None;
+        for view in batch::batches(&records).map_while(Result::ok) {
+            first_timestamp = first_timestamp.or(Some(view.base_timestamp()));
+            state.fetch_at = Some(view.last_offset().next().max(fetching.from));
+            let epoch = view.partition_leader_epoch();
+            state.fetched_epoch = (epoch.get() >= 0).then_some(epoch);
         }
         state.buffered_bytes += records.len();
         self.buffered_bytes += records.len();
@@ -224,6 +306,7 @@ impl FetchState {
             partition: fetching.partition.clone(),
             epoch: fetching.epoch,
             bytes_held: records.len(),
+            first_timestamp,
             content: Content::Raw {
                 records,
                 from: fetching.from,
@@ -277,12 +360,15 @@ impl FetchState {
 
 /// Handing over.
 impl FetchState {
-    /// The oldest chunk of a partition that is not paused.
+    /// The oldest chunk of a partition that is not paused and has few enough records under work.
     pub(crate) fn take_chunk(&mut self) -> Option<Chunk> {
         let partitions = &self.partitions;
-        let is_paused =
-            |chunk: &Chunk| partitions.get(&chunk.partition).is_some_and(|state| state.paused);
-        let index = self.chunks.iter().position(|chunk| !is_paused(chunk))?;
+        let unfinished_max = self.config.unfinished_records_max;
+        let is_held = |chunk: &Chunk| {
+            let state = partitions.get(&chunk.partition);
+            state.is_some_and(|state| state.paused || state.unfinished.len() >= unfinished_max)
+        };
+        let index = self.chunks.iter().position(|chunk| !is_held(chunk))?;
         self.chunks.remove(index)
     }
 

@@ -1,11 +1,12 @@
-//! Finding where partitions start. Pure.
+//! Finding where partitions start, and whether what was read is in the log still (KIP-320). Pure.
 
-use weir_protocol::types::{LeaderEpoch, Offset};
+use weir_protocol::types::{LeaderEpoch, NodeId, Offset, Uuid};
 
 use super::{FetchState, Partition, Start};
 use crate::config::AutoOffsetReset;
 use crate::consumer::TopicPartition;
 use crate::error::ClientError;
+use crate::metadata::ClusterView;
 
 /// Finding positions.
 impl FetchState {
@@ -66,5 +67,86 @@ impl FetchState {
         epoch: u64,
     ) -> Option<&mut Partition> {
         self.partitions.get_mut(partition).filter(|state| state.epoch == epoch)
+    }
+
+    /// Partitions whose leader has changed since they were read: whether it has what we read is to be
+    /// asked for.
+    pub(crate) fn to_check(&self, view: &ClusterView) -> Vec<Check> {
+        let of = |(partition, state): (&TopicPartition, &Partition)| {
+            let topic = view.topics.get(&partition.topic)?;
+            let known = topic.partition(partition.partition)?;
+            let read_epoch = state.fetched_epoch.filter(|_| state.check_due)?;
+            Some(Check {
+                partition: partition.clone(),
+                epoch: state.epoch,
+                leader: known.leader,
+                leader_epoch: known.leader_epoch,
+                read_epoch,
+            })
+        };
+        self.partitions.iter().filter_map(of).collect()
+    }
+
+    /// The leader says that the epoch of the last batch read ends here; `None` where it cannot say.
+    pub(crate) fn checked(&mut self, check: &Check, end: Option<Offset>) {
+        let Some(state) = self.current(&check.partition, check.epoch) else { return };
+        state.check_due = false;
+        state.checked_epoch = check.leader_epoch;
+        let (Some(fetch_at), Some(position)) = (state.fetch_at, state.position) else { return };
+        match end {
+            Some(end) if end < position.offset => self.truncated(check, position.offset, end),
+            // What was handed over is there; what was fetched beyond may not be.
+            Some(end) if end < fetch_at => {
+                self.refetch(&check.partition);
+            }
+            _ => {}
+        }
+    }
+
+    fn truncated(&mut self, check: &Check, offset: Offset, end: Offset) {
+        let partition = &check.partition;
+        if self.config.auto_offset_reset != AutoOffsetReset::None {
+            tracing::warn!(%partition, %offset, %end, "the log was truncated: reading from its end");
+            self.restart(partition, |state| state.place(end, None));
+            return;
+        }
+        self.restart(partition, |state| {
+            state.failed = true;
+            state.fetch_at = None;
+        });
+        let error = ClientError::LogTruncated {
+            topic: partition.topic.to_string(),
+            partition: partition.partition,
+            offset,
+            end,
+        };
+        self.tell(partition, error);
+    }
+}
+
+/// A question to a leader: where does the epoch end in which we read last?
+#[derive(Debug, Clone)]
+pub(crate) struct Check {
+    pub(crate) partition: TopicPartition,
+    epoch: u64,
+    pub(crate) leader: Option<NodeId>,
+    pub(crate) leader_epoch: LeaderEpoch,
+    pub(crate) read_epoch: LeaderEpoch,
+}
+
+impl Partition {
+    /// Whether its position is one in an earlier topic of the same name.
+    pub(super) fn is_of_another(&self, topic_id: Uuid) -> bool {
+        let known = [self.topic_id, topic_id];
+        !known.contains(&Uuid::ZERO) && self.topic_id != topic_id
+    }
+
+    /// Whether a newer leader may not have what was read. Where the epoch of that is not known there is
+    /// nothing to check by.
+    pub(super) fn has_to_be_checked(&mut self, leader_epoch: LeaderEpoch) -> bool {
+        if self.fetched_epoch.is_none() {
+            self.checked_epoch = self.checked_epoch.max(leader_epoch);
+        }
+        self.check_due || leader_epoch > self.checked_epoch
     }
 }

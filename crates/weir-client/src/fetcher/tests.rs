@@ -75,8 +75,12 @@ fn response(partition: i32, code: ErrorCode, records: Bytes) -> FetchResponse {
     }
 }
 
+fn plan(state: &mut FetchState, view: &ClusterView, now: MonoMs) -> Plan {
+    state.plan(NODE, view, now).plan
+}
+
 fn fetch(state: &mut FetchState, partitions: usize) -> (FetchRequest, Vec<Fetching>) {
-    match state.plan(NODE, &view(partitions), MonoMs(0)) {
+    match plan(state, &view(partitions), MonoMs(0)) {
         Plan::Fetch { request, partitions, ids_known: true } => (request, partitions),
         other => panic!("{other:?}"),
     }
@@ -100,17 +104,18 @@ fn a_partition_is_fetched_by_one_request_at_a_time() {
     let (request, partitions) = fetch(&mut state, 2);
     assert_eq!(request.topics[0].partitions.len(), 2);
     assert_eq!(request.topics[0].partitions[0].current_leader_epoch, 3);
-    assert!(matches!(state.plan(NODE, &view(2), MonoMs(0)), Plan::Wait));
-    state.on_lost(&partitions, MonoMs(0));
-    assert!(matches!(state.plan(NODE, &view(2), MonoMs(1)), Plan::WaitUntil(MonoMs(RETRY_MS))));
-    assert!(matches!(state.plan(NODE, &view(2), MonoMs(RETRY_MS)), Plan::Fetch { .. }));
+    assert!(matches!(plan(&mut state, &view(2), MonoMs(0)), Plan::Wait));
+    state.on_lost(NODE, &partitions, MonoMs(0));
+    assert!(matches!(plan(&mut state, &view(2), MonoMs(1)), Plan::WaitUntil(MonoMs(RETRY_MS))));
+    assert!(matches!(plan(&mut state, &view(2), MonoMs(RETRY_MS)), Plan::Fetch { .. }));
 }
 
 #[test]
 fn the_position_moves_with_what_is_handed_over() {
     let mut state = state(1, ConsumerConfig::default());
     let (_, partitions) = fetch(&mut state, 1);
-    let effects = state.on_fetched(&partitions, response(0, ErrorCode::None, batch(10)), MonoMs(0));
+    let effects =
+        state.on_fetched(NODE, &partitions, response(0, ErrorCode::None, batch(10)), MonoMs(0));
     assert!(effects.arrived);
     assert_eq!(state.position(&at(0)), Some(Offset(0)), "fetched is not handed over");
     assert_eq!(deliver(&mut state, 4), ((0..4).collect(), true));
@@ -128,11 +133,11 @@ fn what_was_fetched_before_a_seek_is_dropped() {
     let mut state = state(1, ConsumerConfig::default());
     let (_, partitions) = fetch(&mut state, 1);
     assert!(state.seek(&at(0), Offset(5)));
-    state.on_fetched(&partitions, response(0, ErrorCode::None, batch(10)), MonoMs(0));
+    state.on_fetched(NODE, &partitions, response(0, ErrorCode::None, batch(10)), MonoMs(0));
     assert!(state.take_chunk().is_none());
     let (request, partitions) = fetch(&mut state, 1);
     assert_eq!(request.topics[0].partitions[0].fetch_offset, 5);
-    state.on_fetched(&partitions, response(0, ErrorCode::None, batch(10)), MonoMs(0));
+    state.on_fetched(NODE, &partitions, response(0, ErrorCode::None, batch(10)), MonoMs(0));
     let chunk = state.take_chunk().unwrap();
     state.seek(&at(0), Offset(2));
     assert!(!state.hand_over(chunk, Offset(10), None, true), "a seek came in between");
@@ -145,7 +150,7 @@ fn full_partitions_are_left_out_and_the_others_do_not_wait_long() {
     let mut state = state(2, config);
     let (request, partitions) = fetch(&mut state, 2);
     assert_eq!(request.max_wait_ms, 500);
-    state.on_fetched(&partitions, response(0, ErrorCode::None, batch(10)), MonoMs(0));
+    state.on_fetched(NODE, &partitions, response(0, ErrorCode::None, batch(10)), MonoMs(0));
     let (request, _) = fetch(&mut state, 2);
     assert_eq!(request.topics[0].partitions.len(), 1);
     assert_eq!(request.max_wait_ms, HURRIED_WAIT_MS);
@@ -156,10 +161,10 @@ fn prefetch_stops_at_its_bound() {
     let config = ConsumerConfig { prefetch_bytes_max: 50, ..ConsumerConfig::default() };
     let mut state = state(2, config);
     let (_, partitions) = fetch(&mut state, 2);
-    state.on_fetched(&partitions, response(0, ErrorCode::None, batch(10)), MonoMs(0));
-    assert!(matches!(state.plan(NODE, &view(2), MonoMs(0)), Plan::Wait));
+    state.on_fetched(NODE, &partitions, response(0, ErrorCode::None, batch(10)), MonoMs(0));
+    assert!(matches!(plan(&mut state, &view(2), MonoMs(0)), Plan::Wait));
     deliver(&mut state, 100);
-    assert!(matches!(state.plan(NODE, &view(2), MonoMs(0)), Plan::Fetch { .. }));
+    assert!(matches!(plan(&mut state, &view(2), MonoMs(0)), Plan::Fetch { .. }));
 }
 
 #[test]
@@ -169,7 +174,7 @@ fn errors_refresh_reset_or_are_told() {
         let mut state = state(1, config);
         let (_, partitions) = fetch(&mut state, 1);
         let answer = response(0, code, Bytes::new());
-        assert_eq!(state.on_fetched(&partitions, answer, MonoMs(0)), expect, "{code}");
+        assert_eq!(state.on_fetched(NODE, &partitions, answer, MonoMs(0)), expect, "{code}");
         state
     };
     let refresh = FetchEffects { refresh_metadata: true, ..FetchEffects::default() };
@@ -183,17 +188,205 @@ fn errors_refresh_reset_or_are_told() {
     assert_eq!(start, Start::Reset(AutoOffsetReset::Latest));
     let mut none = check(ErrorCode::OffsetOutOfRange, AutoOffsetReset::None, told());
     assert_eq!(none.take_error().unwrap().code(), "WEIR-0421");
-    assert!(matches!(none.plan(NODE, &view(1), MonoMs(9_999)), Plan::Wait), "until a seek");
+    assert!(matches!(plan(&mut none, &view(1), MonoMs(9_999)), Plan::Wait), "until a seek");
 }
 
 #[test]
 fn partitions_in_both_assignments_keep_their_place() {
     let mut state = state(2, ConsumerConfig::default());
     let (_, partitions) = fetch(&mut state, 2);
-    state.on_fetched(&partitions, response(0, ErrorCode::None, batch(3)), MonoMs(0));
+    state.on_fetched(NODE, &partitions, response(0, ErrorCode::None, batch(3)), MonoMs(0));
     deliver(&mut state, 100);
     state.assign(&[at(0), at(5)], Start::Committed);
     assert_eq!(state.position(&at(0)), Some(Offset(3)));
     assert_eq!(state.position(&at(1)), None);
     assert_eq!(state.unresolved().len(), 1);
+}
+
+/// A view whose partitions have this leader epoch and topic id.
+fn view_of(leader_epoch: i32, id: u8) -> ClusterView {
+    let mut view = view(1);
+    let topic = view.topics.get_mut("t").unwrap();
+    topic.id = Uuid([id; 16]);
+    topic.partitions[0].leader_epoch = LeaderEpoch(leader_epoch);
+    view
+}
+
+/// A batch of an epoch, at an offset.
+fn batch_at(base: i64, records: u8, leader_epoch: i32) -> Bytes {
+    let mut bytes = batch(records).to_vec();
+    bytes[..8].copy_from_slice(&base.to_be_bytes());
+    // Behind base offset and length.
+    bytes[12..16].copy_from_slice(&leader_epoch.to_be_bytes());
+    bytes.into()
+}
+
+/// A consumer that has been given offsets 0 to 3 of epoch 3, and has fetched up to 10.
+fn read_in_epoch_three(reset: AutoOffsetReset) -> FetchState {
+    let config = ConsumerConfig { auto_offset_reset: reset, ..ConsumerConfig::default() };
+    let mut state = state(1, config);
+    let (_, partitions) = fetch(&mut state, 1);
+    let answer = response(0, ErrorCode::None, batch_at(0, 10, 3));
+    state.on_fetched(NODE, &partitions, answer, MonoMs(0));
+    assert_eq!(deliver(&mut state, 4).0, [0, 1, 2, 3]);
+    state
+}
+
+/// Has the leader of epoch 5 asked, and answers that epoch 3 ends at `end`.
+fn check(state: &mut FetchState, end: i64) {
+    let newer = view_of(5, 7);
+    let planned = state.plan(NODE, &newer, MonoMs(0));
+    assert!(planned.is_unresolved && matches!(planned.plan, Plan::Wait));
+    assert!(!state.plan(NODE, &newer, MonoMs(0)).is_unresolved, "asked for once");
+    let checks = state.to_check(&newer);
+    assert_eq!((checks[0].read_epoch, checks[0].leader_epoch), (LeaderEpoch(3), LeaderEpoch(5)));
+    state.checked(&checks[0], Some(Offset(end)));
+    assert_eq!(state.to_check(&newer).len(), 0);
+}
+
+fn next_fetch(state: &mut FetchState) -> i64 {
+    match state.plan(NODE, &view_of(5, 7), MonoMs(0)).plan {
+        Plan::Fetch { request, .. } => request.topics[0].partitions[0].fetch_offset,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_new_leader_that_has_what_was_read_is_read_on_from() {
+    let mut state = read_in_epoch_three(AutoOffsetReset::None);
+    check(&mut state, 10);
+    assert_eq!(next_fetch(&mut state), 10);
+    assert_eq!(deliver(&mut state, 100).0, (4..10).collect::<Vec<i64>>());
+    let committed = state.positions();
+    assert_eq!(
+        (committed[0].offset, committed[0].leader_epoch),
+        (Offset(10), Some(LeaderEpoch(3)))
+    );
+}
+
+#[test]
+fn what_was_fetched_and_is_not_in_the_log_any_more_is_not_handed_over() {
+    let mut state = read_in_epoch_three(AutoOffsetReset::None);
+    check(&mut state, 6);
+    assert!(state.take_chunk().is_none());
+    assert_eq!(next_fetch(&mut state), 4);
+    assert!(state.take_error().is_none());
+}
+
+#[test]
+fn a_log_truncated_below_the_position_is_told_or_reset() {
+    let mut told = read_in_epoch_three(AutoOffsetReset::None);
+    check(&mut told, 2);
+    let error = told.take_error().unwrap();
+    assert!(
+        matches!(error, ClientError::LogTruncated { offset: Offset(4), end: Offset(2), .. }),
+        "{error}"
+    );
+    assert_eq!(error.code(), "WEIR-0436");
+    assert!(matches!(plan(&mut told, &view_of(5, 7), MonoMs(0)), Plan::Wait), "until a seek");
+    let mut reset = read_in_epoch_three(AutoOffsetReset::Latest);
+    check(&mut reset, 2);
+    assert_eq!((next_fetch(&mut reset), reset.position(&at(0))), (2, Some(Offset(2))));
+}
+
+#[test]
+fn a_topic_made_again_is_read_from_its_beginning_or_told() {
+    let mut state = read_in_epoch_three(AutoOffsetReset::Latest);
+    assert!(state.plan(NODE, &view_of(0, 8), MonoMs(0)).is_unresolved);
+    let (.., start) = state.unresolved()[0].clone();
+    assert_eq!(start, Start::Reset(AutoOffsetReset::Earliest));
+    assert!(state.take_chunk().is_none(), "nothing of the old one");
+    let mut told = read_in_epoch_three(AutoOffsetReset::None);
+    told.plan(NODE, &view_of(0, 8), MonoMs(0));
+    assert_eq!(told.take_error().unwrap().code(), "WEIR-0421");
+}
+
+#[test]
+fn paused_partitions_give_their_room_to_those_that_wait() {
+    let config = ConsumerConfig { prefetch_bytes_max: 50, ..ConsumerConfig::default() };
+    let mut state = state(2, config);
+    let (_, partitions) = fetch(&mut state, 2);
+    state.on_fetched(NODE, &partitions, response(0, ErrorCode::None, batch(10)), MonoMs(0));
+    state.set_paused(&[at(0)], true);
+    let (request, _) = fetch(&mut state, 2);
+    let fetched = &request.topics[0].partitions;
+    assert_eq!((fetched.len(), fetched[0].partition), (1, 1));
+    assert_eq!(state.buffered_bytes, 0);
+    assert_eq!(state.position(&at(0)), Some(Offset(0)), "it is fetched again in its turn");
+    state.set_paused(&[at(0)], false);
+    let (request, _) = fetch(&mut state, 2);
+    assert_eq!(request.topics[0].partitions[0].fetch_offset, 0);
+}
+
+#[test]
+fn within_a_session_only_news_are_said() {
+    let mut state = state(2, ConsumerConfig::default());
+    let (request, partitions) = fetch(&mut state, 2);
+    assert_eq!((request.session_id, request.session_epoch), (0, 0));
+    let answer = |records| FetchResponse { session_id: 9, ..response(0, ErrorCode::None, records) };
+    state.on_fetched(NODE, &partitions, answer(batch(3)), MonoMs(0));
+    let (request, partitions) = fetch(&mut state, 2);
+    assert_eq!((request.session_id, request.session_epoch), (9, 1));
+    assert_eq!(request.topics[0].partitions.len(), 1, "the other is as it was");
+    state.set_paused(&[at(1)], true);
+    state.on_fetched(NODE, &partitions, answer(Bytes::new()), MonoMs(0));
+    let (request, partitions) = fetch(&mut state, 2);
+    assert_eq!((request.topics.len(), request.forgotten_topics_data[0].partitions[0]), (0, 1));
+    let refused = FetchResponse {
+        error_code: ErrorCode::FetchSessionIdNotFound.code(),
+        ..FetchResponse::default()
+    };
+    state.on_fetched(NODE, &partitions, refused, MonoMs(0));
+    match plan(&mut state, &view(2), MonoMs(RETRY_MS)) {
+        Plan::Fetch { request, .. } => {
+            assert_eq!((request.session_id, request.session_epoch), (0, 0));
+            assert_eq!(request.topics[0].partitions.len(), 1);
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Offsets 0 to 3 are under work.
+fn begin_work(state: &mut FetchState) {
+    let epoch = state.partitions[&at(0)].epoch;
+    state.begin_work(&at(0), epoch, (0..4).map(Offset));
+}
+
+#[test]
+fn no_commit_passes_the_lowest_record_that_is_not_done() {
+    let mut state = read_in_epoch_three(AutoOffsetReset::Latest);
+    begin_work(&mut state);
+    state.note_consumed();
+    let committed = |state: &FetchState| offsets(&state.consumed())[0].1.get();
+    assert_eq!(committed(&state), 0);
+    assert!(state.finish(&at(0), Offset(1)) && !state.finish(&at(0), Offset(1)));
+    assert_eq!(committed(&state), 0);
+    state.finish(&at(0), Offset(0));
+    assert_eq!(committed(&state), 2);
+    state.finish(&at(0), Offset(3));
+    assert_eq!(committed(&state), 2);
+    state.finish(&at(0), Offset(2));
+    assert_eq!(state.consumed()[0].leader_epoch, Some(LeaderEpoch(3)), "all is done");
+    assert_eq!((committed(&state), offsets(&state.positions())[0].1), (4, Offset(4)));
+}
+
+#[test]
+fn a_partition_with_too_many_records_under_work_rests() {
+    let config = ConsumerConfig { unfinished_records_max: 4, ..ConsumerConfig::default() };
+    let mut state = state(1, config);
+    let (_, partitions) = fetch(&mut state, 1);
+    state.on_fetched(NODE, &partitions, response(0, ErrorCode::None, batch(10)), MonoMs(0));
+    assert_eq!(deliver(&mut state, 4).0.len(), 4);
+    begin_work(&mut state);
+    assert!(state.take_chunk().is_none());
+    state.finish(&at(0), Offset(2));
+    assert!(state.take_chunk().is_some());
+}
+
+#[test]
+fn the_next_record_has_an_age() {
+    let mut state = read_in_epoch_three(AutoOffsetReset::Latest);
+    assert_eq!(state.lag_ms(TimestampMs(5_001)), [(at(0), 5_000)]);
+    deliver(&mut state, 100);
+    assert_eq!(state.lag_ms(TimestampMs(5_001)), [(at(0), 0)]);
 }

@@ -184,7 +184,11 @@ impl ClassicMember {
                 }
             }
             Event::Tick => self.on_tick(now, &mut effects),
-            Event::Closing => self.holdings.close(),
+            Event::Closing => {
+                // No join begins any more; what is given up is of the generation still.
+                self.phase = Phase::Out;
+                self.holdings.close();
+            }
             Event::Left => self.on_left(&mut effects),
         }
         effects

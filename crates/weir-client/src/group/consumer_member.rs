@@ -79,6 +79,8 @@ pub(crate) struct ConsumerMember {
     session_timeout_ms: u64,
     poll_interval_ms_max: u64,
     interest: Interest,
+    /// Nothing is begun any more; the goodbye is to come.
+    is_closing: bool,
     phase: Phase,
     member_id: Str,
     epoch: Option<i32>,
@@ -116,6 +118,7 @@ impl ConsumerMember {
             session_timeout_ms: config.session_timeout_ms.into(),
             poll_interval_ms_max: config.poll_interval_ms_max.into(),
             interest: Interest::default(),
+            is_closing: false,
             phase: Phase::Out,
             member_id,
             epoch: None,
@@ -215,7 +218,10 @@ impl ConsumerMember {
                 self.on_commit_refused(&error, now, &mut effects);
             }
             Event::Tick => self.on_tick(now, &mut effects),
-            Event::Closing => self.holdings.close(),
+            Event::Closing => {
+                self.is_closing = true;
+                self.holdings.close();
+            }
             Event::Left => self.on_left(&mut effects),
             Event::Beaten { .. }
             | Event::CommitRefused { .. }
@@ -235,7 +241,7 @@ impl ConsumerMember {
 
     /// Sends a heartbeat if it is time, or if there is something to say.
     fn beat_if_due(&mut self, now: MonoMs, effects: &mut Vec<Effect>) {
-        if self.phase != Phase::In || self.is_beating {
+        if self.phase != Phase::In || self.is_beating || self.is_closing {
             return;
         }
         // While a step is not done what is held is on the move, and is reported when it has arrived.
@@ -370,7 +376,7 @@ impl ConsumerMember {
         if self.holdings.is_settled() {
             let held: BTreeSet<TopicPartition> = self.holdings.owned().cloned().collect();
             self.held_ids.retain(|partition, _| held.contains(partition));
-            if self.phase == Phase::Unjoined {
+            if self.phase == Phase::Unjoined && !self.is_closing {
                 self.phase = Phase::In;
                 self.beat_at = now;
             }
@@ -381,7 +387,8 @@ impl ConsumerMember {
 
     /// Leaves the steps from what is held to what is to be held, as far as its names are known.
     fn reconcile(&mut self, effects: &mut Vec<Effect>) {
-        if self.phase != Phase::In || self.epoch.is_none() || !self.holdings.is_settled() {
+        let is_in = self.phase == Phase::In && self.epoch.is_some() && !self.is_closing;
+        if !is_in || !self.holdings.is_settled() {
             return;
         }
         let is_wanted = |partition: &&TopicPartition| {

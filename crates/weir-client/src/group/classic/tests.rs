@@ -195,6 +195,18 @@ fn the_deadline_is_that_of_the_next_heartbeat_the_session_or_the_poll() {
 }
 
 #[test]
+fn a_member_that_closes_begins_no_join() {
+    let mut member = stable(Assignor::Range);
+    heartbeat(&mut member, MonoMs(3_000), Err(broker(ErrorCode::RebalanceInProgress)));
+    member.handle(Event::Closing, MonoMs(3_100));
+    assert_eq!(member.holdings().next_step(), Some(Step::Revoke(vec![at(0), at(1)])));
+    assert_eq!(member.generation(), Some(GenerationId(1)), "for the last commit");
+    assert_eq!(member.handle(Event::StepDone, MonoMs(3_200)), []);
+    let left = member.handle(Event::Left, MonoMs(3_300));
+    assert_eq!(left, [Effect::Leave { member_id: Str::from("m") }]);
+}
+
+#[test]
 fn a_fenced_static_member_says_so() {
     let mut member = stable(Assignor::Range);
     heartbeat(&mut member, MonoMs(3_000), Err(broker(ErrorCode::FencedInstanceId)));
