@@ -6,6 +6,11 @@
 #   scripts/kafka.sh stop [PORT]         stop it and remove its data
 #   scripts/kafka.sh prepare [PORT]      only make a fresh node's configuration and data directory
 #   scripts/kafka.sh run [PORT]          run a prepared node in the foreground
+#   scripts/kafka.sh cluster start [PORT]  start three fresh nodes (replication 3, min.insync.replicas 2) on PORT (19192),
+#                                          PORT+10 and PORT+20, 512 MB of heap each, and print their addresses
+#   scripts/kafka.sh cluster stop [PORT]   stop them and remove their data
+#   scripts/kafka.sh cluster signal PORT N SIGNAL  send node N (1 to 3) a signal, e.g. KILL, STOP, CONT, TERM
+#   scripts/kafka.sh cluster restart PORT N  start node N again on the data it has
 #   scripts/kafka.sh tool CLASS ARGS...  run a tool, e.g. org.apache.kafka.tools.TopicCommand or kafka.tools.DumpLogSegments
 #
 # Everything lives under .cache/kafka in the project. KAFKA_FLUSH=1 makes the node fsync every message
@@ -85,6 +90,74 @@ stop() {
   rm -rf "$dir"
 }
 
+# Three nodes. Node N of the cluster at PORT listens on PORT + 10 (N - 1); the number after it is its controller's.
+node_port() { echo $(($1 + 10 * ($2 - 1))); }
+
+cluster_prepare() {
+  local base=$1 n dir port voters=""
+  for n in 1 2 3; do voters="$voters,$n@127.0.0.1:$(($(node_port "$base" $n) + 1))"; done
+  for n in 1 2 3; do
+    port=$(node_port "$base" $n)
+    dir="$cache/node-$port"
+    mkdir -p "$dir"
+    cat >"$dir/server.properties" <<P
+process.roles=broker,controller
+node.id=$n
+controller.quorum.voters=${voters#,}
+listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$((port + 1))
+advertised.listeners=PLAINTEXT://127.0.0.1:$port
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+log.dirs=$dir/data
+num.partitions=4
+default.replication.factor=3
+min.insync.replicas=2
+offsets.topic.replication.factor=3
+offsets.topic.num.partitions=6
+transaction.state.log.replication.factor=3
+transaction.state.log.min.isr=2
+transaction.state.log.num.partitions=6
+group.initial.rebalance.delay.ms=0
+broker.session.timeout.ms=6000
+P
+    java -cp "$libs/*" kafka.tools.StorageTool format -t AAAAAAAAQACAAAAAAAAAAQ -c "$dir/server.properties" >"$dir/format.log" 2>&1 ||
+      { cat "$dir/format.log" >&2; exit 1; }
+  done
+}
+
+cluster_node() {
+  local port dir
+  port=$(node_port "$1" "$2")
+  dir="$cache/node-$port"
+  (cd "$dir" && exec java -Xms256m -Xmx512m -XX:+UseSerialGC -Dlog4j2.disable.jmx=true -cp "$libs/*" kafka.Kafka \
+    "$dir/server.properties" >>"$dir/server.log" 2>&1 </dev/null & echo $! >"$dir/pid")
+}
+
+cluster_ready() {
+  local port
+  port=$(node_port "$1" "$2")
+  python3 "$root/scripts/weirtest.py" ready "127.0.0.1:$port" 90 ||
+    { echo "node $2 did not come up; see $cache/node-$port/server.log" >&2; exit 1; }
+}
+
+cluster() {
+  local base=${2:-19192} n
+  case "${1:-}" in
+    start)
+      install
+      cluster stop "$base"
+      cluster_prepare "$base"
+      for n in 1 2 3; do cluster_node "$base" $n; done
+      for n in 1 2 3; do cluster_ready "$base" $n; done
+      echo "127.0.0.1:$(node_port "$base" 1),127.0.0.1:$(node_port "$base" 2),127.0.0.1:$(node_port "$base" 3)"
+      ;;
+    stop) for n in 1 2 3; do stop "$(node_port "$base" $n)"; done ;;
+    signal) kill -s "$4" "$(cat "$cache/node-$(node_port "$base" "$3")/pid")" ;;
+    restart) cluster_node "$base" "$3"; cluster_ready "$base" "$3" ;;
+    *) sed -n '2,18p' "$0" >&2; exit 2 ;;
+  esac
+}
+
 case "${1:-}" in
   install) install ;;
   prepare) shift; prepare "$@" ;;
@@ -92,5 +165,6 @@ case "${1:-}" in
   start) shift; start "$@" ;;
   stop) shift; stop "$@" ;;
   tool) shift; tool "$@" ;;
-  *) sed -n '2,12p' "$0" >&2; exit 2 ;;
+  cluster) shift; cluster "$@" ;;
+  *) sed -n '2,18p' "$0" >&2; exit 2 ;;
 esac
