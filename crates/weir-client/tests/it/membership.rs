@@ -225,6 +225,48 @@ async fn a_static_member_of_a_consumer_group_returns_to_what_it_had() {
     static_member_returns(consumer_protocol(&unique("static"))).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_static_leader_that_is_back_deals_the_partitions_added_while_it_was_away() {
+    let cluster = Cluster::start().await;
+    let topic = cluster.topic("leader", 4).await;
+    let told = Arc::new(Told::default());
+    let mut config = cooperative(&unique("leader"));
+    // Eager: every rebalance is told to every member.
+    config.assignors = vec![Assignor::Range];
+    // Nobody who is away is given up.
+    config.session_timeout_ms = 60_000;
+    let mut leads = config.clone();
+    leads.instance_id = Some("leads".to_owned());
+    config.instance_id = Some("follows".to_owned());
+    config.hook = Some(Arc::clone(&told) as Arc<dyn RebalanceHook>);
+    let mut seen = Seen::default();
+    let leader = cluster.member(leads.clone(), &topic).await;
+    poll_until(&[&leader], &mut seen, |_| leader.assignment().len() == 4).await;
+    let follower = cluster.member(config, &topic).await;
+    let both = [&leader, &follower];
+    poll_until(&both, &mut seen, |_| shares(&both) == [2, 2]).await;
+    let moved = || ["revoked", "assigned", "lost"].map(|what| told.count(what));
+    let [revoked, assigned, lost] = moved();
+
+    leader.close().await.unwrap();
+    let leader = cluster.member(leads.clone(), &topic).await;
+    let both = [&leader, &follower];
+    cluster.fill(&topic, 4, 0, 10).await;
+    poll_until(&both, &mut seen, |seen| seen.total() == 40).await;
+    assert_eq!(moved(), [revoked, assigned, lost], "it came back to what it had dealt");
+
+    leader.close().await.unwrap();
+    cluster.admin().await.create_partitions(&topic, 6).await.unwrap();
+    let leader = cluster.member(leads, &topic).await;
+    let both = [&leader, &follower];
+    poll_until(&both, &mut seen, |_| shares(&both) == [3, 3]).await;
+    assert_eq!(moved(), [revoked + 2, assigned + 3, lost], "by one rebalance");
+    cluster.fill(&topic, 6, 10, 10).await;
+    poll_until(&both, &mut seen, |seen| seen.total() >= 100).await;
+    leader.close().await.unwrap();
+    follower.close().await.unwrap();
+}
+
 async fn unpolled_member_leaves(mut config: GroupConfig) {
     let cluster = Cluster::start().await;
     let topic = cluster.topic("unpolled", 2).await;
