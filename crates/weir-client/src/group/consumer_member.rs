@@ -6,7 +6,7 @@
 //!
 //! # What holds
 //! - One heartbeat is under way at a time; each says only what has changed, but after a join, an error
-//!   or a lost answer it says all.
+//!   or a lost answer it says all, as soon as what is held is not on the move.
 //! - What a heartbeat reports as held is what `poll` has taken and not given up.
 //! - A fenced member owns nothing from that moment on, whatever `poll` has done yet.
 
@@ -96,6 +96,9 @@ pub(crate) struct ConsumerMember {
     unreleased_since: Option<MonoMs>,
     /// The coordinator may not know what is wanted.
     must_say_interest: bool,
+    /// An answer was lost, perhaps with an assignment: it comes again only to a heartbeat that says both
+    /// what is wanted and what is held.
+    must_say_all: bool,
     /// What the coordinator has been told is held; none if that is not known.
     reported: Option<BTreeSet<Place>>,
     /// The next heartbeat says what is held, though it need not hurry for that.
@@ -131,6 +134,7 @@ impl ConsumerMember {
             polled_at: None,
             unreleased_since: None,
             must_say_interest: true,
+            must_say_all: false,
             reported: None,
             must_report: false,
             reporting: None,
@@ -257,7 +261,9 @@ impl ConsumerMember {
         let repeats_held = self.holdings.is_settled() && self.must_report;
         self.must_report &= !repeats_held;
         let says_held = self.epoch.is_none() || held_is_news || repeats_held;
-        let interest = (self.epoch.is_none() || self.must_say_interest).then(|| {
+        let says_all = self.epoch.is_none() || (says_held && self.must_say_all);
+        self.must_say_all &= !says_all;
+        let interest = (says_all || self.must_say_interest).then(|| {
             self.must_say_interest = false;
             self.interest.clone()
         });
@@ -303,8 +309,9 @@ impl ConsumerMember {
         let BeatFailed { error, wait_ms } = failed;
         self.rests_until = now.plus_ms(wait_ms);
         self.beat_at = self.rests_until;
-        // It may have been heard or not: the next says all.
+        // It may have been heard or not: the next says all, or once `poll` has done its steps.
         self.must_say_interest = true;
+        self.must_say_all = true;
         self.reported = None;
         self.reporting = None;
         match error.broker_code() {

@@ -123,6 +123,25 @@ fn after_a_lost_answer_it_says_all_but_not_at_once() {
 }
 
 #[test]
+fn an_assignment_lost_while_poll_has_steps_to_do_is_asked_for_after_them() {
+    let mut member = stable();
+    let idle = beat(&member.handle(Event::Tick, MonoMs(5_030)));
+    member.handle(answer(idle.attempt, 1, Some(&[1])), MonoMs(5_040));
+    // The next takes 1 too, and its answer is lost.
+    let second = beat(&member.handle(Event::Tick, MonoMs(10_040)));
+    let lost = ClientError::ConnectionLost { broker: String::new(), reason: String::new() };
+    member.handle(failed(second.attempt, lost), MonoMs(10_050));
+    let third = beat(&member.handle(Event::Tick, MonoMs(10_150)));
+    assert_eq!(third.held, None, "0 is on its way out");
+    member.handle(answer(third.attempt, 1, None), MonoMs(10_160));
+    let all = beat(&steps(&mut member, MonoMs(10_170)).1);
+    assert!(all.interest.is_some() && all.held == held(&[1]), "{all:?}");
+    member.handle(answer(all.attempt, 1, Some(&[])), MonoMs(10_180));
+    let report = beat(&steps(&mut member, MonoMs(10_190)).1);
+    assert_eq!((report.interest, report.held), (None, held(&[])));
+}
+
+#[test]
 fn a_member_that_does_not_poll_leaves_and_says_so() {
     let mut member = stable();
     member.handle(Event::Polled, MonoMs(1_000));
