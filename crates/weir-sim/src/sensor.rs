@@ -5,23 +5,26 @@
 //! | temperature | normal, 25 °C, 5 | -10 to 60 | > 50 |
 //! | humidity | normal, 60 %, 10 | 0 to 100 | < 20 |
 //! | pressure | normal, 1013 hPa, 20 | 950 to 1050 | > 1040 |
-//! | switch | Bernoulli, 0.8 | OFF, ON | toggles too often |
+//! | switch | Bernoulli, 0.8 | OFF, ON | [`TOGGLES_ALARM`] changes in 8 readings |
 //! | current | normal, 2.5 A, 0.5 | 0 to 10 | > 8 |
 //!
-//! Values are smooth in time and still have the specified distribution: each is
-//! `mean + r (last - mean) + sigma sqrt(1 - r²) e`, whose stationary deviation is `sigma` for every `r`.
-//! (Smoothing as the specification's Go code does it would shrink sigma to 0.42 of it.) What leaves the
-//! range is drawn again. A switch keeps its state and is drawn anew in one reading of twenty.
+//! Readings are smooth and have the distribution above, cut to the range (docs/adr,
+//! 2026-11-21-sensor-arithmetic). A sensor keeps a standard normal `z` and moves it as the specification
+//! smooths, by 0.7 and 0.3, with innovations so large that its deviation stays 1; the reading is `z` mapped
+//! to the kind's distribution. The first reading is already a draw from it. A switch keeps its state and
+//! is drawn anew in one reading of twenty.
 
+use crate::normal::Marginal;
 use crate::random::Random;
 
-/// How much of its last value a sensor keeps from reading to reading.
-const KEEP: f64 = 0.95;
+/// How much of its last value a sensor keeps from reading to reading; the specification's.
+pub const KEEP: f64 = 0.7;
+/// What an innovation is worth: `sqrt(1 - KEEP²)`, so that the deviation stays what it is.
+const INNOVATION: f64 = 0.714_142_842_854_285;
 /// How often a switch is drawn anew.
 const SWITCH_REDRAW: f64 = 0.05;
-/// Draws outside the range before the value is put to its end. Pressure leaves it most often: a third
-/// of the draws at worst, so 32 in a row practically never.
-const REDRAWS_MAX: u32 = 32;
+/// Changes within 8 readings at which a switch toggles too often.
+pub const TOGGLES_ALARM: u32 = 4;
 
 /// What a sensor measures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -52,7 +55,7 @@ pub struct Normal {
 }
 
 impl SensorKind {
-    /// All five.
+    /// All five, in the order of their numbers.
     pub const ALL: [Self; 5] =
         [Self::Temperature, Self::Humidity, Self::Pressure, Self::Switch, Self::Current];
 
@@ -65,6 +68,11 @@ impl SensorKind {
             Self::Switch => "switch",
             Self::Current => "current",
         }
+    }
+
+    /// That of this name.
+    pub fn of_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
     /// The unit of its values; a switch has none.
@@ -92,7 +100,7 @@ impl SensorKind {
     /// Probability that a switch is on.
     pub const SWITCH_ON: f64 = 0.8;
 
-    /// Whether this value is one to be told about.
+    /// Whether this value is one to be told about. No value of a switch is: see [`TOGGLES_ALARM`].
     pub fn is_alarm(self, value: f64) -> bool {
         match self {
             Self::Temperature => value > 50.0,
@@ -102,25 +110,53 @@ impl SensorKind {
             Self::Current => value > 8.0,
         }
     }
+
+    /// The share of readings that are alarms without anomalies and trends, by the distribution; `None` for
+    /// the switch, whose alarm is of its history.
+    pub fn alarm_share(self) -> Option<f64> {
+        let normal = self.normal()?;
+        Some(match self {
+            Self::Temperature => normal.above(50.0),
+            Self::Humidity => 1.0 - normal.above(20.0),
+            Self::Pressure => normal.above(1040.0),
+            Self::Switch => return None,
+            Self::Current => normal.above(8.0),
+        })
+    }
 }
 
-/// One sensor and its last value.
+/// What acts on a sensor beside its own chance.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Influence {
+    /// How much of the deviation is the sensor's own, 0 to 1.
+    pub own: f64,
+    /// What the trend adds, in deviations.
+    pub shift: f64,
+}
+
+impl Influence {
+    /// Nothing: all of the deviation is the sensor's own.
+    pub const NONE: Self = Self { own: 1.0, shift: 0.0 };
+}
+
+/// One sensor and its last state. It knows no anomalies: those are laid over its readings
+/// ([`crate::channel`]) and leave it as it is.
 #[derive(Debug, Clone)]
 pub struct Sensor {
-    kind: SensorKind,
     random: Random,
-    /// 1 or 0 for a switch.
-    value: f64,
+    /// A standard normal; of a switch 1 or 0.
+    state: f64,
+    kind: SensorKind,
 }
 
 impl Sensor {
-    /// A sensor whose first value already has the stationary distribution.
+    /// A sensor whose first reading already has the stationary distribution.
     pub fn new(kind: SensorKind, mut random: Random) -> Self {
-        let value = match kind.normal() {
-            Some(normal) => draw(&mut random, normal, normal.mean, normal.sigma),
-            None => f64::from(u8::from(random.chance(SensorKind::SWITCH_ON))),
+        let state = match kind {
+            SensorKind::Switch => on_or_off(random.chance(SensorKind::SWITCH_ON)),
+            _ => random.gaussian(),
         };
-        Self { kind, random, value }
+        Self { random, state, kind }
     }
 
     /// What it measures.
@@ -130,74 +166,33 @@ impl Sensor {
 
     /// Measures; a switch gives 1 or 0.
     pub fn read(&mut self) -> f64 {
-        match self.kind.normal() {
-            Some(normal) => {
-                let centre = normal.mean + KEEP * (self.value - normal.mean);
-                let sigma = normal.sigma * (1.0 - KEEP * KEEP).sqrt();
-                self.value = draw(&mut self.random, normal, centre, sigma);
-            }
-            None if self.random.chance(SWITCH_REDRAW) => {
-                self.value = f64::from(u8::from(self.random.chance(SensorKind::SWITCH_ON)));
-            }
-            None => {}
+        self.read_under(Influence::NONE)
+    }
+
+    /// Measures under an influence. The value never leaves the kind's range.
+    #[inline]
+    pub fn read_under(&mut self, influence: Influence) -> f64 {
+        let Some(marginal) = Marginal::of(self.kind) else {
+            return self.read_switch(influence);
+        };
+        self.state = KEEP * self.state + INNOVATION * self.random.gaussian();
+        marginal.value(influence.own * self.state + influence.shift)
+    }
+
+    /// A trend of one deviation either way moves the probability of ON by 0.14, which leaves it in 0 to 1
+    /// and its mean over a whole period at 0.8.
+    fn read_switch(&mut self, influence: Influence) -> f64 {
+        if self.random.chance(SWITCH_REDRAW * influence.own.max(influence.shift.abs()).min(1.0)) {
+            let shift = influence.shift * 0.2 * std::f64::consts::FRAC_1_SQRT_2;
+            self.state = on_or_off(self.random.chance(SensorKind::SWITCH_ON + shift));
         }
-        self.value
+        self.state
     }
 }
 
-fn draw(random: &mut Random, normal: Normal, centre: f64, sigma: f64) -> f64 {
-    let range = normal.min..=normal.max;
-    let drawn = (0..REDRAWS_MAX)
-        .map(|_| centre + sigma * random.normal())
-        .find(|value| range.contains(value));
-    drawn.unwrap_or_else(|| centre.clamp(normal.min, normal.max))
+fn on_or_off(on: bool) -> f64 {
+    f64::from(u8::from(on))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Mean and deviation over many sensors, each read a few times: independent samples.
-    fn moments(kind: SensorKind) -> (f64, f64, f64, f64) {
-        let values: Vec<f64> = (0..20_000)
-            .map(|stream| {
-                let mut sensor = Sensor::new(kind, Random::new(3, stream));
-                (0..20).fold(0.0, |_, _| sensor.read())
-            })
-            .collect();
-        let count = values.len() as f64;
-        let mean = values.iter().sum::<f64>() / count;
-        let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / count;
-        let fold = |start: f64, pick: fn(f64, f64) -> f64| values.iter().copied().fold(start, pick);
-        (mean, variance.sqrt(), fold(f64::MAX, f64::min), fold(f64::MIN, f64::max))
-    }
-
-    #[test]
-    fn sensors_have_the_specified_distribution_and_stay_in_range() {
-        for kind in SensorKind::ALL {
-            let (mean, deviation, least, greatest) = moments(kind);
-            match kind.normal() {
-                Some(normal) => {
-                    // Pressure loses its upper tail to the range, so its bounds are wider.
-                    let slack = if kind == SensorKind::Pressure { 0.15 } else { 0.04 };
-                    assert!((mean - normal.mean).abs() < slack * normal.sigma, "{kind:?} {mean}");
-                    assert!((deviation / normal.sigma - 1.0).abs() < slack, "{kind:?} {deviation}");
-                    assert!(least >= normal.min && greatest <= normal.max, "{kind:?}");
-                }
-                None => assert!((mean - SensorKind::SWITCH_ON).abs() < 0.015, "{mean}"),
-            }
-        }
-    }
-
-    #[test]
-    fn alarms_are_those_of_the_specification() {
-        for (kind, quiet, alarm) in [
-            (SensorKind::Temperature, 50.0, 50.1),
-            (SensorKind::Humidity, 20.0, 19.9),
-            (SensorKind::Pressure, 1040.0, 1040.1),
-            (SensorKind::Current, 8.0, 8.1),
-        ] {
-            assert!(!kind.is_alarm(quiet) && kind.is_alarm(alarm), "{kind:?}");
-        }
-    }
-}
+mod tests;
