@@ -146,6 +146,20 @@ impl FleetSpec {
         format!("sim-{:08x}", run as u32)
     }
 
+    /// The id of a device, of those that were there from the start or of those added later.
+    pub fn device_id(&self, index: u32) -> String {
+        let mut first = 0;
+        for group in self.groups() {
+            let is_its = (first..first + group.devices).contains(&index);
+            if is_its && group.equipment == Equipment::Drones {
+                return format!("drone-{:05}", index + 1);
+            }
+            first += group.devices;
+        }
+        let devices = self.devices_total().max(index + 1);
+        self.scenario.site(self.devices_total()).place(index, devices).device_id(index)
+    }
+
     pub(crate) fn groups(&self) -> Vec<Group> {
         let mut groups: Vec<Group> = match self.scenario.profiles.as_slice() {
             [] => vec![Group {

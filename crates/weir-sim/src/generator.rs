@@ -19,7 +19,8 @@ use crate::channel::Channel;
 use crate::disturb::{Disturbances, Sent, Skew};
 use crate::fleet::{Equipment, FleetSpec, Group, Part};
 use crate::mission::Drone;
-use crate::record::{self, Format, Head, Run, Stamp, RECORD_BYTES_HINT};
+use crate::random::mix;
+use crate::record::{self, Format, Head, Stamp, RECORD_BYTES_HINT};
 use crate::sensor::{Influence, SensorKind};
 use crate::trend::Trends;
 use crate::truth;
@@ -60,6 +61,8 @@ pub struct Filled {
 pub struct Counts {
     /// Readings and fixes made, once each.
     pub records: u64,
+    /// Those of them that are fixes of drones.
+    pub fixes: u64,
     /// Second copies.
     pub copies: u64,
     /// Readings held back for a time.
@@ -72,10 +75,24 @@ pub struct Counts {
     pub hurried: u64,
 }
 
+impl Counts {
+    /// Adds those of another part.
+    pub fn add(&mut self, other: &Self) {
+        self.records += other.records;
+        self.fixes += other.fixes;
+        self.copies += other.copies;
+        self.held += other.held;
+        self.silent += other.silent;
+        self.anomalies += other.anomalies;
+        self.hurried += other.hurried;
+    }
+}
+
 /// See the module's head.
 #[derive(Debug)]
 pub struct Generator {
-    run: Run,
+    /// The same for all records of a run: ids are unique under it.
+    source: String,
     start: TimestampMs,
     format: Format,
     anomaly_rate: f64,
@@ -133,8 +150,16 @@ struct Device {
     id: Span,
     first_line: u32,
     lines: u32,
-    drone: Option<Box<Drone>>,
+    drone: Option<Box<Flyer>>,
     skew: Option<Box<Skew>>,
+}
+
+/// A drone and the start of its records.
+#[derive(Debug)]
+struct Flyer {
+    drone: Drone,
+    text: Vec<u8>,
+    text_crc: u32,
 }
 
 /// One sensor of a device.
@@ -142,6 +167,7 @@ struct Device {
 struct Line {
     channel: Channel,
     text: Span,
+    text_crc: u32,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -161,10 +187,26 @@ struct Tick {
 /// A record on its way to the sink.
 #[derive(Debug)]
 enum Pending {
-    Reading { device: u32, line: u32, seq: u64, at_ns: u64, value: f64, alarm: bool },
-    Fix { device: u32, seq: u64, at_ns: u64 },
-    Held(Held),
-    Truth { device: Option<u32>, at_ns: u64, text: String },
+    Reading {
+        device: u32,
+        line: u32,
+        seq: u64,
+        at_ns: u64,
+        value: f64,
+        alarm: bool,
+    },
+    Fix {
+        device: u32,
+        seq: u64,
+        at_ns: u64,
+    },
+    /// Boxed, as the truth: rare, and larger than a reading, which is moved about.
+    Held(Box<Held>),
+    Truth {
+        device: u32,
+        at_ns: u64,
+        text: Box<str>,
+    },
 }
 
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -183,7 +225,7 @@ impl Generator {
     /// The devices of `part`, at the start of the schedule. Some milliseconds per 10,000 devices.
     pub fn new(spec: &FleetSpec, part: Part) -> Self {
         let mut generator = Self {
-            run: Run::new(spec.source()),
+            source: spec.source(),
             start: spec.start,
             format: spec.format,
             anomaly_rate: spec.anomaly_rate,
@@ -231,10 +273,10 @@ impl Generator {
         let (kinds, drone): (&[SensorKind], _) = match &group.equipment {
             Equipment::InTurn => (&in_turn, None),
             Equipment::Sensors(kinds) => (kinds, None),
-            Equipment::Drones => (&[], Some(Box::new(Drone::new(spec.seed, index)))),
+            Equipment::Drones => (&[], Some(Drone::new(spec.seed, index))),
         };
         let devices = spec.devices_total();
-        let place = spec.scenario.site(devices).place(index, devices);
+        let place = spec.scenario.site(devices).place(index, devices.max(index + 1));
         let id = match drone {
             Some(_) => format!("drone-{:05}", index + 1),
             None => place.device_id(index),
@@ -244,22 +286,24 @@ impl Generator {
         for (n, kind) in kinds.iter().enumerate() {
             let stream = u64::from(index) << 8 | n as u64;
             let text = match spec.format {
-                Format::Json => record::reading_text(&id, &place.json(), *kind),
-                Format::Protobuf => record::reading_fields(&self.run, &id, place, *kind),
+                Format::Json => record::reading_text(&self.source, &id, &place.json(), *kind),
+                Format::Protobuf => record::reading_fields(&self.source, &id, place, *kind),
             };
+            let text_crc = crc32c::crc32c(&text);
             let text = self.keep(&text);
-            self.lines.push(Line { channel: Channel::new(*kind, spec.seed, stream, rate), text });
+            let channel = Channel::new(*kind, spec.seed, stream, rate);
+            self.lines.push(Line { channel, text, text_crc });
         }
         let skew = self.disturbances.as_ref().and_then(|all| all.skew(index)).map(Box::new);
         if let Some(skew) = &skew {
-            let text = truth::skew(&self.run.source, &id, self.start, skew);
+            let text = truth::skew(&self.source, &id, self.start, skew);
             self.truths.push_back((self.devices.len() as u32, text));
         }
-        // A drone has its text at once behind its id.
         let span = self.keep(id.as_bytes());
-        if drone.is_some() {
-            self.keep(&record::fix_text(&id));
-        }
+        let drone = drone.map(|drone| {
+            let text = record::fix_text(&self.source, &id);
+            Box::new(Flyer { drone, text_crc: crc32c::crc32c(&text), text })
+        });
         let lines = kinds.len() as u32;
         self.devices.push(Device { index, seq: 0, id: span, first_line, lines, drone, skew });
     }
@@ -333,8 +377,7 @@ impl Generator {
 
     /// The record about this part that ends its ground truth: to be sent after all others.
     pub fn total(&self) -> String {
-        let Counts { records, copies, .. } = self.counts;
-        truth::total(&self.run.source, &self.part.name(), records, copies)
+        truth::total(&self.source, &self.part.name(), &self.counts)
     }
 
     /// The part's name, the key of [`Generator::total`].
@@ -355,6 +398,47 @@ impl Generator {
     /// Ids of its devices, by their number here.
     pub fn device_ids(&self) -> impl Iterator<Item = &[u8]> + '_ {
         self.devices.iter().map(|device| self.text(device.id))
+    }
+
+    /// Adds device `index`, which no part has had yet, with the sensors and the interval of the first group.
+    /// False if it is not of this part. It is due within an interval, at a place in the round that is its own.
+    pub fn add(&mut self, spec: &FleetSpec, index: u32) -> bool {
+        let groups = spec.groups();
+        let (Some(group), true) = (groups.first(), self.part.has(index)) else { return false };
+        let device = self.devices.len() as u32;
+        self.add_device(spec, group, index);
+        let Some(rounds) = self.groups.first_mut() else { return false };
+        let phase_ns = mix(u64::from(index)) % rounds.interval_ns.max(1);
+        let at = rounds.due.partition_point(|(_, phase)| *phase <= phase_ns);
+        rounds.due.insert(at, (device, phase_ns));
+        // What is before the next in the round has had its turn; so has what stands at the place of one that
+        // is among its sensors.
+        let is_busy = self.tick.is_some_and(|tick| tick.line > 0 && tick.group == 0);
+        let has_passed = at < rounds.next || (at == rounds.next && (at > 0 || is_busy));
+        rounds.next += usize::from(has_passed);
+        self.tick = self.tick.filter(|tick| tick.line > 0);
+        true
+    }
+
+    /// Takes a device out; false if it is not here. What it has still to send is sent.
+    pub fn remove(&mut self, device_id: &str) -> bool {
+        for group in &mut self.groups {
+            let is_it = |(device, _): &(u32, u64)| {
+                let Span { at, bytes } = self.devices[*device as usize].id;
+                &self.texts[at as usize..(at + bytes) as usize] == device_id.as_bytes()
+            };
+            let Some(at) = group.due.iter().position(is_it) else { continue };
+            let (gone, _) = group.due.remove(at);
+            group.next -= usize::from(at < group.next);
+            if group.next >= group.due.len() {
+                group.next = 0;
+                group.round_starts_ns += group.interval_ns;
+            }
+            // One that is among its sensors goes on with them, unless it is this one.
+            self.tick = self.tick.filter(|tick| tick.line > 0 && tick.device != gone);
+            return true;
+        }
+        false
     }
 
     /// Takes another anomaly rate from now on, where no profile has its own.
@@ -379,7 +463,7 @@ impl Generator {
         loop {
             if let Some((device, text)) = self.truths.pop_front() {
                 let at_ns = self.since_start(self.stamp.at);
-                return Some(Pending::Truth { device: Some(device), at_ns, text });
+                return Some(Pending::Truth { device, at_ns, text: text.into() });
             }
             let tick = self.peek_tick();
             if let Some(held) = self.held.peek() {
@@ -388,7 +472,7 @@ impl Generator {
                 let hurried = self.held.len() > HELD_MAX;
                 if (first && due_ns <= until_ns) || hurried || self.finishing {
                     self.counts.hurried += u64::from(hurried);
-                    return self.held.pop().map(|held| Pending::Held(held.0));
+                    return self.held.pop().map(|held| Pending::Held(Box::new(held.0)));
                 }
             }
             let tick = tick.filter(|tick| tick.at_ns <= until_ns)?;
@@ -434,14 +518,19 @@ impl Generator {
             let (value, alarm) = self.read(tick, line, at)?;
             Pending::Reading { device: tick.device, line, seq, at_ns: tick.at_ns, value, alarm }
         };
-        match self.disturbances.is_some() {
-            true => self.disturb(tick, pending, seq),
-            false => {
-                self.devices[tick.device as usize].seq = seq + 1;
-                self.counts.records += 1;
-                Some(pending)
-            }
+        if self.disturbances.is_some() {
+            return self.disturb(tick, pending, seq);
         }
+        self.count(tick.device, seq);
+        Some(pending)
+    }
+
+    #[inline]
+    fn count(&mut self, device: u32, seq: u64) {
+        let device = &mut self.devices[device as usize];
+        device.seq = seq + 1;
+        self.counts.records += 1;
+        self.counts.fixes += u64::from(device.lines == 0);
     }
 
     #[inline]
@@ -472,7 +561,7 @@ impl Generator {
 
     fn tell(&mut self, device: u32, kind: SensorKind, label: &Label, finished: bool) {
         let id = String::from_utf8_lossy(self.text(self.devices[device as usize].id)).into_owned();
-        let text = truth::anomaly(&self.run.source, &id, kind, label, finished);
+        let text = truth::anomaly(&self.source, &id, kind, label, finished);
         self.truths.push_back((device, text));
     }
 
@@ -484,8 +573,7 @@ impl Generator {
             self.counts.silent += 1;
             return None;
         }
-        self.devices[tick.device as usize].seq = seq + 1;
-        self.counts.records += 1;
+        self.count(tick.device, seq);
         let mut due_ns = tick.at_ns;
         if let Sent::At(at_ns, reason) = fate.sent {
             due_ns = at_ns;
@@ -521,7 +609,7 @@ impl Generator {
         let Some((device, seq)) = pending.of() else { return };
         let id = String::from_utf8_lossy(self.text(self.devices[device as usize].id)).into_owned();
         let (at, sent) = (self.time(at_ns), self.time(sent_ns));
-        let text = truth::record(kind, &self.run.source, &id, seq, at, sent);
+        let text = truth::record(kind, &self.source, &id, seq, at, sent);
         self.truths.push_back((device, text));
     }
 
@@ -549,9 +637,9 @@ impl Generator {
                 let line = &self.lines[*line as usize];
                 let skewed = device.skew.as_deref().map(|skew| self.skewed(skew, *at_ns));
                 let event = skewed.as_ref().unwrap_or(&self.stamp);
-                let text = self.text(line.text);
-                let head =
-                    Head { run: &self.run, text, seq: *seq, event, sent, number: device.index + 1 };
+                let (text, text_crc) = (self.text(line.text), line.text_crc);
+                let number = device.index + 1;
+                let head = Head { text, text_crc, seq: *seq, event, sent, number };
                 let kind = line.channel.kind();
                 match self.format {
                     Format::Json => record::write_reading(out, &head, kind, *value, *alarm),
@@ -560,15 +648,13 @@ impl Generator {
             }
             Pending::Fix { device, seq, at_ns } => {
                 let device = &self.devices[*device as usize];
-                let Some(drone) = &device.drone else { return };
+                let Some(flyer) = &device.drone else { return };
                 let skewed = device.skew.as_deref().map(|skew| self.skewed(skew, *at_ns));
                 let event = skewed.as_ref().unwrap_or(&self.stamp);
-                let at = device.id.at + device.id.bytes;
-                let bytes = record::fix_text("").len() as u32 + device.id.bytes;
-                let text = self.text(Span { at, bytes });
-                let head =
-                    Head { run: &self.run, text, seq: *seq, event, sent, number: device.index + 1 };
-                record::write_fix(out, &head, &drone.at(*at_ns as f64 / 1e9));
+                let (text, text_crc) = (flyer.text.as_slice(), flyer.text_crc);
+                let number = device.index + 1;
+                let head = Head { text, text_crc, seq: *seq, event, sent, number };
+                record::write_fix(out, &head, &flyer.drone.at(*at_ns as f64 / 1e9));
             }
         }
     }
@@ -622,7 +708,7 @@ impl<'a> Draft<'a> {
         match self.pending {
             Pending::Reading { device, .. } | Pending::Fix { device, .. } => *device as usize,
             Pending::Held(held) => held.device as usize,
-            Pending::Truth { device, .. } => device.unwrap_or(0) as usize,
+            Pending::Truth { device, .. } => *device as usize,
         }
     }
 

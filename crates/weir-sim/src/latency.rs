@@ -53,6 +53,11 @@ impl Latencies {
         (self.count > 0).then(|| self.sum_us as f64 / self.count as f64)
     }
 
+    /// How many values are at most `us`, to the width of a bucket.
+    pub fn at_most(&self, us: u64) -> u64 {
+        self.buckets[..=bucket(us)].iter().sum()
+    }
+
     /// The value that this share of all is not above, 0 to 1; `None` if there are none.
     pub fn quantile_us(&self, share: f64) -> Option<u64> {
         let rank = (share.clamp(0.0, 1.0) * self.count as f64).ceil().max(1.0) as u64;
@@ -106,6 +111,8 @@ mod tests {
             let told = whole.quantile_us(share).unwrap();
             prop_assert!(told >= exact && told - exact <= exact / 32, "{told} for {exact}");
             prop_assert_eq!(whole.count(), values.len() as u64);
+            prop_assert_eq!(whole.at_most(u64::MAX), values.len() as u64);
+            prop_assert!(whole.at_most(exact) >= rank as u64);
             prop_assert_eq!(whole.max_us(), values[values.len() - 1]);
         }
     }

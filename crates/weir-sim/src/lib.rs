@@ -12,6 +12,7 @@
 //! clock into a sink.
 
 pub mod anomaly;
+pub mod backpressure;
 pub mod channel;
 pub mod demo;
 mod disturb;
@@ -33,6 +34,7 @@ pub mod verify;
 pub mod warp;
 
 pub use anomaly::{AnomalyKind, Label};
+pub use backpressure::BackpressureController;
 pub use channel::{Channel, Reading};
 pub use demo::{demo_zones, DemoFleet, Obeyed, SimEvent, DEMO_ZONES_GEOJSON};
 pub use error::SimError;

@@ -1,11 +1,12 @@
 //! What is sent: readings and fixes as JSON or Protobuf, written straight into the batch they travel in.
 //!
 //! Every record of a device has a sequence number counted from 0, the time it is sent by schedule, and a
-//! CRC-32C. The CRC is the last field; it is of all bytes of the value before it (before `,"crc"` in JSON,
-//! before the field's tag in Protobuf), so a consumer checks what it got without parsing it first.
+//! CRC-32C of the whole value: in JSON with zeros for its eight digits, in Protobuf of all bytes before its
+//! field, which is the last. So a consumer checks what it got without parsing it first.
 //!
-//! A JSON value is an event as the gateway takes it (`id`, `type`, `source`, `timestamp`, `data`). Its text
-//! is mostly the same from reading to reading of a channel, so that part is made once.
+//! A JSON value is an event as the gateway takes it (`id`, `type`, `source`, `timestamp`, `data`). What does
+//! not change from reading to reading of a channel stands first, so that its text, and the CRC up to there,
+//! are made once; what changes is put together in a buffer on the stack and copied once.
 
 use weir_client::timestamp::write_rfc3339;
 use weir_protocol::types::TimestampMs;
@@ -23,8 +24,8 @@ pub enum Format {
     Protobuf,
 }
 
-/// Most bytes of the two records of one channel that do not change.
-const STATIC_BYTES: usize = 256;
+/// About how many bytes of a Protobuf record do not change.
+const STATIC_BYTES: usize = 128;
 /// About how long a JSON record is: a hint for buffers.
 pub const RECORD_BYTES_HINT: usize = 384;
 
@@ -33,6 +34,25 @@ pub const RECORD_BYTES_HINT: usize = 384;
 pub(crate) struct Stamp {
     pub(crate) at: TimestampMs,
     rfc3339: [u8; 24],
+    ms: Digits,
+}
+
+/// A number as text: copied whole, and as much of it counted as there is.
+#[derive(Debug, Clone, Copy)]
+struct Digits {
+    text: [u8; 20],
+    bytes: usize,
+}
+
+impl Digits {
+    fn new(number: impl itoa::Integer) -> Self {
+        let mut buffer = itoa::Buffer::new();
+        let digits = buffer.format(number).as_bytes();
+        let mut text = [0; 20];
+        // The longest 64-bit number has 20 digits.
+        text[..digits.len()].copy_from_slice(digits);
+        Self { text, bytes: digits.len() }
+    }
 }
 
 impl Stamp {
@@ -42,60 +62,125 @@ impl Stamp {
         let mut rfc3339 = [b'0'; 24];
         // The format has 24 bytes always.
         rfc3339.copy_from_slice(&text.as_bytes()[..24]);
-        Self { at, rfc3339 }
+        Self { at, rfc3339, ms: Digits::new(at.get()) }
     }
 }
 
 /// What a record says beside its reading.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Head<'a> {
-    /// The run, the same for all of its records.
-    pub(crate) run: &'a Run,
-    /// The record's parts that do not change.
+    /// What does not change: the start of the record.
     pub(crate) text: &'a [u8],
+    /// The CRC of that.
+    pub(crate) text_crc: u32,
     pub(crate) seq: u64,
     /// By the device's clock.
     pub(crate) event: &'a Stamp,
     /// When it is sent by schedule.
     pub(crate) sent: &'a Stamp,
+    /// The number of the device.
     pub(crate) number: u32,
 }
 
-/// The parts of a record that a run has in common.
-#[derive(Debug, Clone)]
-pub(crate) struct Run {
-    /// `sim-` and 8 hexadecimal digits of seed and start: ids are unique under it.
-    pub(crate) source: String,
-    reading_head: Vec<u8>,
-    fix_head: Vec<u8>,
+/// The start of a channel's records, for [`Format::Json`].
+pub(crate) fn reading_text(source: &str, id: &str, place: &str, kind: SensorKind) -> Vec<u8> {
+    let unit = kind.unit().map(|unit| format!(r#","unit":"{unit}""#)).unwrap_or_default();
+    let name = kind.name();
+    format!(
+        r#"{{"type":"sensor.reading","source":"{source}","data":{{"device_id":"{id}","place":{place},"sensor":"{name}"{unit},"value":"#
+    )
+    .into_bytes()
 }
 
-impl Run {
-    pub(crate) fn new(source: String) -> Self {
-        let head = |event_type: &str| {
-            format!(r#"{{"type":"{event_type}","source":"{source}","id":"D"#).into_bytes()
-        };
-        let (reading_head, fix_head) = (head("sensor.reading"), head("drone.location.updated"));
-        Self { source, reading_head, fix_head }
+/// The start of a drone's records.
+pub(crate) fn fix_text(source: &str, id: &str) -> Vec<u8> {
+    format!(
+        r#"{{"type":"drone.location.updated","source":"{source}","data":{{"drone_id":"{id}","location":{{"latitude":"#
+    )
+    .into_bytes()
+}
+
+/// The changing end of a record. Room for the longest there can be: a test has it.
+struct Tail {
+    bytes: [u8; Self::BYTES],
+    len: usize,
+}
+
+impl Tail {
+    const BYTES: usize = 448;
+
+    fn new() -> Self {
+        Self { bytes: [0; Self::BYTES], len: 0 }
+    }
+
+    #[inline]
+    fn put<const N: usize>(&mut self, text: &[u8; N]) {
+        self.bytes[self.len..self.len + N].copy_from_slice(text);
+        self.len += N;
+    }
+
+    #[inline]
+    fn put_digits(&mut self, digits: &Digits) {
+        self.bytes[self.len..self.len + 20].copy_from_slice(&digits.text);
+        self.len += digits.bytes;
+    }
+
+    fn put_text(&mut self, text: &str) {
+        self.bytes[self.len..self.len + text.len()].copy_from_slice(text.as_bytes());
+        self.len += text.len();
+    }
+
+    /// A number with so many decimals, rounded.
+    #[inline]
+    fn put_fixed<const DECIMALS: usize>(&mut self, value: f64) {
+        let scale = const { 10_u64.pow(DECIMALS as u32) };
+        // Values are of sensors: far from what 63 bits hold.
+        let scaled = (value.abs() * scale as f64 + 0.5) as u64;
+        if value < 0.0 && scaled > 0 {
+            self.put(b"-");
+        }
+        self.put_digits(&Digits::new(scaled / scale));
+        let mut decimals = [b'.'; DECIMALS];
+        let mut rest = scaled % scale;
+        for digit in decimals.iter_mut().rev() {
+            *digit = b'0' + (rest % 10) as u8;
+            rest /= 10;
+        }
+        self.put(b".");
+        self.put(&decimals);
+    }
+
+    /// Everything after the reading, and its CRC.
+    #[inline]
+    fn finish(&mut self, head: &Head<'_>) {
+        let seq = Digits::new(head.seq);
+        self.put(br#","seq":"#);
+        self.put_digits(&seq);
+        self.put(br#","sent":"#);
+        self.put_digits(&head.sent.ms);
+        self.put(br#","crc":""#);
+        let crc_at = self.len;
+        self.put(b"00000000");
+        self.put(br#""},"timestamp":""#);
+        self.put(&head.event.rfc3339);
+        self.put(br#"","id":"D"#);
+        self.put_digits(&Digits::new(head.number));
+        self.put(b"-");
+        self.put_digits(&seq);
+        self.put(br#""}"#);
+        let crc = crc32c::crc32c_append(head.text_crc, &self.bytes[..self.len]);
+        self.bytes[crc_at..crc_at + 8].copy_from_slice(&hex(crc));
+    }
+
+    #[inline]
+    fn write(&self, head: &Head<'_>, out: &mut Vec<u8>) {
+        out.extend_from_slice(head.text);
+        out.extend_from_slice(&self.bytes[..self.len]);
     }
 }
 
-/// The text of a channel that does not change, for [`Format::Json`].
-pub(crate) fn reading_text(device_id: &str, place: &str, kind: SensorKind) -> Vec<u8> {
-    let unit = kind.unit().map(|unit| format!(r#","unit":"{unit}""#)).unwrap_or_default();
-    let name = kind.name();
-    let text =
-        format!(r#"{{"device_id":"{device_id}","place":{place},"sensor":"{name}"{unit},"value":"#);
-    debug_assert!(text.len() <= STATIC_BYTES, "longer than buffers are made for");
-    text.into_bytes()
-}
-
-/// The text of a drone that does not change.
-pub(crate) fn fix_text(device_id: &str) -> Vec<u8> {
-    format!(r#"{{"drone_id":"{device_id}","location":{{"latitude":"#).into_bytes()
-}
-
 /// Writes a reading as JSON to the end of `out`.
+#[inline]
 pub(crate) fn write_reading(
     out: &mut Vec<u8>,
     head: &Head<'_>,
@@ -103,72 +188,42 @@ pub(crate) fn write_reading(
     value: f64,
     alarm: bool,
 ) {
-    let start = begin(out, &head.run.reading_head, head);
+    let mut tail = Tail::new();
     match kind {
-        SensorKind::Switch if value > 0.5 => out.extend_from_slice(br#""ON""#),
-        SensorKind::Switch => out.extend_from_slice(br#""OFF""#),
-        _ => push_fixed(out, value, 100),
+        SensorKind::Switch if value > 0.5 => tail.put(br#""ON""#),
+        SensorKind::Switch => tail.put(br#""OFF""#),
+        _ => tail.put_fixed::<2>(value),
     }
-    out.extend_from_slice(match alarm {
-        true => br#","status":"alarm","seq":"#,
-        false => br#","status":"normal","seq":"#,
-    });
-    finish(out, start, head);
+    match alarm {
+        true => tail.put(br#","status":"alarm""#),
+        false => tail.put(br#","status":"normal""#),
+    }
+    tail.finish(head);
+    tail.write(head, out);
 }
 
 /// Writes a drone's fix as JSON to the end of `out`.
 pub(crate) fn write_fix(out: &mut Vec<u8>, head: &Head<'_>, fix: &Fix) {
-    let start = begin(out, &head.run.fix_head, head);
-    push_fixed(out, fix.latitude, 1_000_000);
-    out.extend_from_slice(br#","longitude":"#);
-    push_fixed(out, fix.longitude, 1_000_000);
-    out.extend_from_slice(br#","altitude":"#);
-    push_fixed(out, fix.altitude_m, 10);
-    out.extend_from_slice(br#"},"heading":"#);
+    let mut tail = Tail::new();
+    tail.put_fixed::<6>(fix.latitude);
+    tail.put(br#","longitude":"#);
+    tail.put_fixed::<6>(fix.longitude);
+    tail.put(br#","altitude":"#);
+    tail.put_fixed::<1>(fix.altitude_m);
+    tail.put(br#"},"heading":"#);
     // 359.96 would round to 360.0, which is the same as 0.
-    push_fixed(out, if fix.heading >= 359.95 { 0.0 } else { fix.heading }, 10);
-    out.extend_from_slice(br#","speed":"#);
-    push_fixed(out, fix.speed_mps, 10);
-    out.extend_from_slice(br#","battery":"#);
-    push_fixed(out, fix.battery, 10);
-    out.extend_from_slice(br#","status":""#);
-    out.extend_from_slice(fix.status.name().as_bytes());
-    out.extend_from_slice(br#"","mission":"#);
-    push_number(out, fix.mission);
-    out.extend_from_slice(br#","seq":"#);
-    finish(out, start, head);
+    tail.put_fixed::<1>(if fix.heading >= 359.95 { 0.0 } else { fix.heading });
+    tail.put(br#","speed":"#);
+    tail.put_fixed::<1>(fix.speed_mps);
+    tail.put(br#","battery":"#);
+    tail.put_fixed::<1>(fix.battery);
+    tail.put(br#","status":""#);
+    tail.put_text(fix.status.name());
+    tail.put(br#"","mission":"#);
+    tail.put_digits(&Digits::new(fix.mission));
+    tail.finish(head);
+    tail.write(head, out);
 }
-
-/// Everything before the reading; returns where the record starts.
-#[inline]
-fn begin(out: &mut Vec<u8>, run_head: &[u8], head: &Head<'_>) -> usize {
-    let start = out.len();
-    out.reserve(RECORD_BYTES_HINT);
-    out.extend_from_slice(run_head);
-    push_number(out, u64::from(head.number));
-    out.push(b'-');
-    push_number(out, head.seq);
-    out.extend_from_slice(br#"","timestamp":""#);
-    out.extend_from_slice(&head.event.rfc3339);
-    out.extend_from_slice(br#"","data":"#);
-    out.extend_from_slice(head.text);
-    start
-}
-
-/// Everything after the name of `seq`.
-#[inline]
-fn finish(out: &mut Vec<u8>, start: usize, head: &Head<'_>) {
-    push_number(out, head.seq);
-    out.extend_from_slice(br#","sent":"#);
-    push_signed(out, head.sent.at.get());
-    let crc = crc32c::crc32c(&out[start..]);
-    out.extend_from_slice(br#","crc":""#);
-    out.extend_from_slice(&hex(crc));
-    out.extend_from_slice(br#""}}"#);
-}
-
-/// What follows the bytes that a JSON record's CRC is of.
-pub(crate) const CRC_FIELD: &[u8] = br#","crc":""#;
 
 pub(crate) fn hex(crc: u32) -> [u8; 8] {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
@@ -179,37 +234,9 @@ pub(crate) fn hex(crc: u32) -> [u8; 8] {
     text
 }
 
-#[inline]
-fn push_number(out: &mut Vec<u8>, number: u64) {
-    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
-}
-
-fn push_signed(out: &mut Vec<u8>, number: i64) {
-    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
-}
-
-/// A number with as many decimals as `scale` has zeros, rounded.
-#[inline]
-fn push_fixed(out: &mut Vec<u8>, value: f64, scale: u32) {
-    // Values are of sensors: far from what 63 bits hold.
-    let scaled = (value * f64::from(scale)).round() as i64;
-    if scaled < 0 {
-        out.push(b'-');
-    }
-    let scaled = scaled.unsigned_abs();
-    push_number(out, scaled / u64::from(scale));
-    out.push(b'.');
-    let (mut part, mut place) = (scaled % u64::from(scale), u64::from(scale) / 10);
-    while place > 0 {
-        out.push(b'0' + (part / place) as u8);
-        part %= place;
-        place /= 10;
-    }
-}
-
 /// The fields of a channel that do not change, for [`Format::Protobuf`].
 pub(crate) fn reading_fields(
-    run: &Run,
+    source: &str,
     device_id: &str,
     place: crate::place::Place,
     kind: SensorKind,
@@ -222,13 +249,13 @@ pub(crate) fn reading_fields(
     put_varint(&mut out, 5 << 3);
     put_varint(&mut out, u64::from(place.floor));
     put_text(&mut out, 6, &format!("R{:03}", place.room));
-    put_text(&mut out, 7, &run.source);
+    put_text(&mut out, 7, source);
     out
 }
 
 /// Writes a reading as Protobuf to the end of `out`; `head.text` is of [`reading_fields`].
 pub(crate) fn write_reading_protobuf(out: &mut Vec<u8>, head: &Head<'_>, value: f64, alarm: bool) {
-    let start = out.len();
+    let start = out.len() + head.text.len();
     out.extend_from_slice(head.text);
     out.push(8 << 3 | 1);
     out.extend_from_slice(&value.to_le_bytes());
@@ -239,7 +266,7 @@ pub(crate) fn write_reading_protobuf(out: &mut Vec<u8>, head: &Head<'_>, value: 
     put_varint(out, head.event.at.get() as u64);
     out.push(12 << 3);
     put_varint(out, head.sent.at.get() as u64);
-    let crc = crc32c::crc32c(&out[start..]);
+    let crc = crc32c::crc32c_append(head.text_crc, &out[start..]);
     out.push(PROTOBUF_CRC_TAG);
     out.extend_from_slice(&crc.to_le_bytes());
 }
@@ -273,16 +300,14 @@ mod tests {
     const PLACE: Place = Place { building: 1, floor: 3, room: 12 };
 
     fn with_head<R>(text: &[u8], write: impl FnOnce(&Head<'_>) -> R) -> R {
-        let (event, sent) = (
-            Stamp::new(TimestampMs(1_754_217_000_123)),
-            Stamp::new(TimestampMs(1_754_217_000_125)),
-        );
-        let run = Run::new("sim-00c0ffee".to_owned());
-        write(&Head { run: &run, text, seq: 17, event: &event, sent: &sent, number: 42 })
+        let event = Stamp::new(TimestampMs(1_754_217_000_123));
+        let sent = Stamp::new(TimestampMs(1_754_217_000_125));
+        let text_crc = crc32c::crc32c(text);
+        write(&Head { text, text_crc, seq: 17, event: &event, sent: &sent, number: 42 })
     }
 
     fn json_of(kind: SensorKind, value: f64) -> String {
-        let text = reading_text("B01-F03-R012-D00042", &PLACE.json(), kind);
+        let text = reading_text("sim-00c0ffee", "B01-F03-R012-D00042", &PLACE.json(), kind);
         with_head(&text, |head| {
             let mut out = Vec::new();
             write_reading(&mut out, head, kind, value, false);
@@ -306,9 +331,38 @@ mod tests {
             let checked = validate("sensor.reading", &data).unwrap();
             assert!(matches!(checked, Checked::SensorReading(_)), "{data}");
         }
-        let at = json.find(r#","crc""#).unwrap();
-        let crc = crc32c::crc32c(json[..at].as_bytes());
-        assert!(json.ends_with(&format!(r#","crc":"{crc:08x}"}}}}"#)), "{json}");
+        let at = json.find(r#""crc":""#).unwrap() + 7;
+        let mut zeroed = json.clone().into_bytes();
+        zeroed[at..at + 8].fill(b'0');
+        assert_eq!(json[at..at + 8], format!("{:08x}", crc32c::crc32c(&zeroed)));
+    }
+
+    #[test]
+    fn the_longest_record_there_can_be_has_room() {
+        let text = fix_text("s", "d");
+        let late = Stamp::new(TimestampMs(i64::MIN));
+        let head = Head {
+            text: &text,
+            text_crc: 0,
+            seq: u64::MAX,
+            event: &late,
+            sent: &late,
+            number: u32::MAX,
+        };
+        let far = Fix {
+            latitude: f64::MIN,
+            longitude: f64::MIN,
+            altitude_m: f64::MIN,
+            heading: f64::MIN,
+            speed_mps: f64::MIN,
+            battery: f64::MIN,
+            status: crate::mission::Status::TakingOff,
+            mission: u64::MAX,
+        };
+        let mut out = Vec::new();
+        write_fix(&mut out, &head, &far);
+        write_reading(&mut out, &head, SensorKind::Current, f64::NAN, true);
+        assert!(out.len() > text.len());
     }
 
     #[test]
@@ -317,7 +371,9 @@ mod tests {
         for second in 0..2_400 {
             let fix = drone.at(f64::from(second));
             let mut out = Vec::new();
-            with_head(&fix_text("drone-00001"), |head| write_fix(&mut out, head, &fix));
+            with_head(&fix_text("sim-00c0ffee", "drone-00001"), |head| {
+                write_fix(&mut out, head, &fix)
+            });
             let event: serde_json::Value = serde_json::from_slice(&out).unwrap();
             let data = event["data"].to_string();
             validate("drone.location.updated", &data)
@@ -327,8 +383,7 @@ mod tests {
 
     #[test]
     fn protobuf_has_the_bytes_of_the_wire_format() {
-        let run = Run::new("sim-00c0ffee".to_owned());
-        let text = reading_fields(&run, "d1", PLACE, SensorKind::Current);
+        let text = reading_fields("sim-00c0ffee", "d1", PLACE, SensorKind::Current);
         let mut out = Vec::new();
         with_head(&text, |head| write_reading_protobuf(&mut out, head, 2.5, true));
         assert_eq!(&out[..4], b"\x0a\x02d1");
@@ -346,9 +401,9 @@ mod tests {
         fn fixed_numbers_are_as_the_formatter_writes_them(hundredths in -10_000_000_i64..10_000_000) {
             // Halves are rounded away from zero by one and to even by the other: keep off them.
             let value = hundredths as f64 / 100.0 + 0.001;
-            let mut out = Vec::new();
-            push_fixed(&mut out, value, 100);
-            let text = String::from_utf8(out).unwrap();
+            let mut tail = Tail::new();
+            tail.put_fixed::<2>(value);
+            let text = String::from_utf8(tail.bytes[..tail.len].to_vec()).unwrap();
             let wanted = format!("{value:.2}");
             prop_assert!(text == wanted || (text == "0.00" && wanted == "-0.00"), "{text} {wanted}");
         }

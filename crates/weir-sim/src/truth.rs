@@ -11,6 +11,7 @@ use weir_protocol::types::TimestampMs;
 
 use crate::anomaly::Label;
 use crate::disturb::Skew;
+use crate::generator::Counts;
 use crate::sensor::SensorKind;
 
 /// An anomaly of a sensor that is over, or, at the end of a run, as far as it came.
@@ -62,9 +63,11 @@ pub(crate) fn skew(source: &str, device_id: &str, start: TimestampMs, skew: &Ske
 }
 
 /// What a part of the fleet has sent in a run, records with their copies.
-pub(crate) fn total(source: &str, part: &str, records: u64, copies: u64) -> String {
+pub(crate) fn total(source: &str, part: &str, counts: &Counts) -> String {
     let mut text = head("run", source, part);
-    let _ = write!(text, r#","records":{records},"copies":{copies}}}"#);
+    let Counts { records, fixes, copies, .. } = counts;
+    let readings = records - fixes;
+    let _ = write!(text, r#","readings":{readings},"fixes":{fixes},"copies":{copies}}}"#);
     text
 }
 

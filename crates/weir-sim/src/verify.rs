@@ -85,7 +85,14 @@ struct Run {
     injected_repeats: HashSet<(Box<[u8]>, u64)>,
     injected_delays: HashSet<(Box<[u8]>, u64)>,
     /// Records by part, as the simulator tells at its end.
-    told: HashMap<Box<str>, u64>,
+    told: HashMap<Box<str>, Told>,
+}
+
+/// Records of a part, without copies.
+#[derive(Debug, Clone, Copy, Default)]
+struct Told {
+    readings: u64,
+    fixes: u64,
 }
 
 /// The sequences of one device.
@@ -95,6 +102,8 @@ struct Seen {
     /// Below `next`: from, to (not included).
     missing: BTreeMap<u64, u64>,
     distinct: u64,
+    /// A drone's, which go to another topic than readings.
+    is_fixes: bool,
 }
 
 impl Seen {
@@ -130,7 +139,8 @@ struct Truth<'a> {
     #[serde(borrow)]
     device_id: &'a str,
     seq: Option<u64>,
-    records: Option<u64>,
+    readings: Option<u64>,
+    fixes: Option<u64>,
 }
 
 impl Verifier {
@@ -152,7 +162,10 @@ impl Verifier {
         let run = self.run(read.source);
         let seen = match run.devices.get_mut(key) {
             Some(seen) => seen,
-            None => run.devices.entry(key.into()).or_default(),
+            None => {
+                let seen = Seen { is_fixes: read.is_fix, ..Seen::default() };
+                run.devices.entry(key.into()).or_insert(seen)
+            }
         };
         let verdict = seen.see(read.seq);
         let noted = match verdict {
@@ -172,13 +185,16 @@ impl Verifier {
         let Ok(truth) = serde_json::from_slice::<Truth<'_>>(value) else { return false };
         let run = self.run(truth.source);
         let reading = |seq| (Box::from(truth.device_id.as_bytes()), seq);
-        match (truth.kind, truth.seq, truth.records) {
-            ("duplicate", Some(seq), _) => drop(run.injected_repeats.insert(reading(seq))),
+        match (truth.kind, truth.seq, truth.readings) {
+            ("duplicate", Some(seq), _) => {
+                run.injected_repeats.insert(reading(seq));
+            }
             ("late" | "out_of_order" | "outage", Some(seq), _) => {
                 run.injected_delays.insert(reading(seq));
             }
-            ("run", _, Some(records)) => {
-                run.told.insert(truth.device_id.into(), records);
+            ("run", _, Some(readings)) => {
+                let told = Told { readings, fixes: truth.fixes.unwrap_or(0) };
+                run.told.insert(truth.device_id.into(), told);
             }
             _ => {}
         }
@@ -212,11 +228,10 @@ impl Run {
     fn add_to(&self, report: &mut Report) {
         report.runs += 1;
         report.devices += self.devices.len() as u64;
-        let seen: u64 = self.devices.values().map(|seen| seen.distinct).sum();
         let gaps: u64 = self.devices.values().map(|seen| seen.next - seen.distinct).sum();
         match self.whole() {
             // What is told counts what was never seen of a device, too.
-            Some(told) => report.lost += told.saturating_sub(seen).max(gaps),
+            Some(told) => report.lost += self.unseen(told).max(gaps),
             None => {
                 report.lost += gaps;
                 report.open_runs += 1;
@@ -237,9 +252,25 @@ impl Run {
         report.out_of_order += self.overtaken.len() as u64 - overtaken + self.unnoted;
     }
 
+    /// What was told and never seen. Fixes are in another topic: where none is seen, that is not read.
+    fn unseen(&self, told: Told) -> u64 {
+        let seen = |fixes: bool| {
+            let devices = self.devices.values().filter(|seen| seen.is_fixes == fixes);
+            devices.map(|seen| seen.distinct).sum::<u64>()
+        };
+        let (readings, fixes) = (seen(false), seen(true));
+        let unseen_readings = told.readings.saturating_sub(readings);
+        let unseen_fixes = told.fixes.saturating_sub(fixes);
+        match (readings, fixes) {
+            (_, 0) => unseen_readings,
+            (0, _) => unseen_fixes,
+            _ => unseen_readings + unseen_fixes,
+        }
+    }
+
     /// Records of all parts together, if each has told its own: parts are named `part-1/2-1/1`, the first
     /// of two shards, of one worker.
-    fn whole(&self) -> Option<u64> {
+    fn whole(&self) -> Option<Told> {
         let parts_of = |name: &str| {
             let mut numbers = name.strip_prefix("part-")?.split(['/', '-']);
             let mut next = || numbers.next()?.parse::<usize>().ok();
@@ -258,7 +289,11 @@ impl Run {
         let complete = shards > 0
             && by_shard.len() == shards
             && by_shard.values().all(|(told, workers)| told == workers);
-        complete.then(|| self.told.values().sum())
+        let add = |sum: Told, told: &Told| Told {
+            readings: sum.readings + told.readings,
+            fixes: sum.fixes + told.fixes,
+        };
+        complete.then(|| self.told.values().fold(Told::default(), add))
     }
 }
 
@@ -268,28 +303,41 @@ struct Read<'a> {
     source: &'a str,
     seq: u64,
     whole: bool,
+    is_fix: bool,
 }
 
-/// The end of every record is of one shape: `,"seq":17,"sent":1754217000000,"crc":"89abcdef"}}`.
+/// The end of every record is of one shape:
+/// `,"seq":17,"sent":1754217000000,"crc":"89abcdef"},"timestamp":"2025-08-03T10:30:00.000Z","id":"D42-17"}`.
 fn read_json(value: &[u8]) -> Option<Read<'_>> {
-    let rest = value.strip_prefix(READING_HEAD).or_else(|| value.strip_prefix(FIX_HEAD))?;
+    let (rest, is_fix) = match value.strip_prefix(READING_HEAD) {
+        Some(rest) => (rest, false),
+        None => (value.strip_prefix(FIX_HEAD)?, true),
+    };
     let source = &rest[..rest.iter().take(64).position(|byte| *byte == b'"')?];
-    let (before, crc) = value.split_at_checked(value.len().checked_sub(CRC_TAIL_BYTES)?)?;
-    let crc = crc.strip_prefix(record::CRC_FIELD)?.strip_suffix(br#""}}"#)?;
-    let (before_sent, _) = number_at_end(before)?;
+    let (before, of_id) = number_at_end(value.strip_suffix(br#""}"#)?)?;
+    let (before, _) = number_at_end(before.strip_suffix(b"-")?)?;
+    let before = before.strip_suffix(br#"","id":"D"#)?;
+    let (before, _) = before.split_at_checked(before.len().checked_sub(24)?)?;
+    let before = before.strip_suffix(br#""},"timestamp":""#)?;
+    let (before, crc) = before.split_at_checked(before.len().checked_sub(8)?)?;
+    let after = &value[before.len() + 8..];
+    let (before_sent, _) = number_at_end(before.strip_suffix(br#","crc":""#)?)?;
+    // Before 1970 it is negative.
+    let before_sent = before_sent.strip_suffix(b"-").unwrap_or(before_sent);
     let (before_seq, seq) = number_at_end(before_sent.strip_suffix(br#","sent":"#)?)?;
     before_seq.strip_suffix(br#","seq":"#)?;
-    let whole = crc == record::hex(crc32c::crc32c(before));
-    Some(Read { source: std::str::from_utf8(source).ok()?, seq, whole })
+    // Of the value with zeros for the digits of the CRC.
+    let summed = crc32c::crc32c_append(crc32c::crc32c(before), b"00000000");
+    let whole = crc == record::hex(crc32c::crc32c_append(summed, after)) && seq == of_id;
+    Some(Read { source: std::str::from_utf8(source).ok()?, seq, whole, is_fix })
 }
 
-const CRC_TAIL_BYTES: usize = record::CRC_FIELD.len() + 8 + 3;
-
+/// A number and what is before it.
 fn number_at_end(bytes: &[u8]) -> Option<(&[u8], u64)> {
-    let digits = bytes.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
+    let digits = bytes.iter().rev().take(20).take_while(|byte| byte.is_ascii_digit()).count();
     let (before, digits) = bytes.split_at(bytes.len() - digits);
     let text = std::str::from_utf8(digits).ok()?;
-    Some((before.strip_suffix(b"-").unwrap_or(before), text.parse().ok()?))
+    Some((before, text.parse().ok()?))
 }
 
 /// Fields 7 (source) and 10 (seq) of `SensorReading`.
@@ -316,7 +364,7 @@ fn read_protobuf(value: &[u8]) -> Option<Read<'_>> {
         }
     }
     // A seq that is 0 may be left out by other writers.
-    Some(Read { source: source?, seq: seq.unwrap_or(0), whole })
+    Some(Read { source: source?, seq: seq.unwrap_or(0), whole, is_fix: false })
 }
 
 fn varint(rest: &mut &[u8]) -> Option<u64> {

@@ -200,6 +200,35 @@ fn rates_and_trends_change_live_and_ids_stay() {
 }
 
 #[test]
+fn devices_come_and_go_and_the_others_do_not_notice() {
+    let spec = FleetSpec { anomaly_rate: 0.0, ..spec(1, 10, "") };
+    let still = whole(&spec, 60);
+    for at_ms in [0_u64, 1_000, 1_010, 1_449, 1_450, 7_777] {
+        let mut generator = Generator::new(&spec, Part::WHOLE);
+        let mut streams = Streams::default();
+        generator.fill(at_ms * 1_000_000, usize::MAX, &mut streams);
+        assert!(generator.add(&spec, 10));
+        let (gone, new) = (spec.device_id(3), spec.device_id(10));
+        assert!(generator.remove(&gone) && !generator.remove(&gone));
+        generator.fill(60 * SECOND, usize::MAX, &mut streams);
+        assert!(streams.due_ns.is_sorted(), "after {at_ms} ms");
+        for (id, stream) in &still.records {
+            let now = &streams.records[id];
+            if *id == gone.as_bytes() {
+                assert_eq!(now[..], stream[..now.len()]);
+                assert!((now.len() as i64 - at_ms as i64 / 500).abs() <= 1, "{}", now.len());
+            } else {
+                assert_eq!(now, stream, "after {at_ms} ms");
+            }
+        }
+        let added = streams.records[new.as_bytes()].len() as i64;
+        assert!((added - (60_000 - at_ms as i64) / 500).abs() <= 1, "{added} after {at_ms} ms");
+    }
+    let part = Part { shard: 1, shards: 2, ..Part::WHOLE };
+    assert!(!Generator::new(&spec, part).add(&spec, 10), "of the other part");
+}
+
+#[test]
 fn partitions_are_as_even_as_a_hash_makes_them() {
     // Chi-square of 11 degrees of freedom: above 31.3 in one of 1,000.
     let generator = Generator::new(&spec(1, 10_000, ""), Part::WHOLE);

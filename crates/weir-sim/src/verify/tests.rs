@@ -50,13 +50,18 @@ fn verified(format: Format, sent: &Sent) -> Report {
             Stream::Truth => {
                 assert!(verifier.see_truth(value), "{}", String::from_utf8_lossy(value))
             }
-            _ => drop(verifier.see(format, Some(key), value)),
+            _ => {
+                verifier.see(format, Some(key), value);
+            }
         }
     }
     verifier.report()
 }
 
 const ROUGH: &str = "
+profiles:
+  - {name: a, devices: 16, interval: 200ms, sensors: [current]}
+  - {name: b, devices: 4, interval: 300ms, drones: true}
 late: {share: 0.1, delay: 1s, delay_max: 4s}
 duplicates: {share: 0.1, delay: 2s}
 out_of_order: {share: 0.2}
@@ -70,7 +75,12 @@ fn what_the_simulator_does_on_purpose_is_no_fault() {
         assert!(smooth.is_clean() && smooth.records > 1_500, "{smooth:?}");
         assert_eq!((smooth.duplicates_injected, smooth.out_of_order_injected), (0, 0));
         assert_eq!((smooth.devices, smooth.runs, smooth.open_runs), (20, 1, 0));
-        let rough = verified(format, &sent(format, ROUGH));
+        let mut rough = sent(format, ROUGH);
+        if format == Format::Protobuf {
+            // Fixes are JSON always, and in another topic.
+            rough.retain(|(stream, ..)| *stream != Stream::Fixes);
+        }
+        let rough = verified(format, &rough);
         assert!(rough.is_clean(), "{rough:?}");
         assert!(rough.duplicates_injected > 100 && rough.out_of_order_injected > 200, "{rough:?}");
     }
