@@ -1,12 +1,14 @@
 //! The command line, declared.
 
 mod care;
+mod sim;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
 pub(crate) use care::*;
+pub(crate) use sim::*;
 
 /// The event backbone for device fleets on Apache Kafka.
 #[derive(Debug, Parser)]
@@ -25,7 +27,7 @@ pub(crate) enum Command {
     Up(UpArgs),
     /// Start the embedded Kafka broker alone
     Broker(BrokerArgs),
-    /// Send a simulated fleet's events to a gateway
+    /// Simulate a fleet of devices, against any Kafka, a gateway or a file
     Sim(SimArgs),
     /// Post events (NDJSON) to a gateway, obeying 429 and Retry-After
     Ingest(IngestArgs),
@@ -106,31 +108,6 @@ pub(crate) struct BrokerArgs {
     /// Write the log there instead of stderr
     #[arg(long, value_name = "FILE")]
     pub(crate) log_file: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct SimArgs {
-    /// Gateway to send to
-    #[arg(long, value_name = "URL", default_value = DEFAULT_GATEWAY)]
-    pub(crate) gateway: String,
-    // The line end keeps it within 80 columns.
-    #[arg(
-        long,
-        value_name = "LIST",
-        help = "Kafka that tells of alerts, else weir.yaml's\n",
-        env = "KAFKA_BROKERS",
-        hide_env_values = true
-    )]
-    pub(crate) brokers: Option<String>,
-    /// Topic of the sensors' readings
-    #[arg(long, env = "KAFKA_TOPIC", hide_env_values = true)]
-    pub(crate) topic: Option<String>,
-    /// The same seed makes the same fleet
-    #[arg(long, default_value_t = 1)]
-    pub(crate) seed: u64,
-    /// Stop after so many seconds
-    #[arg(long)]
-    pub(crate) seconds: Option<u64>,
 }
 
 #[derive(Debug, Args)]

@@ -48,7 +48,7 @@ pub(super) async fn connect(brokers: Option<&str>) -> Outcome<Arc<Client>> {
 }
 
 /// The Kafka that `weir up` in this directory would use: a cluster, else its own broker.
-fn configured(values: &Values) -> String {
+pub(super) fn configured(values: &Values) -> String {
     if let Some(brokers) = values.get("kafka.brokers").filter(|brokers| !brokers.is_empty()) {
         return brokers.to_owned();
     }

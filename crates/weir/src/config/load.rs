@@ -195,7 +195,7 @@ impl Values {
         set
     }
 
-    pub(super) fn duration_ms(&self, name: &str) -> Option<u64> {
+    pub(crate) fn duration_ms(&self, name: &str) -> Option<u64> {
         self.get(name).and_then(parse_duration_ms)
     }
 
@@ -203,15 +203,20 @@ impl Values {
         self.get(name).and_then(parse_bytes)
     }
 
-    pub(super) fn count(&self, name: &str) -> Option<u64> {
+    pub(crate) fn count(&self, name: &str) -> Option<u64> {
         self.get(name).and_then(|value| value.parse().ok())
     }
 
-    pub(super) fn flag(&self, name: &str) -> bool {
+    /// The value of a [`Kind::Ratio`] or [`Kind::RatioTo`], 0 if it is not set.
+    pub(crate) fn ratio(&self, name: &str) -> f64 {
+        self.get(name).and_then(|value| value.trim().parse().ok()).unwrap_or(0.0)
+    }
+
+    pub(crate) fn flag(&self, name: &str) -> bool {
         self.get(name) == Some("true")
     }
 
-    pub(super) fn list(&self, name: &str) -> Vec<String> {
+    pub(crate) fn list(&self, name: &str) -> Vec<String> {
         let text = self.get(name).unwrap_or_default();
         text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
     }
@@ -372,6 +377,13 @@ fn check(kind: Kind, value: &str) -> Result<(), String> {
             Ok(ratio) if (0.0..=1.0).contains(&ratio) => Ok(()),
             _ => Err(is_not("a number from 0 to 1")),
         },
+        Kind::RatioTo(hundredths) => {
+            let most = hundredths as f64 / 100.0;
+            match value.trim().parse::<f64>() {
+                Ok(ratio) if (0.0..=most).contains(&ratio) => Ok(()),
+                _ => Err(is_not(&format!("a number from 0 to {most}"))),
+            }
+        }
         Kind::Rate => parse_rate(value).map(|_| ()).ok_or_else(|| {
             is_not("a size such as 16MiB, or a number above 0, in bytes per second")
         }),

@@ -395,6 +395,7 @@ fn what_a_log_keys_check_lets_pass_the_broker_takes() {
             Kind::OneOf(words) => words.iter().map(|&word| word.to_owned()).collect(),
             Kind::Words(words) => vec![words[0].to_owned(), words.join(", ")],
             Kind::Ratio => vec!["0.001".to_owned(), "1".to_owned()],
+            Kind::RatioTo(_) => vec!["0".to_owned(), "0.001".to_owned()],
             Kind::Rate => vec!["0.5".to_owned(), "1e300".to_owned(), "64GiB".to_owned()],
             Kind::Count(low, high) | Kind::Duration(low, high) | Kind::Bytes(low, high) => {
                 vec![low.to_string(), high.to_string()]
@@ -417,4 +418,87 @@ fn what_a_log_keys_check_lets_pass_the_broker_takes() {
             );
         }
     }
+}
+
+/// The structs of spec 004 by their YAML names, with values that their rules allow.
+const SPEC_004: &str = "
+kafka_producer:
+  brokers: [\"kafka-cluster:9092\"]
+  topic: iot-sensor-data
+  client_id: iot-producer
+  batch_size: 1000
+  batch_timeout: 50ms
+  compression: gzip
+  max_retries: 5
+  retry_backoff: 100ms
+  required_acks: -1
+  flush_frequency: 10ms
+  channel_buffer_size: 10000
+device_simulation:
+  device_count: 10000
+  sample_interval: 5s
+  data_variation: 0.5
+  anomaly_rate: 0.01
+  trend_enabled: true
+  trend_strength: 0.2
+  worker_pool_size: 100
+  queue_buffer_size: 10000
+";
+
+#[test]
+fn the_structs_of_spec_004_load_as_written() {
+    let values = values(SPEC_004).unwrap();
+    assert_eq!(values.count("device_simulation.device_count"), Some(10_000));
+    assert_eq!(values.duration_ms("device_simulation.sample_interval"), Some(5_000));
+    assert!((values.ratio("device_simulation.anomaly_rate") - 0.01).abs() < 1e-12);
+    assert_eq!(values.list("kafka_producer.brokers"), ["kafka-cluster:9092"]);
+    assert_eq!(values.duration_ms("kafka_producer.flush_frequency"), Some(10));
+}
+
+#[test]
+fn every_validation_rule_of_spec_004_is_kept_and_names_its_key() {
+    // Key, the values at its limits, the values beyond, and words of the message.
+    let rules: &[(&str, &[&str], &[&str], &str)] = &[
+        ("kafka_producer.brokers", &["[\"a:1\"]"], &["[]", "\"\""], "names no broker"),
+        ("kafka_producer.topic", &["t"], &["\"\""], "empty"),
+        ("kafka_producer.client_id", &["c"], &["\"\""], "empty"),
+        ("kafka_producer.batch_size", &["1", "1000000"], &["0", "1000001"], "from 1 to 1000000"),
+        ("kafka_producer.batch_timeout", &["1ms"], &["0ms"], "in ms from 1 to"),
+        (
+            "kafka_producer.compression",
+            &["none", "gzip", "snappy", "lz4", "zstd"],
+            &["brotli"],
+            "none, gzip, snappy, lz4, zstd",
+        ),
+        ("kafka_producer.max_retries", &["0", "10"], &["11", "-1"], "from 0 to 10"),
+        ("kafka_producer.retry_backoff", &["1ms"], &["0"], "in ms from 1 to"),
+        ("kafka_producer.required_acks", &["-1", "0", "1"], &["2"], "one of -1, 0, 1"),
+        ("kafka_producer.flush_frequency", &["1ms"], &["0s"], "in ms from 1 to"),
+        ("kafka_producer.channel_buffer_size", &["1"], &["0"], "from 1 to"),
+        ("device_simulation.device_count", &["1", "100000"], &["0", "100001"], "from 1 to 100000"),
+        ("device_simulation.sample_interval", &["100ms"], &["99ms"], "in ms from 100 to"),
+        ("device_simulation.data_variation", &["0", "1"], &["-0.1", "1.1"], "from 0 to 1"),
+        ("device_simulation.anomaly_rate", &["0", "0.1"], &["-0.1", "0.11"], "from 0 to 0.1"),
+        ("device_simulation.trend_enabled", &["true", "false"], &["maybe"], "true or false"),
+        ("device_simulation.trend_strength", &["0", "1"], &["-0.1", "1.1"], "from 0 to 1"),
+        ("device_simulation.worker_pool_size", &["1", "1000"], &["0", "1001"], "from 1 to 1000"),
+        ("device_simulation.queue_buffer_size", &["100"], &["99"], "from 100 to"),
+    ];
+    let yaml = |key: &str, value: &str| {
+        let (section, name) = key.split_once('.').unwrap();
+        format!("{section}:\n  {name}: {value}\n")
+    };
+    for (key, good, bad, words) in rules {
+        for value in *good {
+            values(&yaml(key, value)).unwrap_or_else(|error| panic!("{key}: {value}: {error}"));
+        }
+        for value in *bad {
+            let error = values(&yaml(key, value)).expect_err(&format!("{key}: {value}"));
+            let text = error.to_string();
+            assert!(text.contains(key) && text.contains(words), "{key}: {value}: {text}");
+            assert_eq!(error.code, "WEIR-0803", "{text}");
+        }
+    }
+    let error = values("device_simulation:\n  device_cont: 5\n").unwrap_err();
+    assert!(error.to_string().contains("device_simulation.device_count"), "{error}");
 }

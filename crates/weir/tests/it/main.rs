@@ -17,3 +17,4 @@ mod process;
 mod promises;
 mod refusals;
 mod security;
+mod sim;
