@@ -73,12 +73,11 @@ fn timed(generator: &mut Generator, records: usize, sink: &mut impl RecordSink) 
     started.elapsed().as_secs_f64()
 }
 
-fn main() {
+fn main() -> Result<(), std::num::ParseIntError> {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let number = |at: usize, default: usize| {
-        args.get(at).map_or(default, |text| text.parse().expect("a whole number"))
-    };
-    let (devices, records) = (number(0, 10_000), number(1, 10_000_000));
+    let number =
+        |at: usize, default: usize| args.get(at).map_or(Ok(default), |text| text.parse::<usize>());
+    let (devices, records) = (number(0, 10_000)?, number(1, 10_000_000)?);
     let format = match args.get(2).map(String::as_str) {
         Some("protobuf") => Format::Protobuf,
         _ => Format::Json,
@@ -123,4 +122,5 @@ fn main() {
         batches.bytes / (7 * records as u64).max(1),
         batches.built,
     );
+    Ok(())
 }

@@ -96,6 +96,8 @@ mod tests {
         (0..count).map(|n| channel.read(Influence::NONE, rate, TimestampMs(n))).collect()
     }
 
+    // For a person to read: `cargo test -- --nocapture`.
+    #[allow(clippy::print_stdout)]
     #[test]
     fn without_anomalies_alarms_have_the_share_of_the_distribution() {
         for kind in SensorKind::ALL {

@@ -107,6 +107,7 @@ struct Seen {
 }
 
 impl Seen {
+    /// `seq` is not the last that there can be: [`Verifier::see`] has refused that.
     fn see(&mut self, seq: u64) -> Verdict {
         if seq >= self.next {
             if seq > self.next && self.missing.len() < RANGES_MAX {
@@ -150,6 +151,8 @@ impl Verifier {
             Format::Json => read_json(value),
             Format::Protobuf => read_protobuf(value),
         };
+        // Sequences are counted from 0: one that has no next is forged.
+        let read = read.filter(|read| read.seq < u64::MAX);
         let (Some(key), Some(read)) = (key, read) else {
             self.foreign += 1;
             return Verdict::Foreign;
@@ -228,15 +231,18 @@ impl Run {
     fn add_to(&self, report: &mut Report) {
         report.runs += 1;
         report.devices += self.devices.len() as u64;
-        let gaps: u64 = self.devices.values().map(|seen| seen.next - seen.distinct).sum();
-        match self.whole() {
+        // Sequences and what is told come from outside: sums of them saturate.
+        let gaps = self.devices.values().map(|seen| seen.next - seen.distinct);
+        let gaps = gaps.fold(0, u64::saturating_add);
+        let lost = match self.whole() {
             // What is told counts what was never seen of a device, too.
-            Some(told) => report.lost += self.unseen(told).max(gaps),
+            Some(told) => self.unseen(told).max(gaps),
             None => {
-                report.lost += gaps;
                 report.open_runs += 1;
+                gaps
             }
-        }
+        };
+        report.lost = report.lost.saturating_add(lost);
         let explained = |noted: &[(Box<[u8]>, u64)], known: &HashSet<(Box<[u8]>, u64)>| {
             noted.iter().filter(|note| known.contains(note)).count() as u64
         };
@@ -264,7 +270,7 @@ impl Run {
         match (readings, fixes) {
             (_, 0) => unseen_readings,
             (0, _) => unseen_fixes,
-            _ => unseen_readings + unseen_fixes,
+            _ => unseen_readings.saturating_add(unseen_fixes),
         }
     }
 
@@ -290,8 +296,8 @@ impl Run {
             && by_shard.len() == shards
             && by_shard.values().all(|(told, workers)| told == workers);
         let add = |sum: Told, told: &Told| Told {
-            readings: sum.readings + told.readings,
-            fixes: sum.fixes + told.fixes,
+            readings: sum.readings.saturating_add(told.readings),
+            fixes: sum.fixes.saturating_add(told.fixes),
         };
         complete.then(|| self.told.values().fold(Told::default(), add))
     }

@@ -28,7 +28,7 @@ pub(crate) enum Command {
     /// Start the embedded Kafka broker alone
     Broker(BrokerArgs),
     /// Simulate a fleet of devices, against any Kafka, a gateway or a file
-    Sim(SimArgs),
+    Sim(Box<SimArgs>),
     /// Post events (NDJSON) to a gateway, obeying 429 and Retry-After
     Ingest(IngestArgs),
     /// Write records to a topic, one per line of standard input

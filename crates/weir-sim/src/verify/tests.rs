@@ -113,6 +113,40 @@ fn damage_and_strangers_are_told_apart() {
     }
 }
 
+/// A reading with a CRC that is right, of any sequence.
+fn forged(device: &str, seq: u64) -> Vec<u8> {
+    let with_crc = |crc: &str| {
+        let id =
+            format!("{{\"device_id\":\"{device}\",\"seq\":{seq},\"sent\":1,\"crc\":\"{crc}\"}}");
+        let end = format!("\"timestamp\":\"2025-08-03T10:30:00.000Z\",\"id\":\"D1-{seq}\"");
+        format!("{{\"type\":\"sensor.reading\",\"source\":\"forged\",\"data\":{id},{end}}}")
+    };
+    let crc = crc32c::crc32c(with_crc("00000000").as_bytes());
+    with_crc(&format!("{crc:08x}")).into_bytes()
+}
+
+#[test]
+fn forged_sequences_and_totals_overflow_nothing() {
+    let mut verifier = Verifier::default();
+    let mut see =
+        |key: &str, seq: u64| verifier.see(Format::Json, Some(key.as_bytes()), &forged(key, seq));
+    assert_eq!(see("a", 0), Verdict::InOrder);
+    assert_eq!(see("a", u64::MAX), Verdict::Foreign);
+    assert_eq!(see("a", u64::MAX - 1), Verdict::InOrder);
+    assert_eq!(see("a", u64::MAX - 2), Verdict::OutOfOrder);
+    assert_eq!(see("b", u64::MAX - 1), Verdict::InOrder);
+    assert_eq!(verifier.report().lost, u64::MAX);
+    for part in ["part-1/2-1/1", "part-2/2-1/1"] {
+        let total = format!(
+            r#"{{"kind":"run","source":"forged","device_id":"{part}","readings":{0},"fixes":{0}}}"#,
+            u64::MAX
+        );
+        assert!(verifier.see_truth(total.as_bytes()));
+    }
+    let report = verifier.report();
+    assert_eq!((report.lost, report.foreign, report.open_runs), (u64::MAX, 1, 0));
+}
+
 proptest! {
     #[test]
     fn the_verdicts_are_those_of_a_set(seqs in proptest::collection::vec(0_u64..40, 0..120)) {

@@ -116,7 +116,7 @@ pub(crate) struct SimFleetArgs {
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) listen: Option<String>,
     /// Find the highest rate that is kept
-    #[arg(long, conflicts_with_all = ["output", "speed", "duration"])]
+    #[arg(long, conflicts_with_all = ["output", "speed", "duration", "listen"])]
     pub(crate) max_rate: bool,
     /// Print the summary as JSON
     #[arg(long)]

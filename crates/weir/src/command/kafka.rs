@@ -30,10 +30,22 @@ pub(super) fn block_on<T>(command: impl Future<Output = Outcome<T>>) -> Outcome<
 /// Connects to `host:port,...`, or to the Kafka of weir.yaml, and checks that Kafka answers.
 pub(super) async fn connect(brokers: Option<&str>) -> Outcome<Arc<Client>> {
     let values = Values::load(None, std::env::vars())?;
-    // An empty variable is one that is not set.
-    let named = brokers.filter(|brokers| !(brokers.is_empty() && unset("KAFKA_BROKERS")));
-    let brokers = named.map_or_else(|| configured(&values), str::to_owned);
-    let list = crate::config::brokers(&brokers).map_err(|fault| {
+    let brokers = named(brokers).map_or_else(|| configured(&values), str::to_owned);
+    connect_with(&values, &brokers, |_| ()).await
+}
+
+/// What `--brokers` or its variable says; an empty variable is one that is not set.
+pub(super) fn named(brokers: Option<&str>) -> Option<&str> {
+    brokers.filter(|brokers| !(brokers.is_empty() && unset("KAFKA_BROKERS")))
+}
+
+/// Connects with the logins of this configuration, and checks that Kafka answers.
+pub(super) async fn connect_with(
+    values: &Values,
+    brokers: &str,
+    set: impl FnOnce(&mut ClientConfig),
+) -> Outcome<Arc<Client>> {
+    let list = crate::config::brokers(brokers).map_err(|fault| {
         UserError::new("WEIR-0803", format!("--brokers: {fault}"))
             .why("in --brokers, or the variable KAFKA_BROKERS")
             .help("name them as HOST:PORT, with commas between: kafka-1:9092,kafka-2:9092")
@@ -43,8 +55,9 @@ pub(super) async fn connect(brokers: Option<&str>) -> Outcome<Arc<Client>> {
     config.api_timeout_ms = 10_000;
     config.auto_create_topics = false;
     // As `weir up` in this directory would connect.
-    config.security = KafkaSecurity::from_values(&values)?.resolve()?;
-    Client::connect_tcp(config).await.map_err(|error| unreachable(&brokers, &error))
+    config.security = KafkaSecurity::from_values(values)?.resolve()?;
+    set(&mut config);
+    Client::connect_tcp(config).await.map_err(|error| unreachable(brokers, &error))
 }
 
 /// The Kafka that `weir up` in this directory would use: a cluster, else its own broker.

@@ -20,10 +20,10 @@ use super::drive::{drive, Change, Pacer, Shared, Target};
 use super::http::Door;
 use super::kafka_target::{make_topics, KafkaTarget};
 use super::other_targets::{FileTarget, GatewayTarget};
-use super::plan::{Destination, Pace, Plan};
+use super::plan::{Destination, Pace, Plan, Sending};
 use super::summary::{cpu_seconds, Summary};
 use crate::cli::SimFleetArgs;
-use crate::config::{KafkaSecurity, Values};
+use crate::config::Values;
 use crate::error::{Outcome, UserError};
 use crate::output::grouped;
 
@@ -72,20 +72,12 @@ fn load(args: &SimFleetArgs) -> Outcome<Values> {
 }
 
 async fn connect(plan: &Plan, values: &Values) -> Outcome<Arc<Client>> {
-    let brokers = &plan.sending.brokers;
-    let list = crate::config::brokers(brokers).map_err(|fault| {
-        UserError::new("WEIR-0803", format!("--brokers: {fault}"))
-            .why("in --brokers, or the variable KAFKA_BROKERS")
-            .help("name them as HOST:PORT, with commas between: kafka-1:9092,kafka-2:9092")
-    })?;
-    let mut config = ClientConfig::new(list);
-    config.client_id.clone_from(&plan.sending.client_id);
-    config.retry_backoff_ms = plan.sending.retry_backoff_ms;
-    config.api_timeout_ms = 10_000;
-    config.auto_create_topics = false;
-    config.security = KafkaSecurity::from_values(values)?.resolve()?;
-    let client = Client::connect_tcp(config).await;
-    client.map_err(|error| super::super::kafka::unreachable(brokers, &error))
+    let Sending { brokers, client_id, retry_backoff_ms, .. } = &plan.sending;
+    let set = |config: &mut ClientConfig| {
+        config.client_id.clone_from(client_id);
+        config.retry_backoff_ms = *retry_backoff_ms;
+    };
+    super::super::kafka::connect_with(values, brokers, set).await
 }
 
 type Worker = JoinHandle<Result<Counts, String>>;

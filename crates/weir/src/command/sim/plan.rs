@@ -217,8 +217,8 @@ fn sending(args: &SimFleetArgs, values: &Values, queue: u64) -> Outcome<Sending>
             return Err(wrong(flag, format!("\"{topic}\" {fault}"), help));
         }
     }
-    let brokers = args.brokers.clone().filter(|brokers| !brokers.is_empty());
-    let brokers = brokers.or_else(|| values.get("kafka_producer.brokers").map(str::to_owned));
+    let brokers = super::super::kafka::named(args.brokers.as_deref());
+    let brokers = brokers.or_else(|| values.get("kafka_producer.brokers")).map(str::to_owned);
     let ms = |name: &str| values.duration_ms(name).map(|ms| ms.min(u64::from(u32::MAX)) as u32);
     let linger_ms = ms("kafka_producer.batch_timeout").unwrap_or(5);
     Ok(Sending {

@@ -41,7 +41,7 @@ pub(super) fn run(args: &SimVerifyArgs) -> Outcome {
         }
         let ends = offsets(&admin, &partitions, OffsetSpec::Latest).await?;
         let mut reading = Reading::new(client, args, partitions, ends)?;
-        reading.to_the_ends().await?;
+        reading.read_to_the_ends().await?;
         if let Some(seconds) = args.follow {
             reading.follow(Duration::from_secs(seconds)).await?;
         }
@@ -106,7 +106,7 @@ impl<'a> Reading<'a> {
         })
     }
 
-    async fn to_the_ends(&mut self) -> Outcome {
+    async fn read_to_the_ends(&mut self) -> Outcome {
         let mut heard = Instant::now();
         while !self.is_at_the_ends() {
             if self.read().await? > 0 {
