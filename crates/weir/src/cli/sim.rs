@@ -176,7 +176,7 @@ pub(crate) struct SimVerifyArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct SimSensorsArgs {
-    /// Readings of each sensor to measure
+    /// Readings of each sensor
     #[arg(long, value_name = "N", default_value_t = 1_000_000)]
     pub(crate) readings: u64,
     /// Their seed
