@@ -19,6 +19,7 @@ use crate::channel::Channel;
 use crate::disturb::{Disturbances, Sent, Skew};
 use crate::fleet::{Equipment, FleetSpec, Group, Part};
 use crate::mission::Drone;
+use crate::normal::Marginal;
 use crate::random::mix;
 use crate::record::{self, Format, Head, Stamp, RECORD_BYTES_HINT};
 use crate::sensor::{Influence, SensorKind};
@@ -222,8 +223,11 @@ struct Held {
 }
 
 impl Generator {
-    /// The devices of `part`, at the start of the schedule. Some milliseconds per 10,000 devices.
+    /// The devices of `part`, at the start of the schedule. Some milliseconds per 10,000 devices; the first of
+    /// a process computes the sensors' distributions, too.
     pub fn new(spec: &FleetSpec, part: Part) -> Self {
+        // All kinds are computed here, so that the first reading does not wait for them.
+        let _ = Marginal::of(SensorKind::Temperature);
         let mut generator = Self {
             source: spec.source(),
             start: spec.start,

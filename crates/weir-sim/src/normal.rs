@@ -54,7 +54,7 @@ pub(crate) struct Marginal {
 }
 
 impl Marginal {
-    /// That of a kind; `None` for the switch. Computed once, some milliseconds.
+    /// That of a kind; `None` for the switch. Computed once, for all kinds together.
     pub(crate) fn of(kind: SensorKind) -> Option<&'static Marginal> {
         static ALL: LazyLock<[Option<Marginal>; 5]> = LazyLock::new(|| {
             SensorKind::ALL.map(|kind| kind.normal().map(|normal| Marginal::new(&normal)))
@@ -63,6 +63,10 @@ impl Marginal {
     }
 
     fn new(normal: &Normal) -> Self {
+        let tail = |value: f64| upper_tail((value - normal.mean) / normal.sigma);
+        // As `Normal::above`, with the tails of the range computed once: most of the work.
+        let beyond = tail(normal.max);
+        let within = tail(normal.min) - beyond;
         let mut points = [0.0; POINTS];
         let mut low = normal.min;
         for (at, point) in points.iter_mut().enumerate() {
@@ -72,7 +76,7 @@ impl Marginal {
             let mut high = normal.max;
             for _ in 0..48 {
                 let middle = 0.5 * (low + high);
-                if normal.above(middle) > share {
+                if (tail(middle) - beyond) / within > share {
                     low = middle;
                 } else {
                     high = middle;

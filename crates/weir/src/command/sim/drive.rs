@@ -152,6 +152,7 @@ pub(super) trait Target {
         generator: &mut Generator,
         until_ns: u64,
         records_max: usize,
+        pacer: Pacer,
     ) -> Result<Filled, String>;
     /// Waits until there may be room again, not for long.
     fn wait_for_room(&mut self) -> Result<(), String>;
@@ -164,7 +165,7 @@ pub(super) trait Target {
 /// Runs a worker to its end.
 pub(super) fn drive(
     mut generator: Generator,
-    target: &mut impl Target,
+    target: &mut dyn Target,
     plan: &Plan,
     pacer: Pacer,
     shared: &Arc<Shared>,
@@ -178,7 +179,7 @@ pub(super) fn drive(
         let due_ns = pacer.due_ns().min(end_ns);
         let first_ns = generator.next_due_ns();
         let began = Instant::now();
-        let filled = target.fill(&mut generator, due_ns, plan.records_per_fill)?;
+        let filled = target.fill(&mut generator, due_ns, plan.records_per_fill, pacer)?;
         shared.busy_ns.fetch_add(began.elapsed().as_nanos() as u64, Ordering::Relaxed);
         tell(&filled, first_ns, pacer, shared);
         if filled.full {
@@ -193,7 +194,7 @@ pub(super) fn drive(
     }
     generator.finish();
     loop {
-        let filled = target.fill(&mut generator, u64::MAX, plan.records_per_fill)?;
+        let filled = target.fill(&mut generator, u64::MAX, plan.records_per_fill, pacer)?;
         tell(&filled, None, pacer, shared);
         if filled.full {
             target.wait_for_room()?;

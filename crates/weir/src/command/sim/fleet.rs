@@ -85,6 +85,7 @@ type Worker = JoinHandle<Result<Counts, String>>;
 struct Running {
     workers: Vec<Worker>,
     producers: Vec<Arc<Producer>>,
+    pacer: Pacer,
 }
 
 async fn run_plan(args: &SimFleetArgs, plan: &Plan, values: &Values) -> Outcome {
@@ -131,8 +132,8 @@ async fn once(args: &SimFleetArgs, plan: &Plan, client: Option<Arc<Client>>) -> 
     let signals = [listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?];
     let shared = Arc::new(Shared::default());
     let cpu_before = cpu_seconds();
-    let pacer = Pacer::start(plan.pace);
-    let running = start(plan, client, pacer, &shared).await?;
+    let running = start(plan, client, &shared).await?;
+    let pacer = running.pacer;
     let door = match &args.listen {
         Some(address) => Some(Door::open(address, plan, &running.producers, &shared).await?),
         None => None,
@@ -192,45 +193,41 @@ async fn find_max_rate(args: &SimFleetArgs, plan: &Plan, client: Option<Arc<Clie
     }
 }
 
-async fn start(
-    plan: &Plan,
-    client: Option<Arc<Client>>,
-    pacer: Pacer,
-    shared: &Arc<Shared>,
-) -> Outcome<Running> {
-    let mut running = Running { workers: Vec::new(), producers: Vec::new() };
+async fn start(plan: &Plan, client: Option<Arc<Client>>, shared: &Arc<Shared>) -> Outcome<Running> {
+    let mut producers = Vec::new();
     let truth = plan.sending.truth_topic.is_some();
     let file = match &plan.destination {
         Destination::File(path) => Some(FileTarget::create(path, plan.spec.format, truth)?),
         _ => None,
     };
+    let mut ready: Vec<(u32, Generator, Box<dyn Target + Send>)> = Vec::new();
     for worker in 0..plan.workers {
         let generator = Generator::new(&plan.spec, plan.part(worker));
         let shared = Arc::clone(shared);
-        let handle = match (&plan.destination, &client, &file) {
+        let target: Box<dyn Target + Send> = match (&plan.destination, &client, &file) {
             (Destination::Kafka, Some(client), _) => {
                 let client = Arc::clone(client);
-                let target =
-                    KafkaTarget::new(client, plan, worker, &generator, pacer, Arc::clone(&shared));
-                let target = target.await?;
-                running.producers.push(target.producer());
-                spawn(generator, target, plan, pacer, shared, worker)
+                let target = KafkaTarget::new(client, plan, worker, &generator, shared).await?;
+                producers.push(target.producer());
+                Box::new(target)
             }
-            (Destination::Gateway(url), ..) => {
-                let target = GatewayTarget::new(url.clone(), pacer, Arc::clone(&shared));
-                spawn(generator, target, plan, pacer, shared, worker)
-            }
-            (_, _, Some(file)) => spawn(generator, file.clone(), plan, pacer, shared, worker),
+            (Destination::Gateway(url), ..) => Box::new(GatewayTarget::new(url.clone(), shared)),
+            (_, _, Some(file)) => Box::new(file.clone()),
             _ => continue,
         };
-        running.workers.push(handle?);
+        ready.push((worker, generator, target));
     }
-    Ok(running)
+    // Only now: what making the fleet takes is no lateness of its records.
+    let pacer = Pacer::start(plan.pace);
+    let workers = ready.into_iter().map(|(worker, generator, target)| {
+        spawn(generator, target, plan, pacer, Arc::clone(shared), worker)
+    });
+    Ok(Running { workers: workers.collect::<Outcome<_>>()?, producers, pacer })
 }
 
 fn spawn(
     generator: Generator,
-    mut target: impl Target + Send + 'static,
+    mut target: Box<dyn Target + Send>,
     plan: &Plan,
     pacer: Pacer,
     shared: Arc<Shared>,
@@ -240,7 +237,7 @@ fn spawn(
     std::thread::Builder::new()
         .name(format!("sim-{worker}"))
         .spawn(move || {
-            let result = drive(generator, &mut target, &plan, pacer, &shared);
+            let result = drive(generator, target.as_mut(), &plan, pacer, &shared);
             if let Err(error) = &result {
                 // One that fails ends all: half a fleet would look like losses.
                 shared.fail(0, || error.clone());

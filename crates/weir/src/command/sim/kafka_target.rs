@@ -79,7 +79,6 @@ fn producer_config(plan: &Plan) -> ProducerConfig {
 pub(super) struct KafkaTarget {
     producer: Arc<Producer>,
     runtime: Handle,
-    pacer: Pacer,
     shared: Arc<Shared>,
     topic: String,
     truth_topic: Option<String>,
@@ -96,7 +95,6 @@ impl KafkaTarget {
         plan: &Plan,
         worker: u32,
         generator: &Generator,
-        pacer: Pacer,
         shared: Arc<Shared>,
     ) -> Outcome<Self> {
         let producer = Producer::new(client, producer_config(plan))
@@ -118,7 +116,6 @@ impl KafkaTarget {
         let mut target = Self {
             producer: Arc::new(producer),
             runtime: Handle::current(),
-            pacer,
             shared,
             topic: plan.sending.topic.clone(),
             truth_topic: plan.sending.truth_topic.clone(),
@@ -212,6 +209,7 @@ impl Target for KafkaTarget {
         generator: &mut Generator,
         until_ns: u64,
         records_max: usize,
+        pacer: Pacer,
     ) -> Result<Filled, String> {
         if self.fills.is_multiple_of(FILLS_PER_LOOK) {
             self.look(generator);
@@ -220,7 +218,7 @@ impl Target for KafkaTarget {
         self.pressure.observe(self.producer.stats().buffered_records);
         let (topic, truth_topic) = (self.topic.as_str(), self.truth_topic.as_deref());
         let dropped_before = self.pressure.dropped();
-        let (partition_of, pressure, pacer) = (&self.partition_of, &mut self.pressure, self.pacer);
+        let (partition_of, pressure) = (&self.partition_of, &mut self.pressure);
         let due = (0, TimestampMs(pacer.wall_ms(0)));
         let ((filled, first_due_ns, error), delivery) = self.producer.send_batch(|appender| {
             let mut sink = Appending {

@@ -21,7 +21,6 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 pub(super) struct GatewayTarget {
     agent: ureq::Agent,
     url: String,
-    pacer: Pacer,
     shared: Arc<Shared>,
 }
 
@@ -45,13 +44,13 @@ impl RecordSink for Body {
 }
 
 impl GatewayTarget {
-    pub(super) fn new(url: String, pacer: Pacer, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(url: String, shared: Arc<Shared>) -> Self {
         let agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .timeout_global(Some(Duration::from_secs(30)))
             .build()
             .new_agent();
-        Self { agent, url, pacer, shared }
+        Self { agent, url, shared }
     }
 
     fn post(&self, body: &Body) -> Result<(u16, Duration, String), String> {
@@ -72,6 +71,7 @@ impl Target for GatewayTarget {
         generator: &mut Generator,
         until_ns: u64,
         records_max: usize,
+        pacer: Pacer,
     ) -> Result<Filled, String> {
         let text = Vec::with_capacity(REQUEST_EVENTS * RECORD_BYTES_HINT);
         let mut body = Body { text, events: 0, first_due_ns: None };
@@ -99,8 +99,8 @@ impl Target for GatewayTarget {
             self.shared.fail(rejected, || format!("HTTP {status}: {text}"));
             return Ok(filled);
         }
-        let due = self.pacer.wall(body.first_due_ns.unwrap_or(0));
-        self.shared.answered(self.pacer.elapsed().saturating_sub(due), body.events);
+        let due = pacer.wall(body.first_due_ns.unwrap_or(0));
+        self.shared.answered(pacer.elapsed().saturating_sub(due), body.events);
         Ok(filled)
     }
 
@@ -201,6 +201,7 @@ impl Target for FileTarget {
         generator: &mut Generator,
         until_ns: u64,
         records_max: usize,
+        _pacer: Pacer,
     ) -> Result<Filled, String> {
         let mut lines = Lines { delimited: self.format == Format::Protobuf, ..Lines::default() };
         let filled = generator.fill(until_ns, records_max, &mut lines);
