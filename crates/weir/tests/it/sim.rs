@@ -267,6 +267,7 @@ fn what_is_asked_wrongly_is_named_before_anything_is_sent() {
         (&["--interval", "50ms"], &["WEIR-0803", "device_simulation.sample_interval"]),
         (&["--anomaly-rate", "0.2"], &["WEIR-0803", "device_simulation.anomaly_rate", "0.1"]),
         (&["--shard", "4/3"], &["WEIR-0803", "--shard"]),
+        (&["--shard", "2/3"], &["WEIR-0803", "--shard", "--start"]),
         (&["--speed", "1001"], &["WEIR-0803", "--speed"]),
         (&["--start", "yesterday"], &["WEIR-0803", "--start"]),
         (&["--rate", "0"], &["WEIR-0803", "--rate"]),

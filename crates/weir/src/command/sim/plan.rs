@@ -144,8 +144,18 @@ fn scenario(args: &SimFleetArgs) -> Outcome<Scenario> {
     })
 }
 
+/// The same for all shards: with a start of its own each would be another run.
 fn start(args: &SimFleetArgs, now: TimestampMs) -> Outcome<TimestampMs> {
-    let Some(text) = &args.start else { return Ok(now) };
+    let Some(text) = &args.start else {
+        return match shard(args)? {
+            (_, 1) => Ok(now),
+            _ => Err(wrong(
+                "--shard",
+                "needs --start, too",
+                "give each process the same, for example --start 2025-08-03T10:30:00Z",
+            )),
+        };
+    };
     let fault = || {
         wrong(
             "--start",
