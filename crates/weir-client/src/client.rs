@@ -505,7 +505,8 @@ impl ConnectionSlot {
         if let Some(retry_at) = state.retry_at {
             tokio::time::sleep_until(retry_at).await;
         }
-        match Connection::open(self.endpoint.clone(), transport, config).await {
+        // Boxed: it runs seldom, and every call's future would carry its state, so deep that a caller's compiler gives up.
+        match Box::pin(Connection::open(self.endpoint.clone(), transport, config)).await {
             Ok(connection) => {
                 let connection = Arc::new(connection);
                 *state =

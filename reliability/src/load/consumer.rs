@@ -21,6 +21,8 @@ const POLL: Duration = Duration::from_millis(100);
 /// Short, so that a member that a dead broker has forgotten is not waited for.
 const SESSION_TIMEOUT_MS: u32 = 3_000;
 const HEARTBEAT_INTERVAL_MS: u32 = 200;
+/// How long a rebalance waits for a member that has gone without a word.
+const POLL_INTERVAL_MS_MAX: u32 = 10_000;
 /// Often, so that a broker dies in the middle of many commits.
 const COMMIT_INTERVAL: Duration = Duration::from_millis(50);
 /// How long a member stays before it leaves, or is gone without a word, and comes back as a new one: between this and
@@ -95,7 +97,7 @@ fn join(
     let mut group = GroupConfig::new(load.name.clone());
     group.session_timeout_ms = SESSION_TIMEOUT_MS;
     group.heartbeat_interval_ms = HEARTBEAT_INTERVAL_MS;
-    group.rebalance_timeout_ms = SESSION_TIMEOUT_MS;
+    group.poll_interval_ms_max = POLL_INTERVAL_MS_MAX;
     group.hook = Some(Arc::new(Hook {
         consumer: name.to_owned(),
         group: load.name.clone(),
@@ -180,9 +182,9 @@ impl Member {
         let offsets: Vec<PartitionOffset> = self
             .read_to
             .iter()
-            .map(|(partition, offset)| PartitionOffset {
-                partition: TopicPartition::new(&self.load.topic, PartitionId(*partition)),
-                offset: Offset(*offset),
+            .map(|(partition, offset)| {
+                let partition = TopicPartition::new(&self.load.topic, PartitionId(*partition));
+                PartitionOffset::new(partition, Offset(*offset))
             })
             .collect();
         // Refused in the middle of a rebalance: the records come again.

@@ -32,7 +32,8 @@ impl Connection {
         if writer.log_in_at.is_none_or(|at| Instant::now() < at) {
             return Ok(());
         }
-        let logged_in = self.log_in(writer).await;
+        // Boxed: it runs seldom, and every request's future would carry its state.
+        let logged_in = Box::pin(self.log_in(writer)).await;
         if let Err(error) = &logged_in {
             self.shared.close(error.clone());
         }
