@@ -7,7 +7,8 @@
 #   scripts/kafka.sh prepare [PORT]      only make a fresh node's configuration and data directory
 #   scripts/kafka.sh run [PORT]          run a prepared node in the foreground
 #   scripts/kafka.sh cluster start [PORT]  start three fresh nodes (replication 3, min.insync.replicas 2) on PORT (19192),
-#                                          PORT+10 and PORT+20, 512 MB of heap each, and print their addresses
+#                                          PORT+10 and PORT+20, 512 MB of heap each, and print their addresses; with
+#                                          KAFKA_PROXIED=1 each sends its clients to the number 3 above its own
 #   scripts/kafka.sh cluster stop [PORT]   stop them and remove their data
 #   scripts/kafka.sh cluster signal PORT N SIGNAL  send node N (1 to 3) a signal, e.g. KILL, STOP, CONT, TERM
 #   scripts/kafka.sh cluster restart PORT N  start node N again on the data it has
@@ -104,10 +105,11 @@ cluster_prepare() {
 process.roles=broker,controller
 node.id=$n
 controller.quorum.voters=${voters#,}
-listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$((port + 1))
-advertised.listeners=PLAINTEXT://127.0.0.1:$port
+listeners=PLAINTEXT://127.0.0.1:$port,NODES://127.0.0.1:$((port + 2)),CONTROLLER://127.0.0.1:$((port + 1))
+advertised.listeners=PLAINTEXT://127.0.0.1:$((port + ${KAFKA_PROXIED:+3}+0)),NODES://127.0.0.1:$((port + 2))
+inter.broker.listener.name=NODES
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,NODES:PLAINTEXT,CONTROLLER:PLAINTEXT
 log.dirs=$dir/data
 num.partitions=4
 default.replication.factor=3
@@ -118,6 +120,7 @@ transaction.state.log.replication.factor=3
 transaction.state.log.min.isr=2
 transaction.state.log.num.partitions=6
 group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=1000
 broker.session.timeout.ms=6000
 P
     java -cp "$libs/*" kafka.tools.StorageTool format -t AAAAAAAAQACAAAAAAAAAAQ -c "$dir/server.properties" >"$dir/format.log" 2>&1 ||
@@ -136,7 +139,8 @@ cluster_node() {
 cluster_ready() {
   local port
   port=$(node_port "$1" "$2")
-  python3 "$root/scripts/weirtest.py" ready "127.0.0.1:$port" 90 ||
+  # One that serves may not know of the others yet.
+  python3 "$root/scripts/weirtest.py" ready "127.0.0.1:$port" 90 "${3:-1}" ||
     { echo "node $2 did not come up; see $cache/node-$port/server.log" >&2; exit 1; }
 }
 
@@ -148,7 +152,7 @@ cluster() {
       cluster stop "$base"
       cluster_prepare "$base"
       for n in 1 2 3; do cluster_node "$base" $n; done
-      for n in 1 2 3; do cluster_ready "$base" $n; done
+      for n in 1 2 3; do cluster_ready "$base" $n 3; done
       echo "127.0.0.1:$(node_port "$base" 1),127.0.0.1:$(node_port "$base" 2),127.0.0.1:$(node_port "$base" 3)"
       ;;
     stop) for n in 1 2 3; do stop "$(node_port "$base" $n)"; done ;;

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What the scripts that test weir from outside share.
 
-    scripts/weirtest.py ready HOST:PORT SECONDS     wait until a Kafka broker serves there
+    scripts/weirtest.py ready HOST:PORT SECONDS [N]     wait until a Kafka broker serves there, and knows of N (1)
 """
 import os
 import pathlib
@@ -70,8 +70,8 @@ def until(what: str, seconds: float, look):
         time.sleep(0.05)
 
 
-def serves(address: str, seconds: float = 2) -> bool:
-    """Whether a broker answers Metadata (version 1, no topics) within so many seconds, and names itself in it."""
+def serves(address: str, seconds: float = 2, brokers: int = 1) -> bool:
+    """Whether a broker answers Metadata (version 1, no topics) within so many seconds, and names so many brokers in it."""
     host, port = address.rsplit(":", 1)
     body = struct.pack(">hhih", 3, 1, 1, -1) + struct.pack(">i", 0)
     try:
@@ -79,15 +79,17 @@ def serves(address: str, seconds: float = 2) -> bool:
             s.settimeout(seconds)
             s.sendall(struct.pack(">i", len(body)) + body)
             answer = s.recv(4 + 4 + 4, socket.MSG_WAITALL)
-            return len(answer) == 12 and struct.unpack(">i", answer[8:])[0] > 0
+            return len(answer) == 12 and struct.unpack(">i", answer[8:])[0] >= brokers
     except OSError:
         return False
 
 
-def wait_until_serves(address: str, seconds: float, process: "subprocess.Popen | None" = None) -> bool:
+def wait_until_serves(
+    address: str, seconds: float, process: "subprocess.Popen | None" = None, brokers: int = 1
+) -> bool:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        if serves(address):
+        if serves(address, brokers=brokers):
             return True
         if process and process.poll() is not None:
             return False
@@ -141,6 +143,7 @@ class WeirUp:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 4 or sys.argv[1] != "ready":
+    if len(sys.argv) not in (4, 5) or sys.argv[1] != "ready":
         sys.exit(__doc__)
-    sys.exit(0 if wait_until_serves(sys.argv[2], float(sys.argv[3])) else 1)
+    wanted = int(sys.argv[4]) if len(sys.argv) == 5 else 1
+    sys.exit(0 if wait_until_serves(sys.argv[2], float(sys.argv[3]), brokers=wanted) else 1)

@@ -41,7 +41,7 @@ const REPORT_INTERVAL: Duration = Duration::from_millis(50);
 /// What a load is.
 #[derive(Debug, Clone)]
 pub struct Load {
-    /// `host:port` of the broker.
+    /// `host:port` of the broker, or of some of a cluster's, with commas between.
     pub brokers: String,
     /// The topic; it must exist.
     pub topic: String,
@@ -71,7 +71,7 @@ enum Phase {
 
 /// Settings for a broker that goes away often and soon comes back.
 async fn connect(brokers: &str) -> Result<Arc<Client>> {
-    let mut config = ClientConfig::new([brokers]);
+    let mut config = ClientConfig::new(brokers.split(','));
     config.reconnect_backoff_ms = 5;
     config.reconnect_backoff_max_ms = 50;
     config.retry_backoff_ms = 10;

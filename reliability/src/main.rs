@@ -11,11 +11,11 @@ use reliability::history;
 use reliability::load::{self, Load};
 
 const USAGE: &str = "\
-reliability load  --brokers HOST:PORT --topic T --partitions N --name NAME --history FILE
+reliability load  --brokers HOST:PORT,... --topic T --partitions N --name NAME --history FILE
                   [--producers 2] [--consumers 2] [--rate 1000]
     produces and consumes until told on standard input to stop and to finish
 
-reliability read  --brokers HOST:PORT --topic T --partitions N --groups A,B --history FILE
+reliability read  --brokers HOST:PORT,... --topic T --partitions N --groups A,B --history FILE
     reads the topic to its ends, and what the groups have committed
 
 reliability check FILE...

@@ -13,6 +13,9 @@ pub(crate) const SNAPSHOT: &str = "snapshot";
 pub(crate) const DELETED: &str = "deleted";
 /// Behind the name of a file that is being made to take the place of another. A start drops it.
 pub(crate) const CLEANED: &str = "cleaned";
+/// Behind the name of an index that is being built again. A start drops it. Not [`CLEANED`]: the cleaner may be making a
+/// segment of the same offset meanwhile.
+pub(crate) const REBUILT: &str = "tmp";
 /// Behind the name of a whole file that takes the place of others. A start completes that.
 pub(crate) const SWAP: &str = "swap";
 

@@ -529,11 +529,16 @@ impl LogDir {
     /// What the disk says.
     pub fn enforce_retention(&mut self, now: TimestampMs) -> Result<usize, LogError> {
         self.shared.check()?;
-        let mut deleted = 0;
+        let (mut deleted, mut failed) = (0, None);
         for log in self.logs.iter_mut().flatten() {
-            deleted += log.enforce_retention(now)?;
+            match log.enforce_retention(now) {
+                Ok(count) => deleted += count,
+                // The others may make the room that this one wants.
+                Err(error) => failed = failed.or(Some(error)),
+            }
         }
-        Ok(deleted)
+        self.shared.check()?;
+        failed.map_or(Ok(deleted), Err)
     }
 
     /// Does the housekeeping that is due and short: retention, which renames files, and forgetting of

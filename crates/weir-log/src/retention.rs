@@ -85,12 +85,14 @@ impl Log {
         }
         for _ in 0..count {
             let Some(base) = self.segments.front().map(|segment| segment.base) else { break };
-            self.bury(base, now)?;
+            self.bury_log(base, now)?;
+            // From here on it cannot be read, whatever becomes of its other files.
             self.segments.pop_front();
             let start = self.segments.front().map_or(self.end.offset, |segment| segment.base);
             if start > self.log_start {
                 self.move_log_start(start);
             }
+            self.bury_rest(base, now)?;
         }
         self.clear_hints();
         let start = self.segments.front().map_or(self.end.offset, |segment| segment.base);
@@ -106,15 +108,21 @@ impl Log {
 
     /// Renames the files of a segment, the log first: without it the others mean nothing.
     pub(crate) fn bury(&mut self, base: Offset, now: TimestampMs) -> Result<(), LogError> {
-        let suffixes = [files::LOG, files::OFFSET_INDEX, files::TIME_INDEX, files::TXN_INDEX];
-        for suffix in suffixes {
-            self.bury_file(self.place.path(base, suffix), now)?;
-        }
-        let dir = self.place.dir.to_path_buf();
-        self.shared.note(|dirty| {
-            dirty.dirs.insert(dir);
-        });
+        self.bury_log(base, now)?;
+        self.bury_rest(base, now)
+    }
+
+    fn bury_log(&mut self, base: Offset, now: TimestampMs) -> Result<(), LogError> {
+        self.bury_file(self.place.path(base, files::LOG), now)?;
+        self.note_dir();
         Ok(())
+    }
+
+    fn bury_rest(&mut self, base: Offset, now: TimestampMs) -> Result<(), LogError> {
+        let suffixes = [files::OFFSET_INDEX, files::TIME_INDEX, files::TXN_INDEX];
+        suffixes
+            .into_iter()
+            .try_for_each(|suffix| self.bury_file(self.place.path(base, suffix), now))
     }
 
     fn bury_file(&mut self, path: PathBuf, now: TimestampMs) -> Result<(), LogError> {

@@ -515,7 +515,19 @@ impl Segment {
             self.note(&header, position, index_interval_bytes)?;
         }
         self.index_is_bad.store(false, Ordering::Relaxed);
-        self.seal()
+        self.seal()?;
+        // No checkpoint comes back to what is below its recovery point.
+        self.sync_indexes()?;
+        let dir = &*self.place.dir;
+        self.place.disk.sync_dir(dir).map_err(|error| LogError::io("sync", dir, error))
+    }
+
+    /// A sealed segment has the time of its last record in its time index at least, unless that has none. One without an
+    /// entry was emptied: it would be passed over when a time is looked for, and never grow old.
+    pub(crate) fn distrust_emptied_times(&mut self) {
+        if self.size_bytes > 0 && self.times.len() == 0 {
+            self.index_is_bad.store(true, Ordering::Relaxed);
+        }
     }
 }
 

@@ -165,11 +165,7 @@ impl GroupRun {
             Fate::Keep => self.keep(header, batch, rules),
             Fate::Replace => {
                 self.open_writer_at(at, rules)?;
-                let header = BatchHeader::decode(&output).map_err(|what| LogError::Damaged {
-                    path: at.path.to_owned(),
-                    position: at.position,
-                    what,
-                })?;
+                let header = BatchHeader::decode(&output).map_err(|what| at.damaged(what))?;
                 self.push(&output, &header, rules)
             }
             Fate::Drop => self.open_writer_at(at, rules),
@@ -214,6 +210,7 @@ impl GroupRun {
         let is_past = |horizon| horizon <= rules.now;
         let (is_discarded, is_obsolete) = if header.is_control {
             let fate = transactions.marker(header, end_marker_kind(batch));
+            let fate = fate.map_err(|unknown| at.damaged(unknown.to_string()))?;
             self.aborted.extend(fate.aborted);
             let is_past = batch.delete_horizon().is_some_and(is_past);
             (fate.is_obsolete && is_past, fate.is_obsolete)
@@ -255,10 +252,8 @@ impl GroupRun {
             let is_latest = map.get(key).is_none_or(|latest| record.offset >= latest);
             is_latest && (record.value.is_some() || tombstones_stay)
         };
-        let filtered = filter.filter(batch, horizon, keep, output).map_err(|error| {
-            let (path, what) = (at.path.to_owned(), error.to_string());
-            LogError::Damaged { path, position: at.position, what }
-        })?;
+        let filtered = filter.filter(batch, horizon, keep, output);
+        let filtered = filtered.map_err(|error| at.damaged(error.to_string()))?;
         stats.records_dropped += filtered.dropped as u64;
         Ok(match filtered {
             _ if filtered.unchanged => Fate::Keep,
@@ -322,6 +317,12 @@ struct At<'a> {
     file: &'a dyn DiskFile,
     path: &'a Path,
     position: u64,
+}
+
+impl At<'_> {
+    fn damaged(&self, what: String) -> LogError {
+        LogError::Damaged { path: self.path.to_owned(), position: self.position, what }
+    }
 }
 
 /// What becomes of a batch.

@@ -331,7 +331,9 @@ impl CleanRun {
                 return Ok(None);
             }
             if header.is_control {
-                build.transactions.marker(header, end_marker_kind(batch));
+                if let Err(unknown) = build.transactions.marker(header, end_marker_kind(batch)) {
+                    return Ok(Some(unknown.to_string()));
+                }
             } else if !build.transactions.is_aborted(header) {
                 let (map, is_full) = (&mut build.map, &mut build.is_full);
                 let note = |record: &weir_protocol::batch::RecordView<'_>| {

@@ -52,10 +52,13 @@ impl Log {
             self.note_dir();
             return Err(error);
         }
-        for source in &sources {
-            self.bury(source.base, now)?;
-        }
-        rename(&swap, &own).inspect_err(|error: &LogError| {
+        let mut place = || {
+            sources.iter().try_for_each(|source| self.bury(source.base, now))?;
+            rename(&swap, &own)
+        };
+        // Files have other names than memory knows; the next start completes it. Also if it was only room for a name.
+        let placed: Result<(), LogError> = place();
+        placed.inspect_err(|error| {
             self.shared.fail(&error.to_string());
         })?;
         segment.set_place(&own);

@@ -4,7 +4,7 @@
 //! marker stays as long as any batch of it does, and then for as long as a tombstone: a reader that has
 //! seen the data must see the marker. A commit marker likewise.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 
 use weir_protocol::batch::ControlMarker;
 use weir_protocol::{Offset, ProducerId};
@@ -19,8 +19,22 @@ pub(crate) struct Transactions {
     upcoming: VecDeque<AbortedTxn>,
     /// Aborted ones under way, and whether a batch of theirs was seen.
     aborted: HashMap<ProducerId, (AbortedTxn, bool)>,
-    /// Producers with a batch of a transaction that is not aborted.
-    committed: HashSet<ProducerId>,
+    /// Producers with a batch of a transaction that is not aborted, and whether one of them has records.
+    committed: HashMap<ProducerId, bool>,
+}
+
+/// Records were taken for committed, and then the marker says that they are not: the transaction index does not know of
+/// their transaction. To clean by it would drop older values for theirs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct UnknownAbort;
+
+impl std::fmt::Display for UnknownAbort {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(
+            "it aborts records of a transaction that the transaction index does not know; with the broker stopped, \
+             `weir log verify --repair` writes the index again",
+        )
+    }
 }
 
 /// What a marker means for the walk.
@@ -53,7 +67,7 @@ impl Transactions {
                 true
             }
             None => {
-                self.committed.insert(batch.producer_id);
+                *self.committed.entry(batch.producer_id).or_default() |= batch.record_count > 0;
                 false
             }
         }
@@ -64,23 +78,24 @@ impl Transactions {
         &mut self,
         batch: &BatchHeader,
         marker: Option<ControlMarker>,
-    ) -> MarkerFate {
+    ) -> Result<MarkerFate, UnknownAbort> {
         self.advance(batch.last_offset());
         let producer = batch.producer_id;
-        match marker {
+        Ok(match marker {
             // Emptied before, and kept for its producer's epoch alone.
             _ if batch.record_count == 0 => MarkerFate { is_obsolete: true, aborted: None },
             Some(ControlMarker::Abort) => match self.aborted.remove(&producer) {
                 Some((txn, true)) => MarkerFate { is_obsolete: false, aborted: Some(txn) },
+                None if self.committed.get(&producer) == Some(&true) => return Err(UnknownAbort),
                 Some((_, false)) | None => MarkerFate { is_obsolete: true, aborted: None },
             },
             Some(ControlMarker::Commit) => {
-                let is_obsolete = !self.committed.remove(&producer);
+                let is_obsolete = self.committed.remove(&producer).is_none();
                 MarkerFate { is_obsolete, aborted: None }
             }
             // Not ours to judge.
             None => MarkerFate { is_obsolete: false, aborted: None },
-        }
+        })
     }
 
     fn advance(&mut self, offset: Offset) {

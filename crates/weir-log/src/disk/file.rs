@@ -4,6 +4,7 @@ use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
 use crate::error::lacks_handle;
@@ -23,6 +24,11 @@ const SYNC_EACH_MAX: usize = 4;
 /// size, and getting them costs more than the copy. Measured on 6.18, 1 GB into the page cache: 0.4 to
 /// 0.9 GB/s in writes of 1 MB, 3.0 to 3.2 in writes of 64 KiB.
 const WRITE_BYTES: usize = 64 << 10;
+
+/// A `syncfs` has failed in this process. It reports an error once, and not for whom: the file it was meant for may not
+/// have been among those that were synced then, and a later `syncfs` would say that all is well. So from then on each file
+/// is asked, which keeps its own error until it has told it.
+static SYNCFS_FAILED: AtomicBool = AtomicBool::new(false);
 
 /// Mode of a file that only its owner may read or write.
 const PRIVATE: u32 = 0o600;
@@ -129,18 +135,8 @@ impl Disk for FileDisk {
     }
 
     fn sync_many(&self, files: &[Arc<dyn DiskFile>], dirs: &[PathBuf]) -> io::Result<()> {
-        let are_many = files.len() + dirs.len() > SYNC_EACH_MAX;
-        if are_many && sync_file_system(files, dirs) {
-            return Ok(());
-        }
-        match sync_each(self, files, dirs) {
-            // No handle for a directory: no sync failed yet, and syncfs needs none but a file's. If it
-            // failed above it is not asked again, as it reports an error once.
-            Err(error) if !are_many && lacks_handle(&error) && sync_file_system(files, &[]) => {
-                Ok(())
-            }
-            outcome => outcome,
-        }
+        let whole = |files: &[_], dirs: &[_]| sync_file_system(files, dirs);
+        sync_by(&SYNCFS_FAILED, files, dirs, whole, || sync_each(self, files, dirs))
     }
 
     fn volume_bytes(&self, path: &Path) -> io::Result<VolumeBytes> {
@@ -188,24 +184,45 @@ fn held_by(file: &mut File) -> LockFailure {
     LockFailure::Held { pid: pid.trim().to_owned() }
 }
 
-/// One `syncfs` for all. `false` if the system has none.
-///
-/// Its error may be a stranger's: the kernel keeps one per file system. So after an error each file
-/// is asked, which keeps errors of its own and has not reported them yet.
-fn sync_file_system(files: &[Arc<dyn DiskFile>], dirs: &[PathBuf]) -> bool {
+/// All at once by `whole`, or one by one by `each`; `has_failed` says whether `whole` is still to be believed.
+fn sync_by(
+    has_failed: &AtomicBool,
+    files: &[Arc<dyn DiskFile>],
+    dirs: &[PathBuf],
+    whole: impl Fn(&[Arc<dyn DiskFile>], &[PathBuf]) -> Option<io::Result<()>>,
+    each: impl Fn() -> io::Result<()>,
+) -> io::Result<()> {
+    // Set before anything else is asked: the next call may run meanwhile.
+    let whole = |files: &[_], dirs: &[_]| {
+        let done = if has_failed.load(Ordering::SeqCst) { None } else { whole(files, dirs) };
+        if matches!(done, Some(Err(_))) {
+            has_failed.store(true, Ordering::SeqCst);
+        }
+        matches!(done, Some(Ok(()))) && !has_failed.load(Ordering::SeqCst)
+    };
+    let are_many = files.len() + dirs.len() > SYNC_EACH_MAX;
+    if are_many && whole(files, dirs) {
+        return Ok(());
+    }
+    match each() {
+        // No handle for a directory: no sync failed yet, and syncfs needs none but a file's.
+        Err(error) if !are_many && lacks_handle(&error) && whole(files, &[]) => Ok(()),
+        outcome => outcome,
+    }
+}
+
+/// One `syncfs` for all. `None` if nothing is there to name the file system by.
+fn sync_file_system(files: &[Arc<dyn DiskFile>], dirs: &[PathBuf]) -> Option<io::Result<()>> {
     let opened;
     let any = match files.iter().find_map(|file| file.as_file()) {
         Some(file) => file,
         // One that is gone meanwhile is passed over.
-        None => match dirs.iter().find_map(|dir| File::open(dir).ok()) {
-            Some(dir) => {
-                opened = dir;
-                &opened
-            }
-            None => return false,
-        },
+        None => {
+            opened = dirs.iter().find_map(|dir| File::open(dir).ok())?;
+            &opened
+        }
     };
-    rustix::fs::syncfs(any).is_ok()
+    Some(rustix::fs::syncfs(any).map_err(io::Error::from))
 }
 
 fn sync_each(disk: &FileDisk, files: &[Arc<dyn DiskFile>], dirs: &[PathBuf]) -> io::Result<()> {
@@ -306,6 +323,53 @@ impl DiskFile for DirectFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What Linux keeps of failed writes: for each file until it has told it, for the file system until anybody asked.
+    #[derive(Default)]
+    struct Kernel {
+        file_errors: [AtomicBool; 2],
+        file_system_error: AtomicBool,
+    }
+
+    impl Kernel {
+        fn lose_pages_of(&self, file: usize) {
+            self.file_errors[file].store(true, Ordering::SeqCst);
+            self.file_system_error.store(true, Ordering::SeqCst);
+        }
+
+        fn tell(error: &AtomicBool) -> io::Result<()> {
+            let is_set = error.swap(false, Ordering::SeqCst);
+            if is_set {
+                Err(io::Error::other("EIO"))
+            } else {
+                Ok(())
+            }
+        }
+
+        /// A sync of these files, of more than are asked one by one.
+        fn sync(&self, has_failed: &AtomicBool, files: &[usize]) -> io::Result<()> {
+            let dirs = vec![PathBuf::new(); SYNC_EACH_MAX + 1];
+            let whole = |_: &[_], _: &[_]| Some(Self::tell(&self.file_system_error));
+            let each = || files.iter().try_for_each(|file| Self::tell(&self.file_errors[*file]));
+            sync_by(has_failed, &[], &dirs, whole, each)
+        }
+    }
+
+    #[test]
+    fn an_error_that_a_sync_of_others_came_upon_is_found_by_the_sync_of_its_file() {
+        let (kernel, has_failed) = (Kernel::default(), AtomicBool::new(false));
+        kernel.sync(&has_failed, &[0, 1]).unwrap();
+        kernel.lose_pages_of(1);
+        kernel.sync(&has_failed, &[0]).unwrap();
+        kernel.sync(&has_failed, &[0, 1]).expect_err("the pages of file 1 are lost");
+    }
+
+    #[test]
+    fn an_error_of_a_file_that_is_synced_fails_the_sync() {
+        let (kernel, has_failed) = (Kernel::default(), AtomicBool::new(false));
+        kernel.lose_pages_of(0);
+        kernel.sync(&has_failed, &[0, 1]).expect_err("the pages of file 0 are lost");
+    }
 
     #[test]
     fn a_volume_has_room_and_a_path_that_is_not_there_has_none() {

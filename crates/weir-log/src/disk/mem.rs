@@ -43,6 +43,9 @@ pub enum FaultKind {
     Full,
     /// As [`FaultKind::IoError`], but only syncs count and fail.
     SyncError,
+    /// ENOSPC for each renaming, as where a directory would need a block more, until [`MemDisk::clear_fault`].
+    /// Only those count.
+    NoRoomForNames,
     /// EMFILE for each opening of a file, until [`MemDisk::clear_fault`]. Only those count.
     TooManyOpen,
     /// Everything fails from here on: the power is off.
@@ -101,6 +104,7 @@ enum Change {
 enum Kind {
     Grow,
     Sync,
+    Rename,
     Other,
 }
 
@@ -276,16 +280,21 @@ impl State {
     fn operate(&mut self, kind: Kind) -> io::Result<()> {
         self.operations += 1;
         let Some(fault) = &mut self.fault else { return Ok(()) };
-        if fault.kind == FaultKind::TooManyOpen {
-            return Ok(());
-        }
-        let counts = fault.kind != FaultKind::SyncError || kind == Kind::Sync;
+        let counts = match fault.kind {
+            FaultKind::TooManyOpen => return Ok(()),
+            FaultKind::SyncError => kind == Kind::Sync,
+            FaultKind::NoRoomForNames => kind == Kind::Rename,
+            _ => true,
+        };
         if counts && fault.after > 0 {
             fault.after -= 1;
             return Ok(());
         }
         match fault.kind {
             FaultKind::Full if kind == Kind::Grow => Err(io::ErrorKind::StorageFull.into()),
+            FaultKind::NoRoomForNames if kind == Kind::Rename => {
+                Err(io::ErrorKind::StorageFull.into())
+            }
             FaultKind::IoError => {
                 self.fault = None;
                 Err(io::Error::other("injected I/O error"))
@@ -295,7 +304,10 @@ impl State {
                 Err(io::Error::other("injected sync error"))
             }
             FaultKind::PowerOff => Err(io::Error::other("the power is off")),
-            FaultKind::Full | FaultKind::SyncError | FaultKind::TooManyOpen => Ok(()),
+            FaultKind::Full
+            | FaultKind::SyncError
+            | FaultKind::NoRoomForNames
+            | FaultKind::TooManyOpen => Ok(()),
         }
     }
 
@@ -498,7 +510,7 @@ impl Disk for MemDisk {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.state();
-        state.operate(Kind::Other)?;
+        state.operate(Kind::Rename)?;
         if !state.live.contains_key(from) {
             return Err(io::ErrorKind::NotFound.into());
         }

@@ -222,6 +222,8 @@ fn assemble(
         segment.has_aborts = listing.size(base, files::TXN_INDEX).is_some_and(|bytes| bytes > 0);
         segments.push_back(segment);
     }
+    let sealed = segments.len().saturating_sub(1);
+    segments.iter_mut().take(sealed).for_each(Segment::distrust_emptied_times);
     if segments.is_empty() {
         segments.push_back(Segment::create(&place, log_start.unwrap_or(Offset(0)), now)?);
         let dir = place.dir.to_path_buf();

@@ -1,6 +1,6 @@
 //! Building the indexes of a segment again, beside the bad ones and without a lock.
 //!
-//! The new files have names of their own ([`files::CLEANED`]) until they are whole and synced; then
+//! The new files have names of their own ([`files::REBUILT`]) until they are whole and synced; then
 //! they take the place of the old ones, which is two renames. A segment that grew meanwhile only needs
 //! the headers of what is new.
 
@@ -43,7 +43,7 @@ impl IndexRebuild {
     /// [`LogError::Damaged`] if the segment itself is; what the disk says else. What was made is left
     /// to [`IndexRebuild::leftovers`].
     pub(crate) fn run(&self) -> Result<RebuiltIndexes, LogError> {
-        let staged = self.place.staged(files::CLEANED);
+        let staged = self.place.staged(files::REBUILT);
         let mut twin = Segment::existing(&staged, self.base, 0, self.now);
         twin.offsets.file().create()?;
         twin.times.file().create()?;
@@ -58,7 +58,7 @@ impl IndexRebuild {
 
     /// The files it makes, for whoever does not want them any more.
     pub(crate) fn leftovers(&self) -> [PathBuf; 2] {
-        let staged = self.place.staged(files::CLEANED);
+        let staged = self.place.staged(files::REBUILT);
         [staged.path(self.base, files::OFFSET_INDEX), staged.path(self.base, files::TIME_INDEX)]
     }
 }

@@ -220,6 +220,72 @@ fn aborted_data_goes_and_its_marker_follows_after_the_horizon() {
 }
 
 #[test]
+fn a_log_whose_aborts_nobody_knows_any_more_is_left_alone() {
+    let mut rig = compacted(&[]);
+    put(&mut rig, "a", Some("committed"));
+    put_in_txn(&mut rig, 7, 0, "a");
+    end_txn(&mut rig, ControlMarker::Abort, 7);
+    // So that the segment of the marker is sealed.
+    for n in 0..10 {
+        put(&mut rig, "b", Some(&format!("value {n}")));
+    }
+    rig.commit();
+    let index = path(0, "txnindex");
+    let bytes = rig.disk.files()[&index].clone();
+    rig.disk.damage(&index, Vec::clear).unwrap();
+    let outcomes = clean(&mut rig, T0);
+    let [CleanOutcome::Uncleanable(it)] = &*outcomes else { panic!("{outcomes:?}") };
+    assert!(it.reason.contains("transaction index"), "{it:?}");
+    assert_eq!(offsets(&rig)[..3], [0, 1, 2], "the committed value is still there");
+    rig.disk.damage(&index, |now| *now = bytes).unwrap();
+    clean(&mut rig, T0);
+    let value = records(&rig).into_iter().find(|(_, key, _)| key == "a").unwrap();
+    assert_eq!(value, (0, "a".to_owned(), Some("committed".to_owned())));
+}
+
+#[test]
+fn an_abort_without_records_needs_no_index_also_behind_a_batch_that_was_emptied() {
+    let mut rig = compacted(&[("delete.retention.ms", "0")]);
+    put_in_txn(&mut rig, 7, 0, "a");
+    end_txn(&mut rig, ControlMarker::Abort, 7);
+    for round in 0..4 {
+        put(&mut rig, "b", Some(&format!("value {round}")));
+        // Of a transaction that had no records in this partition.
+        end_txn(&mut rig, ControlMarker::Abort, 7);
+        let outcomes = clean(&mut rig, T0.plus_ms(round * 1_000));
+        assert!(
+            outcomes.iter().all(|one| matches!(one, CleanOutcome::Cleaned { .. })),
+            "{outcomes:?}"
+        );
+    }
+}
+
+#[test]
+fn a_swap_that_finds_no_room_for_a_name_takes_the_directory_offline_and_a_start_completes_it() {
+    for after in 0..12 {
+        let mut rig = compacted(&[]);
+        for n in 0..20 {
+            put(&mut rig, "a", Some(&format!("value {n}")));
+        }
+        rig.commit();
+        rig.disk.inject(Fault { after, kind: FaultKind::NoRoomForNames });
+        assert!(rig.dir.request_clean(rig.id).unwrap());
+        for _ in 0..20 {
+            let Some(upkeep) = rig.dir.begin_upkeep(T0) else { break };
+            let done = upkeep.run(&mut |_| ControlFlow::Continue(()));
+            rig.dir.finish_upkeep(done, T0);
+        }
+        rig.disk.clear_fault();
+        if rig.dir.failure().is_none() {
+            assert_eq!(offsets(&rig).last(), Some(&19), "after {after} renamings");
+        }
+        let (rig, report) = rig.kill_and_reopen();
+        assert_eq!(report.damage, [], "after {after} renamings");
+        assert_eq!(offsets(&rig).last(), Some(&19), "after {after} renamings");
+    }
+}
+
+#[test]
 fn what_an_open_transaction_holds_back_is_not_cleaned() {
     let mut rig = compacted(&[]);
     for n in 0..20 {

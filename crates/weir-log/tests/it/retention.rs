@@ -1,5 +1,6 @@
 //! Rolling, retention and DeleteRecords.
 
+use weir_log::disk::{Fault, FaultKind};
 use weir_log::{AppendError, LogError};
 use weir_protocol::{Offset, TimestampMs};
 
@@ -82,6 +83,22 @@ fn retention_bytes_keeps_at_least_that_much() {
     rig.dir.enforce_retention(T0).unwrap();
     let size_bytes = rig.log().size_bytes();
     assert!((1200..1200 + 500).contains(&size_bytes), "{size_bytes}");
+}
+
+#[test]
+fn a_segment_that_is_half_deleted_for_want_of_room_is_gone_for_readers() {
+    for after in 0..8 {
+        let mut rig = Rig::with(&[("segment.bytes", "500"), ("retention.ms", "1000")]);
+        fill(&mut rig, 20);
+        let later = T0.plus_ms(1_000_000);
+        rig.disk.inject(Fault { after, kind: FaultKind::NoRoomForNames });
+        assert!(matches!(rig.dir.enforce_retention(later), Err(LogError::DiskFull { .. })));
+        let start = rig.log().log_start_offset().get();
+        assert_eq!(rig.offsets_from(start), (start..100).collect::<Vec<_>>(), "after {after}");
+        rig.disk.clear_fault();
+        assert!(rig.dir.enforce_retention(later).unwrap() > 0);
+        assert_eq!(rig.log().log_start_offset(), Offset(100));
+    }
 }
 
 #[test]

@@ -1,9 +1,9 @@
 //! A search by time, behind a record that is dated ahead.
 
 use weir_log::LogError;
-use weir_protocol::{Offset, TimestampMs};
+use weir_protocol::{Offset, PartitionId, TimestampMs};
 
-use crate::rig::{batch_at, Rig, T0};
+use crate::rig::{batch_at, open, path, Rig, T0, TOPIC};
 
 /// A record one second ahead, many of now, and one three seconds ahead: between the two the time index has nothing to say.
 fn dated_ahead() -> Rig {
@@ -39,6 +39,29 @@ fn a_search_by_time_reads_no_headers_on_the_way_before_its_walk() {
     assert!(matches!(walk.next_batch().unwrap_err(), LogError::Damaged { .. }));
     let max = rig.log().max_timestamp().unwrap();
     assert!(matches!(max.find().unwrap_err(), LogError::Damaged { .. }));
+}
+
+#[test]
+fn a_time_index_that_was_emptied_is_made_again_at_a_start() {
+    let mut rig = Rig::with(&[("segment.bytes", "400")]);
+    for n in 0..40 {
+        rig.append(batch_at(2, 10, T0.plus_ms(n * 1_000))).unwrap();
+    }
+    rig.commit();
+    let (rig, _) = rig.close_and_reopen();
+    let Rig { dir, disk, config, .. } = rig;
+    dir.close().unwrap();
+    let index = path(0, "timeindex");
+    let bytes = disk.files()[&index].clone();
+    disk.damage(&index, Vec::clear).unwrap();
+    let (dir, report) = open(&disk, &config).unwrap();
+    assert!(report.clean && report.indexes_rebuilt == 1, "{report:?}");
+    let log = dir.get(dir.find(TOPIC, PartitionId(0)).unwrap()).unwrap();
+    let found = log.offset_for_timestamp(T0.plus_ms(1_000)).unwrap().unwrap();
+    assert_eq!(found.base_offset, Offset(2));
+    assert_eq!(disk.files()[&index], bytes);
+    // It is on disk at once: nothing comes back to it.
+    assert_eq!(disk.crash(1).files()[&index], bytes);
 }
 
 #[test]
