@@ -2,7 +2,8 @@
 # Kafka's own kafka-dump-log reads what weir wrote: every batch valid, every index in step with its log.
 #
 #   scripts/dump_log_test.sh BIN         write a small run with BIN, a kill -9 in the middle, then dump it
-#   scripts/dump_log_test.sh --dir DIR   dump an existing log directory that nobody has open
+#   scripts/dump_log_test.sh --stopped DIR   dump a log directory, or one with such in it, that nobody has open
+#   scripts/dump_log_test.sh --killed DIR    the same, of a broker that was killed: a log may end in half a batch
 #
 # The run: Java's producer (idempotent) with every codec into segments of 1 MiB, a consumer group, and a compacted topic
 # that is cleaned before the dump.
@@ -12,6 +13,7 @@ kafka="$root/scripts/kafka.sh"
 codecs="none gzip snappy lz4 zstd"
 records=20000
 horizons=0
+torn='|invalid bytes'
 dir=
 pid=
 
@@ -114,9 +116,12 @@ dump() {
   err=$(mktemp)
   "$kafka" tool kafka.tools.DumpLogSegments --deep-iteration --files "$(paste -sd, <<<"$files")" >"$out" 2>"$err" ||
     { tail -n 5 "$out" "$err" >&2; fail "kafka-dump-log ended with an error"; }
-  if grep -E 'isvalid: false|invalid bytes|Exception' "$out" "$err" | head -n 5 | grep . >&2; then
+  if grep -E "isvalid: false|Exception$torn" "$out" "$err" | head -n 5 | grep . >&2; then
     fail "kafka-dump-log finds a batch that is not valid"
   fi
+  # Of a topic called compacted-... it may say that offsets are missing: that is what compaction is.
+  awk '/^Non-consecutive offsets in / { skip = /\/compacted-/ } !/^ / && !/^Non-consecutive/ { skip = 0 } !skip' "$err" >"$err.left"
+  mv "$err.left" "$err"
   # It reports indexes on standard error, where the JVM may also warn.
   if grep -vE '^(WARNING|OpenJDK|SLF4J|log4j)' "$err" | head -n 5 | grep . >&2; then
     fail "kafka-dump-log complains"
@@ -129,8 +134,9 @@ dump() {
 }
 
 case "${1:-}" in
-  --dir) dump "${2:?DIR is missing}" ;;
-  "") sed -n '2,7p' "$0" >&2; exit 2 ;;
+  --stopped) dump "${2:?DIR is missing}" ;;
+  --killed) torn='' && dump "${2:?DIR is missing}" ;;
+  "") sed -n '2,8p' "$0" >&2; exit 2 ;;
   *)
     weir=$1
     write_run

@@ -9,7 +9,8 @@
 2. A second producer of the same transactional id fences the first.
 3. kill -9 of the broker in the middle of transactions: of none a part is seen, and none that was committed is lost.
 4. The Java client of Kafka 4.1 (transactions version 2), if scripts/kafka.sh has installed it: commit, abort, fencing.
-5. Kafka's dump tool decodes __transaction_state, if it is installed.
+5. Kafka's dump tool decodes __transaction_state, and reads every file that weir wrote: as the last kill -9 left them, and
+   after transactions were compacted and weir was stopped. If it is installed.
 
 Needs the PyPI package confluent-kafka (scripts/setup.sh installs it). Exits with 1 on any fault.
 """
@@ -211,9 +212,12 @@ def kill_scenario(weir: Weir, kills: int) -> None:
     seed = time.time_ns()
     print(f"    seed {seed}")
     moments = random.Random(seed)
-    for _ in range(kills):
+    for number in range(kills):
         time.sleep(0.05 + 0.4 * moments.random())  # The load runs on its own; the moment is what is random.
         weir.kill()
+        if number == kills - 1:
+            # Its socket is none of its files.
+            shutil.copytree(data_of(weir), killed_data_of(weir), ignore=shutil.ignore_patterns("*.sock"))
         weir.start()
     time.sleep(1)
     for load in loads:
@@ -248,6 +252,48 @@ def java_scenario(address: str) -> None:
           if result.returncode else "the Java client finds all as it should be")
 
 
+def data_of(weir: Weir) -> pathlib.Path:
+    return pathlib.Path(weir.dir)
+
+
+def killed_data_of(weir: Weir) -> pathlib.Path:
+    """What the last kill -9 left."""
+    return pathlib.Path(f"{weir.dir}-killed")
+
+
+def compact_scenario(weir: Weir) -> None:
+    """Keys that are written over and over, by transactions of which every third is aborted, and cleaned."""
+    topic, keys, rounds = "compacted-transactions", 10, 120
+    config = {"cleanup.policy": "compact", "segment.bytes": "1048576", "min.cleanable.dirty.ratio": "0.01"}
+    admin = AdminClient({"bootstrap.servers": weir.address})
+    admin.create_topics([NewTopic(topic, 1, 1, config=config)])[topic].result(30)
+    producer, wanted = transactional(weir.address, "compacting"), {}
+    for number in range(rounds):
+        producer.begin_transaction()
+        values = {f"key-{(number + n) % keys}": f"{number} {'x' * 5_000}" for n in range(keys // 2)}
+        for key, value in values.items():
+            producer.produce(topic, key=key, value=value)
+        producer.flush(TIMEOUT_SECONDS)
+        if number % 3 == 0:
+            producer.abort_transaction(TIMEOUT_SECONDS)
+        else:
+            producer.commit_transaction(TIMEOUT_SECONDS)
+            wanted |= values
+    cleaned = subprocess.run([weir.binary, "log", "clean", "--data-dir", str(data_of(weir) / "data"), "--topic", topic],
+                             capture_output=True, text=True, timeout=120)
+    check(cleaned.returncode == 0, f"a topic of transactions is cleaned {cleaned.stdout[-200:]}{cleaned.stderr[-300:]}".strip())
+    reader = consumer(weir.address, "compacted-reader", "read_committed")
+    reader.assign([TopicPartition(topic, 0, 0)])
+    found, end = {}, reader.get_watermark_offsets(TopicPartition(topic, 0), 30, cached=False)[1]
+    records, deadline = 0, time.monotonic() + 60
+    while reader.position([TopicPartition(topic, 0)])[0].offset < end and time.monotonic() < deadline:
+        for message in reader.consume(500, 0.3):
+            found[message.key().decode()] = message.value().decode()
+            records += 1
+    check(found == wanted, f"the last committed value of each of {keys} keys is there")
+    check(records < rounds * keys // 4, f"and most of the others are not ({records} records are left)")
+
+
 def dump_scenario(weir: Weir) -> None:
     libs = ROOT / ".cache" / "kafka" / "libs"
     if not shutil.which("java") or not list(libs.glob("kafka_2*.jar")):
@@ -261,6 +307,13 @@ def dump_scenario(weir: Weir) -> None:
     decoded = result.stdout.count('"transactionStatus"')
     fine = result.returncode == 0 and decoded > 100 and "isvalid: false" not in result.stdout
     check(fine, f"Kafka's dump tool decodes the log of transactions ({decoded} records) {result.stderr[-300:]}".strip())
+    for state, directory in [("stopped", data_of(weir)), ("killed", killed_data_of(weir))]:
+        aborts = [path for path in directory.glob("**/*.txnindex") if path.stat().st_size]
+        check(len(aborts) > 3, f"{len(aborts)} transaction indexes have aborts, {state}")
+        dumped = subprocess.run([str(ROOT / "scripts/dump_log_test.sh"), f"--{state}", str(directory / "data")], capture_output=True,
+                                text=True, timeout=300)
+        check(dumped.returncode == 0, f"all files, {state}: {dumped.stdout.strip()} {dumped.stderr[-500:]}".strip())
+    shutil.rmtree(killed_data_of(weir))
 
 
 def main() -> None:
@@ -276,6 +329,7 @@ def main() -> None:
     java_scenario(address)
     if weir:
         kill_scenario(weir, args.kills)
+        compact_scenario(weir)
         dump_scenario(weir)
         weir.close()
 

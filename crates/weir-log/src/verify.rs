@@ -274,10 +274,30 @@ fn judge_all(
     let context = read_context(disk, dir, options, &mut report, &mut plan)?;
     report.clean = context.clean;
     let mut partitions = inspect::partitions(disk, dir)?;
-    partitions.retain(|files| {
-        options.topic.is_none_or(|topic| files.topic == topic)
-            && options.partition.is_none_or(|partition| files.partition == partition)
-    });
+    let is_asked_for = |topic: &str, partition: i32| {
+        options.topic.is_none_or(|asked| topic == asked)
+            && options.partition.is_none_or(|asked| partition == asked)
+    };
+    partitions.retain(|files| is_asked_for(&files.topic, files.partition));
+    if context.clean {
+        // After any other stop one may have been deleted since the checkpoint.
+        let is_there = |topic: &str, partition: i32| {
+            partitions.iter().any(|files| files.topic == topic && files.partition == partition)
+        };
+        let points = context.recovery_points.iter();
+        let gone = points.filter(|((topic, partition), point)| {
+            **point > Offset(0) && is_asked_for(topic, *partition) && !is_there(topic, *partition)
+        });
+        for ((topic, partition), point) in gone {
+            let name = files::partition_dir(topic, *partition);
+            if files::parse_partition_dir(&name).is_some() {
+                report.add(
+                    gone_partition(dir.join(name), topic, *partition, *point),
+                    options.findings_max,
+                );
+            }
+        }
+    }
     let bytes = |files: &inspect::PartitionFiles| -> u64 {
         files.segments.iter().map(|segment| segment.log_bytes).sum()
     };
@@ -298,6 +318,21 @@ fn judge_all(
     }
     progress(&Progress { bytes_done: report.bytes, problems: report.problems, ..state });
     Ok((report, plan))
+}
+
+fn gone_partition(file: PathBuf, topic: &str, partition: i32, point: Offset) -> Finding {
+    Finding {
+        kind: FindingKind::LostTail,
+        partition: Some((topic.to_owned(), partition)),
+        file,
+        position: None,
+        offset: Some(Offset(0)),
+        to_offset: Some(point),
+        bytes: 0,
+        records: u64::try_from(point.get()).unwrap_or(0),
+        what: format!("the directory is gone; the log in it was synced up to offset {point}"),
+        remedy: REMEDY_NONE,
+    }
 }
 
 fn read_context<'a>(

@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use weir_protocol::{Offset, TimestampMs, Uuid};
+use weir_protocol::{Offset, PartitionId, TimestampMs, Uuid};
 
 use super::{
     LogDir, LogDirOptions, LogId, CHECKPOINT_FILES_AT_START_MAX, CHECKPOINT_FILES_MAX,
@@ -20,7 +20,7 @@ use crate::journal::{self, OpenJournal};
 use crate::log::Log;
 use crate::producer_state::remembered::{self, Remembered};
 use crate::producer_state::ProducerRoom;
-use crate::recovery::{open_log, OpenRequest, RecoveryProgress, RecoveryReport, Watched};
+use crate::recovery::{open_log, Damage, OpenRequest, RecoveryProgress, RecoveryReport, Watched};
 use crate::shared::Shared;
 use crate::upkeep::UpkeepState;
 
@@ -111,12 +111,13 @@ fn take_lock(disk: &dyn Disk, dir: &Path) -> Result<Box<dyn DiskLock>, LogError>
 }
 
 fn create_dir(disk: &dyn Disk, dir: &Path) -> Result<(), LogError> {
+    let is_named = |path: &&Path| !path.as_os_str().is_empty();
+    // The deepest that is there: a name in it is the first that is new.
+    let there = dir.ancestors().skip(1).filter(is_named).position(|path| disk.list(path).is_ok());
     let create = || {
         disk.create_dir_all(dir)?;
-        match dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            Some(parent) => disk.sync_dir(parent),
-            None => Ok(()),
-        }
+        let parents = dir.ancestors().skip(1).filter(is_named).take(there.unwrap_or(0) + 1);
+        parents.into_iter().try_for_each(|parent| disk.sync_dir(parent))
     };
     create().map_err(|error| LogError::io("create", dir, error))
 }
@@ -309,7 +310,33 @@ fn load_logs(
             log_dir.insert(log);
         }
     }
+    if is_clean {
+        tell_of_missing_logs(log_dir, &recovery_points, report);
+    }
     Ok(())
+}
+
+/// A clean stop leaves points for those logs that there are, and none else. After any other a log may have been deleted
+/// since they were written.
+fn tell_of_missing_logs(log_dir: &LogDir, points: &Offsets, report: &mut RecoveryReport) {
+    for ((topic, partition), point) in points.iter().filter(|(_, point)| **point > Offset(0)) {
+        let name = files::partition_dir(topic, *partition);
+        let is_log = files::parse_partition_dir(&name).is_some();
+        if !is_log || log_dir.find(topic, PartitionId(*partition)).is_some() {
+            continue;
+        }
+        let path = log_dir.dir.join(name);
+        report.damage.push(Damage {
+            topic: topic.clone(),
+            partition: *partition,
+            segment: path.clone(),
+            position: 0,
+            offset: Offset(0),
+            bytes_cut: 0,
+            kept_in: path,
+            what: format!("the directory is gone; the log in it was synced up to offset {point}"),
+        });
+    }
 }
 
 /// Makes what recovery found durable, and writes down that it was: a second crash starts from here.

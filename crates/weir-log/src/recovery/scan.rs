@@ -17,6 +17,10 @@ const CHUNK_BYTES: u64 = 1 << 20;
 /// of memory. Requests are at most 100 MiB, as in Kafka.
 pub(crate) const BATCH_BYTES_MAX: u64 = 128 << 20;
 
+/// Bytes whose CRC is computed while looking for batches behind a bad one, for each byte there is: values may be full of
+/// what looks like batches, and a start must come to an end.
+const SEARCH_FACTOR: u64 = 8;
+
 /// Where a scan came to, and why it ended before the end of the file.
 #[derive(Debug)]
 pub(crate) struct ScanEnd {
@@ -100,18 +104,25 @@ pub(crate) fn scan(
 pub(crate) struct Survivors {
     pub(crate) batches: u64,
     pub(crate) records: u64,
+    /// The search was given up: there may be more.
+    pub(crate) is_cut_short: bool,
 }
 
 /// Looks at each byte for a valid batch that could follow `offset`.
 ///
 /// A candidate must have magic 2, a length that fits, and an offset that a segment can hold; then its
-/// CRC decides.
+/// CRC decides. Takes time in proportion to the region, whatever is in it.
 pub(crate) fn survivors(region: Region<'_>, offset: Offset) -> Result<Survivors, LogError> {
     let mut found = Survivors::default();
     let mut window = Window::new(region);
     let mut position = region.from;
+    let mut budget = SEARCH_FACTOR * (region.end - region.from).max(CHUNK_BYTES);
     while position + HEADER_BYTES as u64 <= region.end {
-        match valid_batch(&mut window, position, offset)? {
+        if budget == 0 {
+            found.is_cut_short = true;
+            break;
+        }
+        match valid_batch(&mut window, position, offset, &mut budget)? {
             Some(header) => {
                 found.batches += 1;
                 found.records += u64::try_from(header.record_count).unwrap_or(0);
@@ -127,6 +138,7 @@ fn valid_batch(
     window: &mut Window<'_>,
     position: u64,
     offset: Offset,
+    budget: &mut u64,
 ) -> Result<Option<BatchHeader>, LogError> {
     let end = window.region.end;
     let bytes = window.get(position, HEADER_BYTES as u64)?;
@@ -141,6 +153,7 @@ fn valid_batch(
     if !fits {
         return Ok(None);
     }
+    *budget = budget.saturating_sub(header.size_bytes);
     let batch = BatchView::parse(window.get(position, header.size_bytes)?);
     let valid = batch.is_ok_and(|batch| batch.verify_crc().is_ok());
     Ok(valid.then_some(header))
@@ -182,4 +195,55 @@ pub(crate) fn unused_name(disk: &dyn Disk, segment: &Path, position: u64) -> Pat
         number += 1;
     }
     name(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_protocol::batch::BatchBuilder;
+    use weir_protocol::compression::Codec;
+    use weir_protocol::TimestampMs;
+
+    use super::*;
+    use crate::disk::MemDisk;
+
+    fn batch(value: &[u8]) -> Vec<u8> {
+        let mut builder = BatchBuilder::new(Codec::None);
+        builder.append(TimestampMs(1), None, Some(value), &[]);
+        builder.build().to_vec()
+    }
+
+    fn search(bytes: &[u8]) -> Survivors {
+        let disk = MemDisk::new();
+        disk.create_dir_all(Path::new("/d")).unwrap();
+        let path = Path::new("/d/log");
+        let file = disk.open(path, OpenMode::Create).unwrap();
+        file.write_at(bytes, 0).unwrap();
+        let end = bytes.len() as u64;
+        survivors(Region { file: &*file, path, from: 0, end }, Offset(0)).unwrap()
+    }
+
+    #[test]
+    fn batches_behind_a_bad_one_are_found() {
+        let mut bytes = vec![7; 100];
+        bytes.extend(batch(b"one"));
+        bytes.extend(vec![7; 3]);
+        bytes.extend(batch(b"two"));
+        assert_eq!(search(&bytes), Survivors { batches: 2, records: 2, is_cut_short: false });
+    }
+
+    #[test]
+    fn what_looks_like_batches_everywhere_does_not_hold_a_start_up() {
+        // Heads of batches that would each reach to the end.
+        let mut bytes = Vec::new();
+        let whole = 4 << 20;
+        while bytes.len() + 2 * HEADER_BYTES < whole {
+            let mut head = batch(b"")[..HEADER_BYTES].to_vec();
+            let length = i32::try_from(whole - bytes.len() - 12).unwrap();
+            head[8..12].copy_from_slice(&length.to_be_bytes());
+            bytes.extend(head);
+        }
+        bytes.resize(whole, 0);
+        let found = search(&bytes);
+        assert!(found.is_cut_short, "{found:?}");
+    }
 }

@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use weir_log::disk::{Fault, FaultKind, OpenMode};
-use weir_log::{Disk, MemDisk};
-use weir_protocol::{batch, LeaderEpoch, Offset, PartitionId};
+use weir_log::verify::{verify, VerifyOptions};
+use weir_log::{AppendOrigin, Disk, MemDisk};
+use weir_protocol::{batch, LeaderEpoch, Offset, PartitionId, Uuid};
 
 use crate::rig::{batch_at, batch_of, exists, open, path, read_all, Rig, DIR, T0, TOPIC};
 
@@ -462,4 +463,28 @@ fn indexes_of_a_segment_that_was_being_deleted_are_removed_without_a_word() {
     for suffix in ["index", "timeindex"] {
         assert!(!exists(&disk, &path(first, suffix)), "{suffix}");
     }
+}
+
+#[test]
+fn a_partition_whose_directory_is_gone_is_reported_after_a_clean_stop() {
+    let mut rig = Rig::with(&[]);
+    let (config, id) = (rig.config.clone(), Uuid([5; 16]));
+    let other = rig.dir.create_log("deleted", id, PartitionId(0), config.clone(), T0).unwrap();
+    let log = rig.dir.get_mut(other).unwrap();
+    log.append(&mut batch_of(5), AppendOrigin::Client, T0).unwrap();
+    rig.append(batch_of(5)).unwrap();
+    rig.commit();
+    // One that was deleted in order is not missed.
+    rig.dir.delete_log(other, T0).unwrap();
+    rig.commit();
+    let Rig { dir, disk, .. } = rig;
+    dir.close().unwrap();
+    let gone = path(0, "log").parent().unwrap().to_path_buf();
+    disk.remove(&gone).unwrap();
+    let verified = verify(&disk, Path::new(DIR), &VerifyOptions::default(), &mut |_| {}).unwrap();
+    assert_eq!((verified.problems, &verified.findings[0].file), (1, &gone));
+    let (_, report) = open(&disk, &config).unwrap();
+    let [damage] = &*report.damage else { panic!("{:?}", report.damage) };
+    assert!(damage.what.contains("synced up to offset 5"), "{damage:?}");
+    assert_eq!((&*damage.topic, &damage.segment), (TOPIC, &gone));
 }
