@@ -2,12 +2,13 @@
 """10,000 idle connections and 1,000 groups on weir's broker: what they cost in memory, and others in time.
 
     scripts/idle.py [--weir target/release/weir] [--connections 10000] [--groups 1000] [--seconds 10]
+                    [--no-bars]
 
 Prints the broker's resident memory, and the p50 and p99 of produce (acks=all) and of produce to consume, one record at a
 time, three times: alone, beside the connections, beside connections and groups. Each connection has asked for the API
 versions and is silent from then on; each group has a member that sends heartbeats and a committed offset. At the end every
 connection must still answer, and every group must be there with its member. It fails when the p99 beside them is above
-20 ms and five times what it was alone.
+20 ms and five times what it was alone, unless --no-bars says that the machine is no place to judge times.
 
 Needs as many open files as connections and a third more (`ulimit -Hn`; the broker keeps a quarter for its logs): 14,000 for
 10,000. It fails when they are fewer.
@@ -218,6 +219,7 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=10_000)
     parser.add_argument("--groups", type=int, default=1000)
     parser.add_argument("--seconds", type=float, default=10, help="of each measurement")
+    parser.add_argument("--no-bars", action="store_true", help="print times, judge none")
     args = parser.parse_args()
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -251,7 +253,7 @@ def main() -> None:
     check(len(stable) == args.groups, f"{len(stable)} groups are stable")
     for name in ("produce", "to consume"):
         before, after = rows[0][2][name][1], rows[-1][2][name][1]
-        check(after <= max(20, 5 * before), f"p99 of {name}: {after:.2f} ms beside them, {before:.2f} ms alone")
+        check(args.no_bars or after <= max(20, 5 * before), f"p99 of {name}: {after:.2f} ms beside them, {before:.2f} ms alone")
     times.consumer.close()
     idle.do(idle.close())
     weir.close()

@@ -91,6 +91,14 @@ impl Log {
                 break;
             }
         }
+        // Only compaction leaves the last offsets without a batch. Else one has rotted, and a reader would wait for ever.
+        let has_no_gaps = !self.config.cleanup_compact && self.cleaned_to.is_none();
+        if result.slices.is_empty() && offset < up_to && up_to == self.synced.offset && has_no_gaps
+        {
+            let segment = self.segments.get(first.saturating_sub(1)).unwrap_or(self.active());
+            let what = format!("no batch has an offset from {offset} to {up_to}");
+            return Err(LogError::Damaged { path: segment.path(), position: 0, what });
+        }
         Ok(result)
     }
 
@@ -126,6 +134,11 @@ impl Log {
         };
         if end > limit && !wanted.is_first {
             return Ok(false);
+        }
+        if next_offset <= offset {
+            // A base offset has rotted, which no CRC covers. A reader would ask for the same again, for ever.
+            let what = format!("what holds offset {offset} says that {next_offset} follows");
+            return Err(LogError::Damaged { path: segment.path(), position: start, what });
         }
         let len_bytes = usize::try_from(end - start).unwrap_or(usize::MAX);
         result.slices.push(FileSlice { file: segment.reader()?, position: start, len_bytes });

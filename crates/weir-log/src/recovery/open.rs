@@ -98,6 +98,7 @@ pub(crate) fn open_log(
         Some(point) => recover(&mut log, point, &mut report, watched)?,
     }
     report_gap(&log, synced, &mut report);
+    debug_assert!(log.synced.offset <= log.end.offset, "what readers see is there");
     log.epochs.truncate_from_start(log.log_start);
     // What it says of offsets that are gone would be taken for those that come.
     log.cleaned_to = log.cleaned_to.filter(|cleaned_to| *cleaned_to <= log.end.offset);
@@ -421,6 +422,11 @@ fn recover_unexpectedly(
     if log.gaps_to > Offset(0) {
         log.gaps_to = log.gaps_to.max(point);
     }
+    // What the clean opening has believed: else readers would be shown an end that is cut away now.
+    let first = log.segments.front().map_or(Offset(0), |segment| segment.base);
+    let start = LogPosition { offset: first, base: first, position: 0 };
+    (log.end, log.synced, log.recovery_point) = (start, start, first);
+    log.commit = CommitState::default();
     log.producers = ProducerStates::default();
     recover(log, point, report, watched)
 }

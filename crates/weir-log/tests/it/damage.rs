@@ -5,7 +5,7 @@
 //! DAMAGE_CASES=10000 cargo test --release -p weir-log --test it damaged_files -- --nocapture
 //! ```
 //!
-//! `DAMAGE_CASES` says how many (default 400), `DAMAGE_SEED` which. Each case damages one file of a
+//! `DAMAGE_CASES` says how many (default 400), `DAMAGE_SEED` which, `DAMAGE_CASE` that only this one of them is judged. Each case damages one file of a
 //! directory as a clean stop, a kill or a power cut leaves it, commit journal included, verifies it, starts
 //! on it, and reads everything: in order, from each batch, by time, and the aborted transactions. Then it
 //! appends, cleans, stops and starts again.
@@ -226,6 +226,7 @@ impl fmt::Display for Row {
 #[test]
 fn damaged_files_are_mended_or_reported_and_never_served() {
     let (cases, seed) = (number("DAMAGE_CASES", 400), number("DAMAGE_SEED", 1));
+    let only: Option<u64> = std::env::var("DAMAGE_CASE").ok().and_then(|case| case.parse().ok());
     println!("DAMAGE_CASES={cases} DAMAGE_SEED={seed}");
     let scenes = scenes(seed);
     let mut random = Random(seed);
@@ -233,6 +234,9 @@ fn damaged_files_are_mended_or_reported_and_never_served() {
     let mut violations = Vec::new();
     for case in 0..cases {
         let (scene, path, damage, bad) = draw(&scenes, &mut random);
+        if only.is_some_and(|only| only != case) {
+            continue;
+        }
         let disk = scene.disk.crash_as_kill();
         match &bad {
             Some(bad) => disk.damage(&path, |bytes| bytes.clone_from(bad)).unwrap(),
