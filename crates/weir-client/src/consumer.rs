@@ -22,7 +22,7 @@ use crate::client::{Client, Lane};
 use crate::config::{AutoOffsetReset, ConsumerConfig, DoneBy, GroupProtocol};
 use crate::error::ClientError;
 use crate::fetcher::{FetchState, Fetching, Plan, Start};
-use crate::group::{Interest, Membership, Step};
+use crate::group::{Interest, Membership, Step, StepId};
 use crate::record::{ConsumedRecord, RecordRef};
 
 /// Fetch v13 names topics by id only (KIP-516).
@@ -118,8 +118,9 @@ struct Inner {
 #[derive(Debug)]
 struct Mode {
     kind: Kind,
-    /// What a revocation under way commits: the hook is asked once, however often `poll` is dropped.
-    revoking: Option<Vec<PartitionOffset>>,
+    /// What a revocation under way commits, and its step (none without a group that deals): for one step
+    /// the hook is asked once, however often `poll` is dropped.
+    revoking: Option<(Option<StepId>, Vec<PartitionOffset>)>,
     committed_at: Instant,
     /// Records returned since the last commit by count or interval.
     returned: usize,
@@ -477,7 +478,8 @@ impl Consumer {
     }
 
     /// Commits these offsets (each the next to read). Commits go out one at a time, and none undoes a
-    /// later one. What was read in a generation that is over is not committed.
+    /// later one. What was read in a generation that is over is not committed, and a member commits
+    /// only what it holds.
     ///
     /// # Errors
     /// The broker's, once retries are over; [`ClientError::WrongMode`] without a group.
@@ -550,35 +552,43 @@ impl Consumer {
             Kind::Subscribed(_) => {}
         }
         membership.polled();
-        while let Some(step) = membership.next_step() {
-            self.take_step(membership, step).await?;
+        while let Some((id, step)) = membership.next_step() {
+            self.take_step(membership, id, step).await?;
         }
         Ok(())
     }
 
-    async fn take_step(&self, membership: &Membership, step: Step) -> Result<(), ClientError> {
+    async fn take_step(
+        &self,
+        membership: &Membership,
+        id: StepId,
+        step: Step,
+    ) -> Result<(), ClientError> {
         let hook = membership.config().hook.as_ref();
         match step {
             Step::Revoke(partitions) => {
-                self.give_up(membership, &partitions).await;
-                membership.step_done();
+                self.give_up(membership, Some(id), &partitions).await;
+                membership.step_done(id);
             }
             Step::Lose(partitions) => {
+                self.inner.mode().revoking = None;
                 self.inner.state().unassign(&partitions);
-                membership.step_done();
+                membership.step_done(id);
                 if let Some(hook) = hook {
                     hook.lost(&partitions);
                 }
             }
             Step::Assign(partitions) => {
-                self.inner.add_partitions(&partitions);
-                membership.step_done();
-                if let Some(hook) = hook {
-                    hook.assigned(&partitions);
+                // First: if they are lost from here on, a step that gives them up follows.
+                if membership.step_done(id) {
+                    self.inner.add_partitions(&partitions);
+                    if let Some(hook) = hook {
+                        hook.assigned(&partitions);
+                    }
                 }
             }
             Step::Fail(error) => {
-                membership.step_done();
+                membership.step_done(id);
                 return Err(error);
             }
         }
@@ -586,13 +596,19 @@ impl Consumer {
     }
 
     /// Commits what is to be committed of these, then lets go.
-    async fn give_up(&self, membership: &Membership, partitions: &[TopicPartition]) {
+    async fn give_up(
+        &self,
+        membership: &Membership,
+        step: Option<StepId>,
+        partitions: &[TopicPartition],
+    ) {
         if partitions.is_empty() {
             return;
         }
-        let begun = self.inner.mode().revoking.clone();
+        let begun = self.inner.mode().revoking.take().filter(|(of, _)| *of == step);
+        let begun = begun.map(|(_, offsets)| offsets);
         let offsets = begun.unwrap_or_else(|| self.last_offsets(membership, partitions));
-        self.inner.mode().revoking = Some(offsets.clone());
+        self.inner.mode().revoking = Some((step, offsets.clone()));
         let ticket = membership.commit_ticket(&offsets, false);
         let committing = membership.commit(&offsets, &ticket);
         let committed = tokio::time::timeout(REVOKE_COMMIT, committing).await;
@@ -640,13 +656,13 @@ impl Consumer {
         match &self.inner.membership {
             Some(membership) if was_subscribed => {
                 membership.closing();
-                while let Some(step) = membership.next_step() {
+                while let Some((id, step)) = membership.next_step() {
                     // What fails now is of no use to anybody.
-                    let _ = self.take_step(membership, step).await;
+                    let _ = self.take_step(membership, id, step).await;
                 }
                 result = membership.leave().await;
             }
-            Some(membership) => self.give_up(membership, &self.assignment()).await,
+            Some(membership) => self.give_up(membership, None, &self.assignment()).await,
             None => {}
         }
         self.inner.stop();

@@ -41,7 +41,7 @@ use holdings::Tenure;
 use machine::Machine;
 
 pub(crate) use commits::commit_topics;
-pub(crate) use holdings::Step;
+pub(crate) use holdings::{Step, StepId};
 
 /// The longest sleep of the task that ticks.
 const TICK_MAX: Duration = Duration::from_secs(3_600);
@@ -64,8 +64,8 @@ pub(crate) enum Event {
     Polled,
     /// The program waits in `poll`: that may take as long as it likes.
     Waiting,
-    /// `poll` has done the oldest step.
-    StepDone,
+    /// `poll` has done this step.
+    StepDone(StepId),
     /// Topics that this member dealt from have more partitions.
     Grown,
     /// A join has ended.
@@ -192,7 +192,10 @@ impl Membership {
 
     /// Tells the machine, and has its effects carried out.
     fn handle(&self, event: Event) {
-        let mut machine = self.machine();
+        self.handle_in(self.machine(), event);
+    }
+
+    fn handle_in(&self, mut machine: MutexGuard<'_, Machine>, event: Event) {
         let before = machine.deadline();
         let effects = machine.handle(event, self.now());
         let is_news = !effects.is_empty() || machine.deadline() != before;
@@ -225,13 +228,17 @@ impl Membership {
     }
 
     /// What `poll` does next about its partitions.
-    pub(crate) fn next_step(&self) -> Option<Step> {
+    pub(crate) fn next_step(&self) -> Option<(StepId, Step)> {
         self.machine().holdings().next_step()
     }
 
-    /// The step is done.
-    pub(crate) fn step_done(&self) {
-        self.handle(Event::StepDone);
+    /// The step is done. Returns whether it was of use still: while it was being done the group may have
+    /// gone on without this member.
+    pub(crate) fn step_done(&self, step: StepId) -> bool {
+        let machine = self.machine();
+        let is_next = machine.holdings().is_next(step);
+        self.handle_in(machine, Event::StepDone(step));
+        is_next
     }
 
     /// Leaves the steps that give everything up.
@@ -367,7 +374,7 @@ impl Membership {
             let machine = self.machine();
             let tenure_of = |entry: &PartitionOffset| machine.holdings().tenure(&entry.partition);
             let tenures: Vec<Option<Tenure>> = offsets.iter().map(tenure_of).collect();
-            (machine.member_id().clone(), machine.epoch(), tenures)
+            (machine.epoch(), tenures)
         };
         self.order().ticket(offsets, in_background, member)
     }
@@ -416,16 +423,16 @@ impl Membership {
     ) -> Result<(Vec<PartitionOffset>, Option<Committer>), ClientError> {
         let machine = self.machine();
         let present = machine.epoch();
-        let Some(epoch) = ticket.epoch else {
+        if ticket.epoch.is_none() {
             return match present {
                 None if !*lock(&self.is_subscribed) => Ok((offsets.to_vec(), None)),
                 _ => Err(gone_on()),
             };
-        };
+        }
         let Some(present) = present else { return Err(gone_on()) };
-        let is_same = present == epoch && *machine.member_id() == ticket.member_id;
+        // Of the same generation is not enough: what is not held is another's to commit.
         let is_good = |(entry, tenure): &(&PartitionOffset, &Option<Tenure>)| {
-            is_same || (tenure.is_some() && machine.holdings().tenure(&entry.partition) == **tenure)
+            tenure.is_some() && machine.holdings().tenure(&entry.partition) == **tenure
         };
         let entries = offsets.iter().zip(&ticket.tenures);
         let good: Vec<PartitionOffset> =

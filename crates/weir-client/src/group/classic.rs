@@ -158,8 +158,8 @@ impl ClassicMember {
                 self.advance(&mut effects);
             }
             Event::Waiting => self.polled_at = None,
-            Event::StepDone => {
-                self.holdings.confirm();
+            Event::StepDone(step) => {
+                self.holdings.confirm(step);
                 self.advance(&mut effects);
             }
             Event::Grown if self.phase == Phase::Stable => self.rejoin_soon(&mut effects),

@@ -23,11 +23,10 @@ struct Newest {
     done: u64,
 }
 
-/// A commit as it was asked for: by which member of which generation, in which stay of each of its
-/// partitions, and as which one in order.
+/// A commit as it was asked for: in which generation, in which stay of each of its partitions, and as
+/// which one in order.
 #[derive(Debug)]
 pub(crate) struct CommitTicket {
-    pub(crate) member_id: Str,
     /// Generation or member epoch; none without a place in the group.
     pub(crate) epoch: Option<i32>,
     /// By offset; none for partitions that are not held.
@@ -42,7 +41,7 @@ impl CommitOrder {
         &mut self,
         offsets: &[PartitionOffset],
         in_background: bool,
-        member: (Str, Option<i32>, Vec<Option<Tenure>>),
+        member: (Option<i32>, Vec<Option<Tenure>>),
     ) -> CommitTicket {
         self.next += 1;
         let number = self.next;
@@ -52,8 +51,8 @@ impl CommitOrder {
                 newest.in_background = number;
             }
         }
-        let (member_id, epoch, tenures) = member;
-        CommitTicket { member_id, epoch, tenures, number, in_background }
+        let (epoch, tenures) = member;
+        CommitTicket { epoch, tenures, number, in_background }
     }
 
     /// Whether no newer commit has overtaken this offset.

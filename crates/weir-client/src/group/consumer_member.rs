@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use weir_protocol::error_code::ErrorCode;
 use weir_protocol::types::{PartitionId, Str, Uuid};
 
-use super::holdings::Holdings;
+use super::holdings::{Holdings, StepId};
 use super::{Effect, Event, Interest};
 use crate::accumulator::MonoMs;
 use crate::config::GroupConfig;
@@ -204,9 +204,7 @@ impl ConsumerMember {
                 self.beat_if_due(now, &mut effects);
             }
             Event::Waiting => self.polled_at = None,
-            Event::StepDone => {
-                self.on_step_done(now, &mut effects);
-            }
+            Event::StepDone(step) => self.on_step_done(step, now, &mut effects),
             Event::Beaten { attempt, result } if attempt == self.attempt => {
                 self.is_beating = false;
                 match result {
@@ -378,8 +376,8 @@ impl ConsumerMember {
         self.beat_if_due(now, effects);
     }
 
-    fn on_step_done(&mut self, now: MonoMs, effects: &mut Vec<Effect>) {
-        self.holdings.confirm();
+    fn on_step_done(&mut self, step: StepId, now: MonoMs, effects: &mut Vec<Effect>) {
+        self.holdings.confirm(step);
         if self.holdings.is_settled() {
             let held: BTreeSet<TopicPartition> = self.holdings.owned().cloned().collect();
             self.held_ids.retain(|partition, _| held.contains(partition));

@@ -1,7 +1,8 @@
 //! The partitions a member holds, and what `poll` has to do about them. Pure.
 //!
 //! Partitions change hands only inside `poll`, so a protocol does not take or give them: it leaves
-//! steps, which `poll` takes one by one and confirms. Each time a partition is taken it gets a new
+//! steps, which `poll` takes one by one and confirms by number: while it does one, that one may have
+//! become of no use, and then nothing else is taken for done. Each time a partition is taken it gets a new
 //! [`Tenure`]; a commit is good as long as the tenure in which it was asked for.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -12,6 +13,10 @@ use crate::error::ClientError;
 /// One stay of a partition with this member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Tenure(u64);
+
+/// The number of one step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct StepId(u64);
 
 /// What `poll` does next about its partitions.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +36,8 @@ pub(crate) enum Step {
 pub(crate) struct Holdings {
     owned: BTreeMap<TopicPartition, Tenure>,
     next_tenure: u64,
-    steps: VecDeque<Step>,
+    next_step: u64,
+    steps: VecDeque<(StepId, Step)>,
 }
 
 impl Holdings {
@@ -58,14 +64,25 @@ impl Holdings {
     }
 
     /// The oldest step; it stays until it is confirmed.
-    pub(crate) fn next_step(&self) -> Option<Step> {
+    pub(crate) fn next_step(&self) -> Option<(StepId, Step)> {
         self.steps.front().cloned()
     }
 
-    /// The oldest step is done.
-    pub(crate) fn confirm(&mut self) {
-        match self.steps.pop_front() {
-            Some(Step::Revoke(partitions)) => self.owned.retain(|p, _| !partitions.contains(p)),
+    /// Whether this step is the oldest, and so of use still.
+    pub(crate) fn is_next(&self, id: StepId) -> bool {
+        self.steps.front().is_some_and(|(next, _)| *next == id)
+    }
+
+    /// This step is done. Changes nothing if it was dropped meanwhile.
+    pub(crate) fn confirm(&mut self, id: StepId) {
+        if !self.is_next(id) {
+            return;
+        }
+        match self.steps.pop_front().map(|(_, step)| step) {
+            Some(Step::Revoke(partitions)) => {
+                let gone: BTreeSet<TopicPartition> = partitions.into_iter().collect();
+                self.owned.retain(|partition, _| !gone.contains(partition));
+            }
             Some(Step::Assign(partitions)) => {
                 for partition in partitions {
                     self.next_tenure += 1;
@@ -79,33 +96,38 @@ impl Holdings {
     /// Has these given up, after a commit. Does nothing for none.
     pub(crate) fn revoke(&mut self, partitions: Vec<TopicPartition>) {
         if !partitions.is_empty() {
-            self.steps.push_back(Step::Revoke(partitions));
+            self.push(Step::Revoke(partitions));
         }
     }
 
     /// Has these taken. Also for none: a program waits for the word that the group has settled.
     pub(crate) fn assign(&mut self, partitions: Vec<TopicPartition>) {
-        self.steps.push_back(Step::Assign(partitions));
+        self.push(Step::Assign(partitions));
     }
 
     /// Everything is somebody else's already, from now on. Steps not done yet are of no use any more.
     pub(crate) fn lose(&mut self) {
-        self.steps.retain(|step| matches!(step, Step::Lose(_) | Step::Fail(_)));
+        self.steps.retain(|(_, step)| matches!(step, Step::Lose(_) | Step::Fail(_)));
         let lost: Vec<TopicPartition> = std::mem::take(&mut self.owned).into_keys().collect();
         if !lost.is_empty() {
-            self.steps.push_back(Step::Lose(lost));
+            self.push(Step::Lose(lost));
         }
     }
 
     /// Has everything given up, for good.
     pub(crate) fn close(&mut self) {
-        self.steps.retain(|step| matches!(step, Step::Lose(_)));
+        self.steps.retain(|(_, step)| matches!(step, Step::Lose(_)));
         self.revoke(self.owned_list());
     }
 
     /// Has this told.
     pub(crate) fn fail(&mut self, error: ClientError) {
-        self.steps.push_back(Step::Fail(error));
+        self.push(Step::Fail(error));
+    }
+
+    fn push(&mut self, step: Step) {
+        self.next_step += 1;
+        self.steps.push_back((StepId(self.next_step), step));
     }
 
     /// Leaves the steps that lead from what is held to `target`: first what goes, then what comes.

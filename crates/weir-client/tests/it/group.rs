@@ -1,14 +1,20 @@
 //! A member of a group: joins, heartbeats, commits, and what a rebalance does to them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use weir_client::assignor::Assignor;
 use weir_client::{
-    AutoOffsetReset, Consumer, ConsumerConfig, GroupConfig, PartitionOffset, TopicPartition,
+    AutoOffsetReset, Consumer, ConsumerConfig, GroupConfig, PartitionOffset, RebalanceHook,
+    TopicPartition,
 };
+use weir_protocol::batch::BatchBuilder;
+use weir_protocol::compression::Codec;
 use weir_protocol::error_code::ErrorCode;
-use weir_protocol::types::{Offset, PartitionId};
+use weir_protocol::types::{Offset, PartitionId, TimestampMs};
 
 use crate::fake::{FakeCluster, SeenCommit};
+use crate::membership::Told;
 
 const TICK: Duration = Duration::from_millis(100);
 
@@ -157,4 +163,113 @@ async fn a_consumer_that_only_keeps_offsets_in_a_group_commits_without_a_member(
     consumer.assign(std::slice::from_ref(&partition)).unwrap();
     consumer.commit(&at(6)).await.unwrap();
     assert_eq!(consumer.committed(&[partition]).await.unwrap(), [Some(Offset(6))]);
+}
+
+/// A cooperative member of topics `t` and `u` that commits what it has read when it gives it up, and has
+/// read so much of each.
+async fn cooperative(cluster: &FakeCluster, told: &Arc<Told>, read: usize) -> Consumer {
+    let config = config(|group| {
+        group.assignors = vec![Assignor::CooperativeSticky];
+        group.commit_on_revoke = true;
+        group.hook = Some(Arc::clone(told) as Arc<dyn RebalanceHook>);
+    });
+    let consumer = Consumer::new(cluster.client().await, config).unwrap();
+    consumer.subscribe(&["t", "u"]).unwrap();
+    let mut seen = 0;
+    while seen < read {
+        seen += consumer.poll(TICK).await.unwrap().len();
+    }
+    consumer
+}
+
+fn two_topics(records: u8) -> FakeCluster {
+    let cluster = FakeCluster::new(1).with_topic("t", 1).with_topic("u", 1);
+    for topic in ["t", "u"] {
+        append(&cluster, topic, records);
+    }
+    cluster
+}
+
+fn append(cluster: &FakeCluster, topic: &str, records: u8) {
+    let mut builder = BatchBuilder::new(Codec::None);
+    for number in 0..records {
+        builder.append(TimestampMs(1), None, Some(&[number]), &[]);
+    }
+    let batch = builder.build().to_vec();
+    let mut state = cluster.state();
+    state.topics.get_mut(topic).unwrap()[0].log.push_batch(batch, i32::from(records) - 1);
+}
+
+fn committed(cluster: &FakeCluster, topic: &str) -> Option<i64> {
+    cluster.state().group.committed.get(&(topic.to_owned(), 0)).copied()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_expelled_by_the_commit_of_a_revocation_loses_all_it_has() {
+    let cluster = two_topics(10);
+    let told = Arc::new(Told::default());
+    let consumer = cooperative(&cluster, &told, 20).await;
+    // Others have expelled it, and one of them has read less of `u`.
+    {
+        let mut state = cluster.state();
+        state.group.commit_refusals = vec![ErrorCode::UnknownMemberId];
+        state.group.committed.insert(("u".to_owned(), 0), 4);
+    }
+    consumer.subscribe(&["u"]).unwrap();
+    let mut seen = Vec::new();
+    for _ in 0..50 {
+        seen.extend(
+            consumer.poll(TICK).await.unwrap().into_iter().map(|record| record.offset.get()),
+        );
+    }
+    assert_eq!(told.count("lost"), 2, "{told:?}");
+    assert_eq!(consumer.assignment(), [TopicPartition::new("u", PartitionId(0))]);
+    assert_eq!(seen, [4, 5, 6, 7, 8, 9], "from where the other stopped");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_close_after_a_poll_dropped_in_a_revocation_commits_everything() {
+    let cluster = two_topics(10);
+    let told = Arc::new(Told::default());
+    let consumer = cooperative(&cluster, &told, 20).await;
+    consumer.subscribe(&["u"]).unwrap();
+    cluster.state().group.commit_delay = Duration::from_secs(2);
+    let dropped = tokio::time::timeout(TICK, consumer.poll(TICK)).await;
+    assert!(dropped.is_err(), "it was in the commit of the revocation");
+    cluster.state().group.commit_delay = Duration::ZERO;
+    consumer.close().await.unwrap();
+    assert_eq!([committed(&cluster, "t"), committed(&cluster, "u")], [Some(10); 2]);
+    assert_eq!(told.count("revoked"), 1 + 2, "{told:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_dropped_revocation_was_to_commit_is_not_committed_by_a_later_one() {
+    let cluster = two_topics(10);
+    let told = Arc::new(Told::default());
+    let consumer = cooperative(&cluster, &told, 20).await;
+    consumer.subscribe(&["u"]).unwrap();
+    cluster.state().group.commit_delay = Duration::from_secs(2);
+    let dropped = tokio::time::timeout(TICK, consumer.poll(TICK)).await;
+    assert!(dropped.is_err(), "it was in the commit of the revocation");
+    // It is expelled, and another reads on.
+    {
+        let mut state = cluster.state();
+        state.group.commit_delay = Duration::ZERO;
+        state.group.member = "another".to_owned();
+        state.group.committed.insert(("t".to_owned(), 0), 15);
+    }
+    append(&cluster, "t", 10);
+    let before = cluster.state().group.heartbeats;
+    wait_until(|| cluster.state().group.heartbeats > before).await;
+    tokio::time::sleep(TICK).await;
+    consumer.subscribe(&["t"]).unwrap();
+    let mut seen = Vec::new();
+    while seen.len() < 5 {
+        seen.extend(consumer.poll(TICK).await.unwrap());
+    }
+    assert_eq!(seen[0].offset, Offset(15));
+    consumer.subscribe(&["u"]).unwrap();
+    poll_until(&consumer, || consumer.assignment() == [TopicPartition::new("u", PartitionId(0))])
+        .await;
+    assert_eq!(committed(&cluster, "t"), Some(20));
 }

@@ -17,14 +17,14 @@ const PARTITIONS: i32 = 6;
 
 /// What a hook was told, in order.
 #[derive(Debug, Default)]
-struct Told(Mutex<Vec<(&'static str, usize)>>);
+pub(crate) struct Told(Mutex<Vec<(&'static str, usize)>>);
 
 impl Told {
     fn note(&self, what: &'static str, partitions: &[TopicPartition]) {
         self.0.lock().unwrap().push((what, partitions.len()));
     }
 
-    fn count(&self, what: &str) -> usize {
+    pub(crate) fn count(&self, what: &str) -> usize {
         let told = self.0.lock().unwrap();
         told.iter().filter(|(told, _)| *told == what).map(|(_, partitions)| partitions).sum()
     }

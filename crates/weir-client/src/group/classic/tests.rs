@@ -51,12 +51,21 @@ fn join(effects: &[Effect]) -> JoinCall {
 /// Does all steps, as `poll` does; returns them.
 fn settle(member: &mut ClassicMember, now: MonoMs) -> (Vec<Step>, Vec<Effect>) {
     let (mut steps, mut effects) = (Vec::new(), member.handle(Event::Polled, now));
-    while let Some(step) = member.holdings().next_step() {
+    while let Some((id, step)) = member.holdings().next_step() {
         steps.push(step);
-        effects.extend(member.handle(Event::StepDone, now));
+        effects.extend(member.handle(Event::StepDone(id), now));
     }
     effects.retain(|effect| *effect != Effect::WakePoll);
     (steps, effects)
+}
+
+fn next_step(member: &ClassicMember) -> Option<Step> {
+    member.holdings().next_step().map(|(_, step)| step)
+}
+
+fn step_done(member: &mut ClassicMember, now: MonoMs) -> Vec<Effect> {
+    let (id, _) = member.holdings().next_step().unwrap();
+    member.handle(Event::StepDone(id), now)
 }
 
 /// A member of generation 1 that owns partitions 0 and 1.
@@ -83,9 +92,9 @@ fn an_eager_member_gives_everything_up_before_it_joins_again() {
     heartbeat(&mut member, MonoMs(3_000), Err(broker(ErrorCode::RebalanceInProgress)));
     let effects = member.handle(Event::Polled, MonoMs(3_100));
     assert_eq!(effects, [], "not before poll has let go");
-    assert_eq!(member.holdings().next_step(), Some(Step::Revoke(vec![at(0), at(1)])));
+    assert_eq!(next_step(&member), Some(Step::Revoke(vec![at(0), at(1)])));
     assert_eq!(member.generation(), Some(GenerationId(1)), "the commit is of this generation");
-    let call = join(&member.handle(Event::StepDone, MonoMs(3_200)));
+    let call = join(&step_done(&mut member, MonoMs(3_200)));
     assert_eq!((&*call.member_id, call.subscription.owned), ("m", vec![]));
     assert_eq!(member.generation(), None);
 }
@@ -115,8 +124,8 @@ fn a_topic_that_is_not_wanted_any_more_is_given_up_before_the_join() {
     let mut member = stable(Assignor::CooperativeSticky);
     member.handle(subscribed("u"), MonoMs(1));
     assert_eq!(member.handle(Event::Polled, MonoMs(1)), []);
-    assert_eq!(member.holdings().next_step(), Some(Step::Revoke(vec![at(0), at(1)])));
-    let call = join(&member.handle(Event::StepDone, MonoMs(2)));
+    assert_eq!(next_step(&member), Some(Step::Revoke(vec![at(0), at(1)])));
+    let call = join(&step_done(&mut member, MonoMs(2)));
     assert_eq!((call.subscription.topics, call.subscription.owned), (vec![Str::from("u")], vec![]));
 }
 
@@ -199,9 +208,9 @@ fn a_member_that_closes_begins_no_join() {
     let mut member = stable(Assignor::Range);
     heartbeat(&mut member, MonoMs(3_000), Err(broker(ErrorCode::RebalanceInProgress)));
     member.handle(Event::Closing, MonoMs(3_100));
-    assert_eq!(member.holdings().next_step(), Some(Step::Revoke(vec![at(0), at(1)])));
+    assert_eq!(next_step(&member), Some(Step::Revoke(vec![at(0), at(1)])));
     assert_eq!(member.generation(), Some(GenerationId(1)), "for the last commit");
-    assert_eq!(member.handle(Event::StepDone, MonoMs(3_200)), []);
+    assert_eq!(step_done(&mut member, MonoMs(3_200)), []);
     let left = member.handle(Event::Left, MonoMs(3_300));
     assert_eq!(left, [Effect::Leave { member_id: Str::from("m") }]);
 }
@@ -239,8 +248,8 @@ fn a_join_that_cannot_be_is_told_and_tried_again_by_the_next_poll() {
     member.handle(Event::Polled, MonoMs(0));
     let error = broker(ErrorCode::InconsistentGroupProtocol);
     member.handle(Event::Joined { attempt: 1, result: refused(error.clone()) }, MonoMs(1));
-    assert_eq!(member.holdings().next_step(), Some(Step::Fail(error)));
-    assert_eq!(join(&member.handle(Event::StepDone, MonoMs(2))).attempt, 2);
+    assert_eq!(next_step(&member), Some(Step::Fail(error)));
+    assert_eq!(join(&step_done(&mut member, MonoMs(2))).attempt, 2);
 }
 
 /// A coordinator of Kafka's rules: a rebalance ends when all members have joined.
@@ -367,14 +376,16 @@ impl World {
                 let Some(index) = pick(at) else { return };
                 self.tell(index, Event::Polled);
                 while self.has_step(index) {
-                    self.tell(index, Event::StepDone);
+                    self.step_done(index);
                     self.check();
                 }
             }
             Act::OneStep(at) => {
                 let Some(index) = pick(at) else { return };
-                let event = if self.has_step(index) { Event::StepDone } else { Event::Polled };
-                self.tell(index, event);
+                match self.has_step(index) {
+                    true => self.step_done(index),
+                    false => self.tell(index, Event::Polled),
+                }
             }
             Act::Answer(at) if !self.answers.is_empty() => {
                 let (index, event) = self.answers.remove(at % self.answers.len());
@@ -389,7 +400,7 @@ impl World {
                 let Some(index) = pick(at) else { return };
                 self.tell(index, Event::Closing);
                 while self.has_step(index) {
-                    self.tell(index, Event::StepDone);
+                    self.step_done(index);
                 }
                 self.tell(index, Event::Left);
                 self.members[index] = None;
@@ -403,6 +414,13 @@ impl World {
         let done = self.coordinator.complete(self.assignor, &self.counts);
         self.answers.extend(done);
         self.check();
+    }
+
+    fn step_done(&mut self, index: usize) {
+        let member = self.members[index].as_ref();
+        if let Some((id, _)) = member.and_then(|member| member.holdings().next_step()) {
+            self.tell(index, Event::StepDone(id));
+        }
     }
 
     fn has_step(&self, index: usize) -> bool {

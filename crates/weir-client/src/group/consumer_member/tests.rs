@@ -58,11 +58,15 @@ fn held(partitions: &[i32]) -> Option<BTreeMap<Uuid, Vec<i32>>> {
 
 fn steps(member: &mut ConsumerMember, now: MonoMs) -> (Vec<Step>, Vec<Effect>) {
     let (mut steps, mut effects) = (Vec::new(), Vec::new());
-    while let Some(step) = member.holdings().next_step() {
+    while let Some((id, step)) = member.holdings().next_step() {
         steps.push(step);
-        effects.extend(member.handle(Event::StepDone, now));
+        effects.extend(member.handle(Event::StepDone(id), now));
     }
     (steps, effects)
+}
+
+fn next_step(member: &ConsumerMember) -> Option<Step> {
+    member.holdings().next_step().map(|(_, step)| step)
 }
 
 /// A member of epoch 1 that holds 0 and 1 and has said so.
@@ -90,7 +94,7 @@ fn what_goes_is_reported_once_poll_has_let_go() {
         member.handle(answer(idle.attempt, 1, Some(&[1])), MonoMs(5_040)),
         [Effect::WakePoll]
     );
-    assert_eq!(member.holdings().next_step(), Some(Step::Revoke(vec![at(0)])));
+    assert_eq!(next_step(&member), Some(Step::Revoke(vec![at(0)])));
     let (_, effects) = steps(&mut member, MonoMs(5_050));
     assert_eq!(beat(&effects).held, held(&[1]));
 }
@@ -183,7 +187,7 @@ fn a_static_member_says_that_it_will_be_back_and_waits_for_its_id() {
     other.handle(failed(joining.attempt, taken()), MonoMs(1));
     let joining = beat(&other.handle(Event::Tick, MonoMs(70_000)));
     other.handle(failed(joining.attempt, taken()), MonoMs(70_001));
-    assert_eq!(other.holdings().next_step(), Some(Step::Fail(taken())), "not for ever");
+    assert_eq!(next_step(&other), Some(Step::Fail(taken())), "not for ever");
 }
 
 #[test]
@@ -368,6 +372,13 @@ impl World {
         self.check();
     }
 
+    fn step_done(&mut self, index: usize) {
+        let member = self.members[index].as_ref();
+        if let Some((id, _)) = member.and_then(|member| member.holdings().next_step()) {
+            self.tell(index, Event::StepDone(id));
+        }
+    }
+
     fn has_step(&self, index: usize) -> bool {
         self.members[index].as_ref().is_some_and(|m| !m.holdings().is_settled())
     }
@@ -386,13 +397,15 @@ impl World {
                 let Some(index) = pick(at) else { return };
                 self.tell(index, Event::Polled);
                 while self.has_step(index) {
-                    self.tell(index, Event::StepDone);
+                    self.step_done(index);
                 }
             }
             Act::OneStep(at) => {
                 let Some(index) = pick(at) else { return };
-                let event = if self.has_step(index) { Event::StepDone } else { Event::Polled };
-                self.tell(index, event);
+                match self.has_step(index) {
+                    true => self.step_done(index),
+                    false => self.tell(index, Event::Polled),
+                }
             }
             Act::Answer(at) | Act::LoseAnswer(at) if !self.answers.is_empty() => {
                 let (index, attempt, mut result) = self.answers.remove(at % self.answers.len());
@@ -412,7 +425,7 @@ impl World {
                 let Some(index) = pick(at) else { return };
                 self.tell(index, Event::Closing);
                 while self.has_step(index) {
-                    self.tell(index, Event::StepDone);
+                    self.step_done(index);
                 }
                 self.tell(index, Event::Left);
                 self.members[index] = None;

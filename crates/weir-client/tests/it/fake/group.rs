@@ -55,7 +55,9 @@ pub(crate) struct FakeGroup {
     pub(crate) commits: Vec<SeenCommit>,
     /// Refusals of the next commits, first come first.
     pub(crate) commit_refusals: Vec<ErrorCode>,
-    committed: BTreeMap<(String, i32), i64>,
+    /// Commits are answered after so long.
+    pub(crate) commit_delay: Duration,
+    pub(crate) committed: BTreeMap<(String, i32), i64>,
 }
 
 impl FakeGroup {
@@ -122,7 +124,10 @@ pub(super) async fn handle(
         ApiKey::LeaveGroup => answer(header, &LeaveGroupResponse::default()),
         ApiKey::OffsetCommit => {
             let request = frame::decode_request(decoder, version).unwrap();
-            answer(header, &commit(&mut cluster.state().group, &request))
+            let committed = commit(&mut cluster.state().group, &request);
+            let delay = cluster.state().group.commit_delay;
+            tokio::time::sleep(delay).await;
+            answer(header, &committed)
         }
         ApiKey::OffsetFetch => {
             let request = frame::decode_request(decoder, version).unwrap();
