@@ -584,24 +584,38 @@ pub(crate) async fn list_offsets(
     }
     let mut found = Vec::with_capacity(asked.len());
     for (leader, entries) in by_leader {
-        let request = ListOffsetsRequest {
-            replica_id: -1,
-            isolation_level: i8::from(isolation == IsolationLevel::ReadCommitted),
-            topics: list_offsets_topics(&entries),
-            timeout_ms: i32::try_from(client.config().request_timeout_ms).unwrap_or(i32::MAX),
-        };
-        let connection = client.connection(leader, Lane::SHARED).await?;
-        let timeout_ms = client.config().request_timeout_ms;
-        let response = connection.request(&request, i16::MAX, timeout_ms).await?;
-        for topic in response.topics {
-            for partition in topic.partitions {
-                check("ListOffsets", partition.error_code)?;
-                let place = TopicPartition {
-                    topic: topic.name.clone(),
-                    partition: PartitionId(partition.partition_index),
-                };
-                found.push((place, (partition.offset >= 0).then_some(Offset(partition.offset))));
-            }
+        for (place, offset) in offsets_of_leader(client, leader, &entries, isolation).await? {
+            found.push((place, offset?));
+        }
+    }
+    Ok(found)
+}
+
+/// What an answer has of each partition.
+pub(crate) type Each<T> = Vec<(TopicPartition, Result<Option<T>, ClientError>)>;
+
+/// Asks one broker for the offsets of partitions that it leads. One attempt.
+pub(crate) async fn offsets_of_leader(
+    client: &Client,
+    leader: NodeId,
+    asked: &[&(TopicPartition, OffsetSpec)],
+    isolation: IsolationLevel,
+) -> Result<Each<Offset>, ClientError> {
+    let request = ListOffsetsRequest {
+        replica_id: -1,
+        isolation_level: i8::from(isolation == IsolationLevel::ReadCommitted),
+        topics: list_offsets_topics(asked),
+        timeout_ms: i32::try_from(client.config().request_timeout_ms).unwrap_or(i32::MAX),
+    };
+    let connection = client.connection(leader, Lane::SHARED).await?;
+    let timeout_ms = client.config().request_timeout_ms;
+    let response = connection.request(&request, i16::MAX, timeout_ms).await?;
+    let mut found = Vec::with_capacity(asked.len());
+    for topic in response.topics {
+        for partition in topic.partitions {
+            let place = crate::fetcher::topic_partition(&topic.name, partition.partition_index);
+            let offset = (partition.offset >= 0).then_some(Offset(partition.offset));
+            found.push((place, check("ListOffsets", partition.error_code).map(|()| offset)));
         }
     }
     Ok(found)
@@ -631,6 +645,17 @@ pub(crate) async fn fetch_offsets(
     group: &str,
     partitions: Option<&[TopicPartition]>,
 ) -> Result<Vec<PartitionOffset>, ClientError> {
+    let each = fetch_offsets_of_each(client, coordinator, group, partitions).await?;
+    each.into_iter().filter_map(|(_, offset)| offset.transpose()).collect()
+}
+
+/// As [`fetch_offsets`], with what the coordinator says of each partition.
+pub(crate) async fn fetch_offsets_of_each(
+    client: &Client,
+    coordinator: NodeId,
+    group: &str,
+    partitions: Option<&[TopicPartition]>,
+) -> Result<Each<PartitionOffset>, ClientError> {
     let by_topic = partitions.map(|partitions| {
         let mut topics: BTreeMap<Str, Vec<i32>> = BTreeMap::new();
         for partition in partitions {
@@ -667,22 +692,21 @@ pub(crate) async fn fetch_offsets(
 }
 
 /// Both forms of the answer; -1 is "none".
-fn committed_offsets(response: OffsetFetchResponse) -> Result<Vec<PartitionOffset>, ClientError> {
+fn committed_offsets(response: OffsetFetchResponse) -> Result<Each<PartitionOffset>, ClientError> {
     check("OffsetFetch", response.error_code)?;
     let mut offsets = Vec::new();
     let mut take = |topic: &Str, index: i32, offset: i64, epoch: i32, code: i16| {
-        check("OffsetFetch", code)?;
-        if offset >= 0 {
-            let partition = crate::fetcher::topic_partition(topic, index);
-            let leader_epoch = (epoch >= 0).then_some(LeaderEpoch(epoch));
-            offsets.push(PartitionOffset { partition, offset: Offset(offset), leader_epoch });
-        }
-        Ok::<(), ClientError>(())
+        let partition = crate::fetcher::topic_partition(topic, index);
+        let leader_epoch = (epoch >= 0).then_some(LeaderEpoch(epoch));
+        let entry =
+            PartitionOffset { partition: partition.clone(), offset: Offset(offset), leader_epoch };
+        let entry = (offset >= 0).then_some(entry);
+        offsets.push((partition, check("OffsetFetch", code).map(|()| entry)));
     };
     for topic in response.topics {
         for partition in topic.partitions {
             let (offset, epoch) = (partition.committed_offset, partition.committed_leader_epoch);
-            take(&topic.name, partition.partition_index, offset, epoch, partition.error_code)?;
+            take(&topic.name, partition.partition_index, offset, epoch, partition.error_code);
         }
     }
     for group in response.groups {
@@ -691,7 +715,7 @@ fn committed_offsets(response: OffsetFetchResponse) -> Result<Vec<PartitionOffse
             for partition in topic.partitions {
                 let (offset, epoch) =
                     (partition.committed_offset, partition.committed_leader_epoch);
-                take(&topic.name, partition.partition_index, offset, epoch, partition.error_code)?;
+                take(&topic.name, partition.partition_index, offset, epoch, partition.error_code);
             }
         }
     }

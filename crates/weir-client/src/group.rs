@@ -28,6 +28,7 @@ use weir_protocol::error_code::ErrorCode;
 use weir_protocol::types::{GenerationId, NodeId, Str, Uuid};
 
 use crate::accumulator::MonoMs;
+use crate::admin::{fetch_offsets_of_each, Each};
 use crate::client::{Client, Lane};
 use crate::config::GroupConfig;
 use crate::consumer::{PartitionOffset, TopicPartition};
@@ -528,6 +529,17 @@ impl Membership {
             found.iter().find(|entry| entry.partition == *partition).cloned()
         };
         Ok(partitions.iter().map(offset_of).collect())
+    }
+
+    /// As [`Membership::committed`], with what the coordinator says of each partition. One attempt.
+    pub(crate) async fn committed_of_each(
+        &self,
+        partitions: &[TopicPartition],
+    ) -> Result<Each<PartitionOffset>, ClientError> {
+        let coordinator = self.coordinator().await?;
+        let (group, asked) = (self.config.group_id.as_str(), Some(partitions));
+        let found = fetch_offsets_of_each(&self.client, coordinator, group, asked).await;
+        found.inspect_err(|_| *self.known_coordinator() = None)
     }
 }
 

@@ -28,7 +28,9 @@ impl FetchState {
         at: Offset,
         leader_epoch: Option<LeaderEpoch>,
     ) {
-        if let Some(state) = self.current(partition, epoch) {
+        // An answer that was given up and came all the same moves nothing.
+        if let Some(state) = self.current(partition, epoch).filter(|state| state.position.is_none())
+        {
             state.place(at, leader_epoch);
         }
     }
@@ -36,7 +38,10 @@ impl FetchState {
     /// There is no committed offset: go on with `auto_offset_reset`.
     pub(crate) fn no_committed(&mut self, partition: &TopicPartition, epoch: u64) {
         let reset = self.config.auto_offset_reset;
-        let Some(state) = self.current(partition, epoch) else { return };
+        let Some(state) = self.current(partition, epoch).filter(|state| state.position.is_none())
+        else {
+            return;
+        };
         state.start = Start::Reset(reset);
         if reset == AutoOffsetReset::None {
             state.failed = true;
@@ -55,9 +60,17 @@ impl FetchState {
         epoch: u64,
         error: &ClientError,
     ) {
-        if let Some(state) = self.current(partition, epoch) {
+        if let Some(state) = self.current(partition, epoch).filter(|state| state.position.is_none())
+        {
             state.failed = true;
             self.tell(partition, error.clone());
+        }
+    }
+
+    /// What was read cannot be checked, and the program is to know why.
+    pub(crate) fn uncheckable(&mut self, check: &Check, error: ClientError) {
+        if self.current(&check.partition, check.epoch).is_some() {
+            self.tell(&check.partition, error);
         }
     }
 
@@ -128,7 +141,7 @@ impl FetchState {
 #[derive(Debug, Clone)]
 pub(crate) struct Check {
     pub(crate) partition: TopicPartition,
-    epoch: u64,
+    pub(crate) epoch: u64,
     pub(crate) leader: Option<NodeId>,
     pub(crate) leader_epoch: LeaderEpoch,
     pub(crate) read_epoch: LeaderEpoch,

@@ -69,6 +69,8 @@ pub(crate) struct State {
     pub(crate) auto_create_partitions: Option<i32>,
     pub(crate) metadata_requests: usize,
     pub(crate) fetches: usize,
+    /// ListOffsets is answered so long after it was looked up.
+    pub(crate) list_delay: Duration,
 }
 
 pub(crate) struct FakePartition {
@@ -76,6 +78,8 @@ pub(crate) struct FakePartition {
     pub(crate) leader_epoch: i32,
     pub(crate) log: PartitionLog,
     pub(crate) produces: usize,
+    /// What ListOffsets answers for it.
+    pub(crate) list_refusal: Option<ErrorCode>,
 }
 
 /// A handle on the cluster; clones are the same cluster.
@@ -104,6 +108,7 @@ impl FakeCluster {
             auto_create_partitions: None,
             metadata_requests: 0,
             fetches: 0,
+            list_delay: Duration::ZERO,
         };
         FakeCluster { state: Arc::new(Mutex::new(state)) }
     }
@@ -173,6 +178,7 @@ impl State {
             leader_epoch: 1,
             log: PartitionLog::default(),
             produces: 0,
+            list_refusal: None,
         };
         self.topics.insert(name.to_owned(), (0..partitions).map(partition).collect());
     }

@@ -14,6 +14,7 @@ mod group;
 mod lifecycle;
 mod membership;
 mod order;
+mod positions;
 mod producer;
 mod reading;
 mod topics;

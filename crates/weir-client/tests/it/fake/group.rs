@@ -53,6 +53,8 @@ pub(crate) struct FakeGroup {
     /// Topics of the last join's subscription, as its bytes.
     pub(crate) subscription: Bytes,
     pub(crate) commits: Vec<SeenCommit>,
+    /// What every OffsetFetch answers.
+    pub(crate) fetch_refusal: Option<ErrorCode>,
     /// Refusals of the next commits, first come first.
     pub(crate) commit_refusals: Vec<ErrorCode>,
     /// Commits are answered after so long.
@@ -223,6 +225,7 @@ fn fetch(group: &FakeGroup, request: &OffsetFetchRequest) -> OffsetFetchResponse
     OffsetFetchResponse {
         groups: vec![OffsetFetchResponseGroup {
             group_id: request.groups[0].group_id.clone(),
+            error_code: group.fetch_refusal.map_or(0, ErrorCode::code),
             topics: topics.collect(),
             ..OffsetFetchResponseGroup::default()
         }],

@@ -87,6 +87,13 @@ impl PartitionLog {
         self.batches.push((base, self.end, bytes.into()));
     }
 
+    /// The first batch with a record of this time or later.
+    pub(crate) fn first_since(&self, time: i64) -> Option<i64> {
+        let is_since =
+            |bytes: &Bytes| BatchView::parse(bytes).unwrap().max_timestamp().get() >= time;
+        self.batches.iter().find(|(.., bytes)| is_since(bytes)).map(|(base, ..)| *base)
+    }
+
     /// Damages a batch in place.
     pub(crate) fn damage(&mut self, index: usize) {
         let mut bytes = self.batches[index].2.to_vec();

@@ -105,7 +105,10 @@ async fn handle(
         }
         ApiKey::ListOffsets => {
             let request = frame::decode_request(decoder, version).unwrap();
-            answer(header, &list_offsets(&cluster.state(), &request))
+            let found = list_offsets(&cluster.state(), &request);
+            let delay = cluster.state().list_delay;
+            tokio::time::sleep(delay).await;
+            answer(header, &found)
         }
         ApiKey::Fetch => {
             let request: FetchRequest = frame::decode_request(decoder, version).unwrap();
@@ -308,10 +311,15 @@ fn list_offsets(state: &State, request: &ListOffsetsRequest) -> ListOffsetsRespo
     let topic = |topic: &weir_protocol::api::list_offsets::ListOffsetsTopic| {
         let logs = &state.topics[&*topic.name];
         let partition = |asked: &weir_protocol::api::list_offsets::ListOffsetsPartition| {
-            let log = &logs[asked.partition_index as usize].log;
+            let FakePartition { log, list_refusal, .. } = &logs[asked.partition_index as usize];
             ListOffsetsPartitionResponse {
                 partition_index: asked.partition_index,
-                offset: if asked.timestamp == -1 { log.end() } else { log.start },
+                error_code: list_refusal.map_or(0, ErrorCode::code),
+                offset: match asked.timestamp {
+                    -1 => log.end(),
+                    -2 => log.start,
+                    time => log.first_since(time).unwrap_or(-1),
+                },
                 ..ListOffsetsPartitionResponse::default()
             }
         };
