@@ -318,7 +318,7 @@ impl Consumer {
     }
 
     /// With [`DoneBy::Record`]: this record is dealt with. In any order, from any task. Returns whether it
-    /// was under work: not after the partition has gone or has been sought.
+    /// was under work: not after the partition has gone, or has been sought to a place before the record.
     pub fn done(&self, partition: &TopicPartition, offset: Offset) -> bool {
         let was_under_work = self.inner.state().finish(partition, offset);
         self.inner.arrived.notify_waiters();

@@ -155,7 +155,6 @@ impl FetchState {
             state.fetch_at = None;
             state.topic_id = Uuid::ZERO;
             state.check_due = false;
-            state.unfinished = Unfinished::default();
             state.start = start;
         })
     }
@@ -316,7 +315,8 @@ impl Partition {
         // The next fetch sees whether there is something to check.
         self.checked_epoch = LeaderEpoch(-1);
         self.check_due = false;
-        self.unfinished = Unfinished::default();
+        // What is read again from here is begun again; what lies before is under work still.
+        self.unfinished.keep_before(offset);
     }
 
     /// This place, or the first record before it that is not done.

@@ -9,6 +9,7 @@ use weir_protocol::types::{LeaderEpoch, NodeId, Offset, Uuid};
 
 use super::chunk::{Chunk, Content};
 use super::session::Wanted;
+use super::unfinished::Unfinished;
 use super::{leader, FetchState, Place, Start};
 use crate::accumulator::MonoMs;
 use crate::config::{AutoOffsetReset, IsolationLevel};
@@ -196,7 +197,11 @@ impl FetchState {
     fn start_over(&mut self, partitions: &[TopicPartition]) -> bool {
         for partition in partitions {
             tracing::warn!(%partition, "the topic was made again: reading from its beginning");
-            let position = self.partitions.get(partition).and_then(|state| state.position);
+            let mut position = None;
+            if let Some(state) = self.partitions.get_mut(partition) {
+                position = state.position;
+                state.unfinished = Unfinished::default();
+            }
             if self.config.auto_offset_reset != AutoOffsetReset::None {
                 self.seek_by(partition, Start::Reset(AutoOffsetReset::Earliest));
                 continue;

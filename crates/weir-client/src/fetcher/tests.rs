@@ -390,3 +390,36 @@ fn the_next_record_has_an_age() {
     deliver(&mut state, 100);
     assert_eq!(state.lag_ms(TimestampMs(5_001)), [(at(0), 0)]);
 }
+
+#[test]
+fn what_is_under_work_holds_back_commits_wherever_the_position_goes() {
+    let committed =
+        |state: &FetchState| offsets(&state.consumed()).first().map(|(_, offset)| offset.get());
+    let worked = || {
+        let mut state = read_in_epoch_three(AutoOffsetReset::Latest);
+        begin_work(&mut state);
+        state.finish(&at(0), Offset(0));
+        state
+    };
+    let mut truncated = worked();
+    check(&mut truncated, 3);
+    assert_eq!(committed(&truncated), Some(1));
+    let mut sought = worked();
+    sought.seek(&at(0), Offset(50));
+    assert_eq!(committed(&sought), Some(1), "past what cannot be read");
+    assert!(sought.finish(&at(0), Offset(1)));
+    sought.seek(&at(0), Offset(3));
+    assert_eq!(committed(&sought), Some(2), "3 comes again");
+    assert!(!sought.finish(&at(0), Offset(3)));
+    let mut reset = worked();
+    reset.seek_by(&at(0), Start::Reset(AutoOffsetReset::Latest));
+    assert_eq!(committed(&reset), None);
+    let (partition, epoch, _) = reset.unresolved()[0].clone();
+    reset.resolve(&partition, epoch, Offset(90), None);
+    assert_eq!(committed(&reset), Some(1));
+    let mut again = worked();
+    again.plan(NODE, &view_of(0, 8), MonoMs(0));
+    let (partition, epoch, _) = again.unresolved()[0].clone();
+    again.resolve(&partition, epoch, Offset(5), None);
+    assert_eq!(committed(&again), Some(5), "of another topic");
+}

@@ -20,6 +20,11 @@ impl Unfinished {
         self.offsets.remove(&offset)
     }
 
+    /// Forgets those from here on.
+    pub(super) fn keep_before(&mut self, offset: Offset) {
+        self.offsets.split_off(&offset);
+    }
+
     /// The lowest.
     pub(super) fn first(&self) -> Option<Offset> {
         self.offsets.first().copied()
