@@ -75,6 +75,9 @@ struct Partition {
     /// What `poll` had returned when it was called last: that much has been dealt with.
     consumed: Option<Place>,
     fetch_at: Option<Offset>,
+    /// The log has nothing from here on, as it seemed ahead of `poll`: once the position is here that is
+    /// looked at again.
+    gone_from: Option<Offset>,
     /// The leader epoch of the last batch before `fetch_at`, if known.
     fetched_epoch: Option<LeaderEpoch>,
     /// The newest leader epoch that is known to have what was read.
@@ -167,6 +170,7 @@ impl FetchState {
         // A fetch under way is of the old epoch; its answer will be dropped.
         state.fetching = false;
         state.retry_at = MonoMs::default();
+        state.gone_from = None;
         edit(state);
         self.errors.retain(|(of, _)| of != partition);
         self.drop_stale();
@@ -291,6 +295,7 @@ impl Partition {
             position: None,
             consumed: None,
             fetch_at: None,
+            gone_from: None,
             fetched_epoch: None,
             checked_epoch: LeaderEpoch(-1),
             check_due: false,

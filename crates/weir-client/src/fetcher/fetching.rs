@@ -104,7 +104,7 @@ impl FetchState {
         let room_for_each = self.config.partition_fetch_bytes_max as usize;
         let is_full = self.buffered_bytes >= self.config.prefetch_bytes_max;
         for (partition, state) in &mut self.partitions {
-            if state.fetch_at.is_none() || state.fetching || state.paused {
+            if state.fetch_at.is_none() || state.fetching || state.paused || state.is_ahead() {
                 continue;
             }
             let Some(known) = view.topics.get(&partition.topic) else { continue };
@@ -331,6 +331,12 @@ impl FetchState {
         let Some(state) = self.current(&fetching.partition, fetching.epoch) else { return };
         let TopicPartition { topic, partition } = &fetching.partition;
         match code {
+            // What was fetched before it is good, and comes first.
+            ErrorCode::OffsetOutOfRange
+                if state.position.is_some_and(|place| place.offset < fetching.from) =>
+            {
+                state.gone_from = Some(fetching.from);
+            }
             ErrorCode::OffsetOutOfRange if reset == AutoOffsetReset::None => {
                 state.failed = true;
                 state.fetch_at = None;

@@ -148,6 +148,12 @@ pub(crate) struct Check {
 }
 
 impl Partition {
+    /// Whether nothing more can be fetched before `poll` has returned what is.
+    pub(super) fn is_ahead(&self) -> bool {
+        let from = self.gone_from;
+        self.position.zip(from).is_some_and(|(place, from)| place.offset < from)
+    }
+
     /// Whether its position is one in an earlier topic of the same name.
     pub(super) fn is_of_another(&self, topic_id: Uuid) -> bool {
         let known = [self.topic_id, topic_id];

@@ -423,3 +423,27 @@ fn what_is_under_work_holds_back_commits_wherever_the_position_goes() {
     again.resolve(&partition, epoch, Offset(5), None);
     assert_eq!(committed(&again), Some(5), "of another topic");
 }
+
+#[test]
+fn what_is_fetched_is_returned_before_the_place_after_it_is_reset() {
+    for reset in [AutoOffsetReset::Latest, AutoOffsetReset::None] {
+        let mut state = read_in_epoch_three(reset);
+        let (request, partitions) = fetch(&mut state, 1);
+        assert_eq!(request.topics[0].partitions[0].fetch_offset, 10);
+        let gone = || response(0, ErrorCode::OffsetOutOfRange, Bytes::new());
+        let effects = state.on_fetched(NODE, &partitions, gone(), MonoMs(0));
+        assert_eq!(effects, FetchEffects::default());
+        assert!(matches!(plan(&mut state, &view(1), MonoMs(0)), Plan::Wait), "not asked again yet");
+        assert_eq!(deliver(&mut state, 3).0, [4, 5, 6]);
+        assert!(matches!(plan(&mut state, &view(1), MonoMs(0)), Plan::Wait));
+        assert_eq!(deliver(&mut state, 100).0, [7, 8, 9]);
+        let (_, partitions) = fetch(&mut state, 1);
+        state.on_fetched(NODE, &partitions, gone(), MonoMs(0));
+        let told = state.take_error().map(|error| error.code());
+        let unresolved = state.unresolved().len();
+        match reset {
+            AutoOffsetReset::None => assert_eq!((told, unresolved), (Some("WEIR-0421"), 0)),
+            _ => assert_eq!((told, unresolved), (None, 1)),
+        }
+    }
+}
