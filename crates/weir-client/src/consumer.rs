@@ -329,6 +329,8 @@ impl Consumer {
     /// what others wait for.
     pub fn pause(&self, partitions: &[TopicPartition]) {
         self.inner.state().set_paused(partitions, true);
+        // What they hold may make room for the others.
+        self.inner.work_changed();
     }
 
     /// Undoes `pause`.

@@ -360,6 +360,27 @@ async fn small_prefetch_still_reads_everything() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pause_makes_room_for_the_others_at_once() {
+    let cluster = FakeCluster::new(1).with_topic("t", 2);
+    let push = |to: usize| {
+        let mut builder = BatchBuilder::new(Codec::None);
+        builder.append(TimestampMs(1), None, Some(&[0; 200]), &[]);
+        let batch = builder.build().to_vec();
+        cluster.state().topics.get_mut("t").unwrap()[to].log.push_batch(batch, 0);
+    };
+    push(0);
+    let config = ConsumerConfig { prefetch_bytes_max: 100, ..earliest() };
+    let consumer = consumer(&cluster, config, 2).await;
+    tokio::time::sleep(WAIT).await;
+    // The first fills the room; nothing has been polled.
+    push(1);
+    tokio::time::sleep(WAIT).await;
+    consumer.pause(&[partition(0)]);
+    let records = consumer.poll(WAIT).await.unwrap();
+    assert_eq!(records.first().map(|record| record.partition), Some(PartitionId(1)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn calls_that_need_a_group_say_so() {
     let cluster = FakeCluster::new(1).with_topic("t", 1);
     let consumer = consumer(&cluster, earliest(), 1).await;
