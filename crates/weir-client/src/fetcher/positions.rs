@@ -165,6 +165,7 @@ impl Partition {
     pub(super) fn has_to_be_checked(&mut self, leader_epoch: LeaderEpoch) -> bool {
         if self.fetched_epoch.is_none() {
             self.checked_epoch = self.checked_epoch.max(leader_epoch);
+            self.check_due = false;
         }
         self.check_due || leader_epoch > self.checked_epoch
     }

@@ -447,3 +447,24 @@ fn what_is_fetched_is_returned_before_the_place_after_it_is_reset() {
         }
     }
 }
+
+#[test]
+fn a_partition_evicted_while_it_is_checked_is_fetched_again() {
+    // The position has no epoch; what is fetched after it has.
+    let config = ConsumerConfig { prefetch_bytes_max: 50, ..ConsumerConfig::default() };
+    let mut state = state(2, config);
+    let (_, partitions) = fetch(&mut state, 2);
+    let answer = response(0, ErrorCode::None, batch_at(0, 10, 3));
+    state.on_fetched(NODE, &partitions, answer, MonoMs(0));
+    let mut newer = view(2);
+    let topic = newer.topics.get_mut("t").unwrap();
+    topic.partitions.iter_mut().for_each(|known| known.leader_epoch = LeaderEpoch(5));
+    assert!(state.plan(NODE, &newer, MonoMs(0)).is_unresolved);
+    state.set_paused(&[at(0)], true);
+    assert!(matches!(plan(&mut state, &newer, MonoMs(0)), Plan::Fetch { .. }), "it made room");
+    state.set_paused(&[at(0)], false);
+    match plan(&mut state, &newer, MonoMs(0)) {
+        Plan::Fetch { partitions, .. } => assert_eq!(partitions.len(), 1),
+        other => panic!("{other:?}, and {:?}", state.to_check(&newer)),
+    }
+}
