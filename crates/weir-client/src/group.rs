@@ -14,7 +14,7 @@ mod consumer_member;
 mod holdings;
 mod machine;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -33,6 +33,7 @@ use crate::client::{Client, Lane};
 use crate::config::GroupConfig;
 use crate::consumer::{PartitionOffset, TopicPartition};
 use crate::error::ClientError;
+use crate::fetcher::topic_partition;
 
 use calls::check;
 use classic::{JoinCall, JoinFailed, Joined};
@@ -381,7 +382,7 @@ impl Membership {
     }
 
     /// Commits offsets, one commit at a time; without a generation for a consumer that only keeps its
-    /// offsets here.
+    /// offsets here. What the coordinator refuses of one partition holds up no other.
     pub(crate) async fn commit(
         &self,
         offsets: &[PartitionOffset],
@@ -394,10 +395,12 @@ impl Membership {
         let timeout_ms = self.client.config().api_timeout_ms;
         let deadline = Instant::now() + Duration::from_millis(timeout_ms.into());
         let mut failures = 0;
+        let mut refused = BTreeMap::new();
         loop {
-            let error = match self.commit_once(offsets, ticket).await {
+            let error = match self.commit_once(offsets, ticket, &mut refused).await {
+                Ok(()) => return refused.into_values().next().map_or(Ok(()), Err),
                 Err(error) if error.is_retriable() || self.awaits_epoch(&error) => error,
-                done => return done,
+                Err(error) => return Err(error),
             };
             let wait = self.client.retry_wait(failures);
             failures += 1;
@@ -444,10 +447,12 @@ impl Membership {
         Ok((good, Some((machine.member_id().clone(), present))))
     }
 
+    /// Sends what is neither committed nor refused for good.
     async fn commit_once(
         &self,
         offsets: &[PartitionOffset],
         ticket: &CommitTicket,
+        refused: &mut BTreeMap<TopicPartition, ClientError>,
     ) -> Result<(), ClientError> {
         let (mut good, member) = self.still_good(offsets, ticket)?;
         let all_are_good = good.len() == offsets.len();
@@ -455,9 +460,30 @@ impl Membership {
             let order = self.order();
             good.retain(|entry| order.is_wanted(entry, ticket));
         }
+        good.retain(|entry| !refused.contains_key(&entry.partition));
         if !good.is_empty() {
-            self.send_commit(&good, member).await?;
+            let answered = self.send_commit(&good, member).await?;
+            let mut passing = None;
+            good.retain(|entry| {
+                let code = answered.get(&entry.partition).copied();
+                let error = match code.map(|code| check("OffsetCommit", code)) {
+                    Some(Ok(())) => return true,
+                    Some(Err(error)) => error,
+                    None => self.malformed("OffsetCommit", &format!("no {}", entry.partition)),
+                };
+                // A topic that is gone would have the others wait for nothing.
+                let is_gone = error.broker_code() == Some(ErrorCode::UnknownTopicOrPartition);
+                if !is_gone && (error.is_retriable() || self.awaits_epoch(&error)) {
+                    passing = Some(error);
+                } else {
+                    refused.insert(entry.partition.clone(), error);
+                }
+                false
+            });
             self.order().note_done(&good, ticket);
+            if let Some(error) = passing {
+                return Err(error);
+            }
         }
         if all_are_good {
             Ok(())
@@ -466,11 +492,12 @@ impl Membership {
         }
     }
 
+    /// Returns the code of each partition.
     async fn send_commit(
         &self,
         offsets: &[PartitionOffset],
         member: Option<Committer>,
-    ) -> Result<(), ClientError> {
+    ) -> Result<BTreeMap<TopicPartition, i16>, ClientError> {
         let epoch = member.as_ref().map(|(_, epoch)| *epoch);
         let request = OffsetCommitRequest {
             group_id: self.group_id(),
@@ -481,13 +508,20 @@ impl Membership {
             ..OffsetCommitRequest::default()
         };
         let response = self.ask(&request, Lane::SHARED, self.request_timeout_ms()).await?;
-        for partition in response.topics.iter().flat_map(|topic| &topic.partitions) {
-            if let Err(error) = check("OffsetCommit", partition.error_code) {
-                self.after_commit_error(&error, epoch);
-                return Err(error);
+        let mut codes = BTreeMap::new();
+        for topic in response.topics {
+            for partition in topic.partitions {
+                let place = topic_partition(&topic.name, partition.partition_index);
+                codes.insert(place, partition.error_code);
             }
         }
-        Ok(())
+        // What concerns the member is said of every partition.
+        for code in codes.values().copied().collect::<BTreeSet<i16>>() {
+            if let Err(error) = check("OffsetCommit", code) {
+                self.after_commit_error(&error, epoch);
+            }
+        }
+        Ok(codes)
     }
 
     fn after_commit_error(&self, error: &ClientError, epoch: Option<i32>) {

@@ -350,7 +350,7 @@ impl Membership {
         self.config.instance_id.as_deref().map(Str::copy_from)
     }
 
-    fn malformed(&self, api: &'static str, reason: &str) -> ClientError {
+    pub(super) fn malformed(&self, api: &'static str, reason: &str) -> ClientError {
         ClientError::MalformedAnswer {
             api,
             broker: format!("coordinator of {}", self.config.group_id),

@@ -273,3 +273,35 @@ async fn what_a_dropped_revocation_was_to_commit_is_not_committed_by_a_later_one
         .await;
     assert_eq!(committed(&cluster, "t"), Some(20));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_topic_that_is_gone_holds_up_no_commit_of_others() {
+    let cluster = two_topics(10);
+    let told = Arc::new(Told::default());
+    let consumer = cooperative(&cluster, &told, 20).await;
+    let gone = ErrorCode::UnknownTopicOrPartition;
+    cluster.state().group.commit_codes.insert("t".to_owned(), gone);
+    let started = tokio::time::Instant::now();
+    let refused = consumer.commit_consumed().await.unwrap_err();
+    assert_eq!(refused.broker_code(), Some(gone));
+    assert_eq!([committed(&cluster, "t"), committed(&cluster, "u")], [None, Some(10)]);
+    assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_what_was_not_taken_is_committed_again() {
+    let cluster = two_topics(10);
+    let told = Arc::new(Told::default());
+    let consumer = cooperative(&cluster, &told, 20).await;
+    let passing = ErrorCode::CoordinatorLoadInProgress;
+    cluster.state().group.commit_codes.insert("t".to_owned(), passing);
+    let committing = consumer.commit_consumed();
+    let clearing = async {
+        wait_until(|| cluster.state().group.commits.len() > 1).await;
+        cluster.state().group.commit_codes.clear();
+        // It would be seen if it came again.
+        cluster.state().group.committed.insert(("u".to_owned(), 0), 77);
+    };
+    tokio::join!(committing, clearing).0.unwrap();
+    assert_eq!([committed(&cluster, "t"), committed(&cluster, "u")], [Some(10), Some(77)]);
+}

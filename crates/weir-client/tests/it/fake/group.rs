@@ -57,6 +57,8 @@ pub(crate) struct FakeGroup {
     pub(crate) fetch_refusal: Option<ErrorCode>,
     /// Refusals of the next commits, first come first.
     pub(crate) commit_refusals: Vec<ErrorCode>,
+    /// What commits of these topics are answered.
+    pub(crate) commit_codes: BTreeMap<String, ErrorCode>,
     /// Commits are answered after so long.
     pub(crate) commit_delay: Duration,
     pub(crate) committed: BTreeMap<(String, i32), i64>,
@@ -187,7 +189,9 @@ fn commit(group: &mut FakeGroup, request: &OffsetCommitRequest) -> OffsetCommitR
         code = group.commit_refusals.remove(0);
     }
     let mut topics = Vec::new();
+    let of_all = code;
     for topic in &request.topics {
+        let code = group.commit_codes.get(&*topic.name).copied().unwrap_or(of_all);
         let mut partitions = Vec::new();
         for partition in &topic.partitions {
             let place = (topic.name.to_string(), partition.partition_index);
