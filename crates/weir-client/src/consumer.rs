@@ -29,7 +29,8 @@ use crate::record::{ConsumedRecord, RecordRef};
 const FETCH_VERSION_BY_NAME_MAX: i16 = 12;
 
 /// How long a commit before a rebalance may hold up `poll`.
-const REVOKE_COMMIT: Duration = Duration::from_secs(5);
+const REVOKE_COMMIT: Duration = Duration::from_millis(REVOKE_COMMIT_MS as u64);
+const REVOKE_COMMIT_MS: u32 = 5_000;
 
 /// One partition of one topic.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -174,7 +175,9 @@ impl Consumer {
             origin: Instant::now(),
         });
         inner.spawn(positions::find(Arc::clone(&inner)));
-        inner.spawn(follow_metadata(Arc::clone(&inner)));
+        // From here on: a change before the task first runs must not be missed.
+        let changes = inner.client.changes();
+        inner.spawn(follow_metadata(Arc::clone(&inner), changes));
         if inner.membership.is_some() {
             inner.spawn(keep_membership(Arc::clone(&inner)));
         }
@@ -500,14 +503,17 @@ impl Consumer {
         self.commit(&positions).await
     }
 
-    /// Commits in the background; errors are logged. Only the newest waits its turn per partition.
+    /// Commits in the background; errors are logged. Only the newest waits its turn per partition. What
+    /// is under way when partitions are given up, or the consumer is closed, is waited for.
     pub fn commit_async(&self, offsets: Vec<PartitionOffset>) {
         let Some(membership) = self.inner.membership.clone() else { return };
         if offsets.is_empty() {
             return;
         }
         let ticket = membership.commit_ticket(&offsets, true);
+        let in_background = Arc::clone(&membership).begin_in_background();
         self.inner.spawn(async move {
+            let _in_background = in_background;
             if let Err(error) = membership.commit(&offsets, &ticket).await {
                 tracing::warn!(%error, code = error.code(), "commit failed");
             }
@@ -569,7 +575,9 @@ impl Consumer {
         let hook = membership.config().hook.as_ref();
         match step {
             Step::Revoke(partitions) => {
-                self.give_up(membership, Some(id), &partitions).await;
+                if let Err(error) = self.give_up(membership, Some(id), &partitions).await {
+                    tracing::warn!(%error, code = error.code(), "commit before a rebalance failed");
+                }
                 membership.step_done(id);
             }
             Step::Lose(partitions) => {
@@ -597,28 +605,33 @@ impl Consumer {
         Ok(())
     }
 
-    /// Commits what is to be committed of these, then lets go.
+    /// Commits what is to be committed of these, waits for what is being committed, then lets go.
+    ///
+    /// # Errors
+    /// If the commit failed or took too long; they are given up all the same.
     async fn give_up(
         &self,
         membership: &Membership,
         step: Option<StepId>,
         partitions: &[TopicPartition],
-    ) {
-        if partitions.is_empty() {
-            return;
-        }
+    ) -> Result<(), ClientError> {
         let begun = self.inner.mode().revoking.take().filter(|(of, _)| *of == step);
         let begun = begun.map(|(_, offsets)| offsets);
         let offsets = begun.unwrap_or_else(|| self.last_offsets(membership, partitions));
         self.inner.mode().revoking = Some((step, offsets.clone()));
         let ticket = membership.commit_ticket(&offsets, false);
-        let committing = membership.commit(&offsets, &ticket);
+        let committing = async {
+            let committed = membership.commit(&offsets, &ticket).await;
+            membership.background_done().await;
+            committed
+        };
         let committed = tokio::time::timeout(REVOKE_COMMIT, committing).await;
-        if let Ok(Err(error)) = committed {
-            tracing::warn!(%error, code = error.code(), "commit before a rebalance failed");
-        }
         self.inner.state().unassign(partitions);
         self.inner.mode().revoking = None;
+        committed.unwrap_or_else(|_| {
+            let (what, last) = ("commit before partitions go", "no answer yet".to_owned());
+            Err(ClientError::ApiTimeout { what, timeout_ms: REVOKE_COMMIT_MS, last })
+        })
     }
 
     /// What is committed before these go: what has been dealt with where configured so, and what the
@@ -629,6 +642,9 @@ impl Consumer {
         partitions: &[TopicPartition],
     ) -> Vec<PartitionOffset> {
         let mut offsets = Vec::new();
+        if partitions.is_empty() {
+            return offsets;
+        }
         if membership.config().commit_on_revoke {
             offsets = self.inner.state().consumed();
             offsets.retain(|entry| partitions.contains(&entry.partition));
@@ -646,25 +662,31 @@ impl Consumer {
     /// counts as dealt with.
     ///
     /// # Errors
-    /// If the group could not be told; the consumer is closed all the same.
+    /// If the last commit failed, so that others read again what was dealt with, or the group could not be
+    /// told; the consumer is closed all the same. Dropped midway, it is to be called again.
     pub async fn close(&self) -> Result<(), ClientError> {
-        let was_subscribed = {
-            let mut mode = self.inner.mode();
-            let kind = std::mem::replace(&mut mode.kind, Kind::Closed);
-            matches!(kind, Kind::Subscribed(_))
-        };
+        self.inner.mode().kind = Kind::Closed;
         self.inner.state().note_consumed();
         let mut result = Ok(());
         match &self.inner.membership {
-            Some(membership) if was_subscribed => {
+            Some(membership) if membership.is_subscribed() => {
                 membership.closing();
                 while let Some((id, step)) = membership.next_step() {
-                    // What fails now is of no use to anybody.
+                    if let Step::Revoke(partitions) = step {
+                        let given_up = self.give_up(membership, Some(id), &partitions).await;
+                        membership.step_done(id);
+                        result = result.and(given_up);
+                        continue;
+                    }
+                    // What else fails now is of no use to anybody.
                     let _ = self.take_step(membership, id, step).await;
                 }
-                result = membership.leave().await;
+                let left = membership.leave().await;
+                result = result.and(left);
             }
-            Some(membership) => self.give_up(membership, None, &self.assignment()).await,
+            Some(membership) => {
+                result = self.give_up(membership, None, &self.assignment()).await;
+            }
             None => {}
         }
         self.inner.stop();
@@ -785,8 +807,7 @@ async fn keep_membership(inner: Arc<Inner>) {
 }
 
 /// Starts fetch loops for new leaders, and the loops after each change.
-async fn follow_metadata(inner: Arc<Inner>) {
-    let mut changes = inner.client.changes();
+async fn follow_metadata(inner: Arc<Inner>, mut changes: watch::Receiver<u64>) {
     while changes.changed().await.is_ok() {
         inner.keep_tracked();
         inner.ensure_loops();

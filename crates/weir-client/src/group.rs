@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{watch, Notify};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -132,6 +132,18 @@ pub(crate) struct Membership {
     /// Held while a commit is under way: two at once could land in either order.
     commit_turn: tokio::sync::Mutex<()>,
     order: Mutex<CommitOrder>,
+    /// Commits in the background that are not answered.
+    in_background: watch::Sender<usize>,
+}
+
+/// While it lives a commit in the background is not answered.
+#[derive(Debug)]
+pub(crate) struct InBackground(Arc<Membership>);
+
+impl Drop for InBackground {
+    fn drop(&mut self) {
+        self.0.in_background.send_modify(|count| *count -= 1);
+    }
 }
 
 /// While it lives the program waits in `poll`.
@@ -165,6 +177,7 @@ impl Membership {
             failures: AtomicU32::new(0),
             commit_turn: tokio::sync::Mutex::default(),
             order: Mutex::default(),
+            in_background: watch::Sender::new(0),
         }
     }
 
@@ -410,6 +423,23 @@ impl Membership {
             }
             tokio::time::sleep(wait).await;
         }
+    }
+
+    /// Notes a commit in the background, until this is dropped.
+    pub(crate) fn begin_in_background(self: Arc<Self>) -> InBackground {
+        self.in_background.send_modify(|count| *count += 1);
+        InBackground(self)
+    }
+
+    /// Waits until all commits in the background are answered or given up.
+    pub(crate) async fn background_done(&self) {
+        // The sender lives as long as this.
+        let _ = self.in_background.subscribe().wait_for(|count| *count == 0).await;
+    }
+
+    /// Whether it has ever been a member of the group, or wanted to be.
+    pub(crate) fn is_subscribed(&self) -> bool {
+        *lock(&self.is_subscribed)
     }
 
     fn awaits_epoch(&self, error: &ClientError) -> bool {

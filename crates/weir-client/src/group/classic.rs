@@ -164,6 +164,12 @@ impl ClassicMember {
             }
             Event::Grown if self.phase == Phase::Stable => self.rejoin_soon(&mut effects),
             Event::Grown => {}
+            // It closes: that it is a member is of use for leaving only.
+            Event::Joined { result, .. } if self.phase == Phase::Out => {
+                if let Ok(joined) = result {
+                    self.member_id = joined.member_id;
+                }
+            }
             Event::Joined { attempt, result } if attempt == self.attempt => match result {
                 Ok(joined) => self.on_joined(joined, now, &mut effects),
                 Err(failed) => self.on_join_failed(failed, now, &mut effects),

@@ -305,3 +305,42 @@ async fn only_what_was_not_taken_is_committed_again() {
     tokio::join!(committing, clearing).0.unwrap();
     assert_eq!([committed(&cluster, "t"), committed(&cluster, "u")], [Some(10), Some(77)]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn commits_in_the_background_are_waited_for_at_close_and_before_a_rebalance() {
+    for closes in [true, false] {
+        let cluster = FakeCluster::new(1).with_topic("t", 1);
+        let consumer = member(&cluster, config(|_| {})).await;
+        {
+            let mut state = cluster.state();
+            state.group.commit_refusals = vec![ErrorCode::CoordinatorLoadInProgress; 3];
+            state.group.rebalancing = true;
+        }
+        consumer.commit_async(at(4));
+        match closes {
+            true => consumer.close().await.unwrap(),
+            // Eager: all is given up before the join.
+            false => poll_until(&consumer, || cluster.state().group.joins == 2).await,
+        }
+        assert_eq!(committed(&cluster, "t"), Some(4), "closes: {closes}");
+    }
+    let cluster = FakeCluster::new(1).with_topic("t", 1);
+    let consumer = Consumer::new(cluster.client().await, config(|_| {})).unwrap();
+    consumer.commit_async(at(4));
+    consumer.close().await.unwrap();
+    assert_eq!(committed(&cluster, "t"), Some(4), "nothing is assigned");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_close_whose_commit_fails_says_so() {
+    let cluster = two_topics(10);
+    let told = Arc::new(Told::default());
+    let refused = cooperative(&cluster, &told, 20).await;
+    cluster.state().group.commit_refusals = vec![ErrorCode::GroupAuthorizationFailed];
+    let error = refused.close().await.unwrap_err();
+    assert_eq!(error.broker_code(), Some(ErrorCode::GroupAuthorizationFailed));
+    let cluster = two_topics(10);
+    let slow = cooperative(&cluster, &told, 20).await;
+    cluster.state().group.commit_delay = Duration::from_secs(8);
+    assert_eq!(slow.close().await.unwrap_err().code(), "WEIR-0409");
+}
