@@ -872,7 +872,10 @@ async fn fetch_once(
         }
         Err(error) => {
             tracing::debug!(%error, "fetch got no answer");
-            inner.state().on_lost(node, partitions, inner.now());
+            let is_told = inner.state().on_lost(node, partitions, error, inner.now());
+            if is_told {
+                inner.arrived.notify_waiters();
+            }
             inner.client.refresh_soon();
         }
     }

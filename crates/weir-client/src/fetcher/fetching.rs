@@ -221,19 +221,35 @@ impl FetchState {
         !partitions.is_empty()
     }
 
-    /// The fetch got no answer.
-    pub(crate) fn on_lost(&mut self, node: NodeId, partitions: &[Fetching], now: MonoMs) {
+    /// The fetch got no answer. Returns whether there is something to tell: what does not pass by itself.
+    pub(crate) fn on_lost(
+        &mut self,
+        node: NodeId,
+        partitions: &[Fetching],
+        error: ClientError,
+        now: MonoMs,
+    ) -> bool {
         self.sessions.entry(node).or_default().on_lost();
-        self.rest(partitions, now);
+        self.rest(partitions, error, now)
     }
 
-    fn rest(&mut self, partitions: &[Fetching], now: MonoMs) {
+    fn rest(&mut self, partitions: &[Fetching], error: ClientError, now: MonoMs) -> bool {
+        let passes = error.is_retriable();
+        let rest_ms = if passes { RETRY_MS } else { REFUSED_RETRY_MS };
+        let mut first = None;
         for fetching in partitions {
             if let Some(state) = self.current(&fetching.partition, fetching.epoch) {
                 state.fetching = false;
-                state.retry_at = now.plus_ms(RETRY_MS);
+                state.retry_at = now.plus_ms(rest_ms);
+                first = first.or(Some(&fetching.partition));
             }
         }
+        // Once, not of each partition: it is of the broker.
+        let told = first.filter(|_| !passes);
+        if let Some(partition) = told {
+            self.tell(partition, error);
+        }
+        told.is_some()
     }
 
     /// Takes an answer.
@@ -248,7 +264,8 @@ impl FetchState {
         let code = ErrorCode::from_code(response.error_code);
         let session = self.sessions.entry(node).or_default();
         if !session.on_answer(code, response.session_id) {
-            self.rest(fetched, now);
+            let error = ClientError::Broker { api: "Fetch", code, message: None };
+            effects.arrived = self.rest(fetched, error, now);
             effects.refresh_metadata = true;
             return effects;
         }

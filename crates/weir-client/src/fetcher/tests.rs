@@ -105,7 +105,8 @@ fn a_partition_is_fetched_by_one_request_at_a_time() {
     assert_eq!(request.topics[0].partitions.len(), 2);
     assert_eq!(request.topics[0].partitions[0].current_leader_epoch, 3);
     assert!(matches!(plan(&mut state, &view(2), MonoMs(0)), Plan::Wait));
-    state.on_lost(NODE, &partitions, MonoMs(0));
+    let lost = ClientError::ConnectionLost { broker: String::new(), reason: String::new() };
+    assert!(!state.on_lost(NODE, &partitions, lost, MonoMs(0)));
     assert!(matches!(plan(&mut state, &view(2), MonoMs(1)), Plan::WaitUntil(MonoMs(RETRY_MS))));
     assert!(matches!(plan(&mut state, &view(2), MonoMs(RETRY_MS)), Plan::Fetch { .. }));
 }
@@ -467,4 +468,25 @@ fn a_partition_evicted_while_it_is_checked_is_fetched_again() {
         Plan::Fetch { partitions, .. } => assert_eq!(partitions.len(), 1),
         other => panic!("{other:?}, and {:?}", state.to_check(&newer)),
     }
+}
+
+#[test]
+fn a_fetch_that_fails_for_good_is_told_once_and_tried_again_later() {
+    let mut state = state(2, ConsumerConfig::default());
+    let (_, partitions) = fetch(&mut state, 2);
+    let (broker, reason) = (String::new(), "no".to_owned());
+    let refused = ClientError::Authentication { broker, reason };
+    assert!(state.on_lost(NODE, &partitions, refused.clone(), MonoMs(0)));
+    assert_eq!((state.take_error(), state.take_error()), (Some(refused), None));
+    assert!(matches!(plan(&mut state, &view(2), MonoMs(999)), Plan::WaitUntil(MonoMs(1_000))));
+    let Plan::Fetch { partitions, .. } = plan(&mut state, &view(2), MonoMs(1_000)) else {
+        panic!()
+    };
+    let refused = FetchResponse {
+        error_code: ErrorCode::ClusterAuthorizationFailed.code(),
+        ..FetchResponse::default()
+    };
+    assert!(state.on_fetched(NODE, &partitions, refused, MonoMs(1_000)).arrived);
+    let told = state.take_error().and_then(|error| error.broker_code());
+    assert_eq!(told, Some(ErrorCode::ClusterAuthorizationFailed));
 }

@@ -332,10 +332,30 @@ impl Membership {
         asked.await.inspect_err(|_| *self.known_coordinator() = None)
     }
 
-    /// Join and sync are answered when the others have come, or at the rebalance timeout.
+    /// Join and sync are answered when the others have come, or at the rebalance timeout. That is long:
+    /// meanwhile it is looked whether the coordinator is another by now, as when this one hangs.
     async fn ask_waiting<R: Request>(&self, request: &R) -> Result<R::Response, ClientError> {
         let timeout_ms = self.config.poll_interval_ms_max.saturating_add(JOIN_GRACE_MS);
-        self.ask(request, self.lane, timeout_ms.max(self.request_timeout_ms())).await
+        let node = self.coordinator().await?;
+        let asking = self.ask(request, self.lane, timeout_ms.max(self.request_timeout_ms()));
+        // Boxed: a caller's future would be large by it.
+        let mut asking = Box::pin(asking);
+        let interval_ms = (self.config.session_timeout_ms / 3).max(1);
+        let interval = Duration::from_millis(interval_ms.into());
+        loop {
+            if let Ok(answer) = tokio::time::timeout(interval, &mut asking).await {
+                return answer;
+            }
+            let finding = self.client.find_group_coordinator(&self.config.group_id);
+            let found = tokio::time::timeout(interval, finding).await;
+            if let Some(moved_to) = found.ok().and_then(Result::ok).filter(|now| *now != node) {
+                *self.known_coordinator() = Some(moved_to);
+                return Err(ClientError::ConnectionLost {
+                    broker: format!("coordinator of {}", self.config.group_id),
+                    reason: "another broker has the group now".to_owned(),
+                });
+            }
+        }
     }
 
     pub(super) fn request_timeout_ms(&self) -> u32 {

@@ -63,6 +63,9 @@ enum Phase {
     Resting(MonoMs),
     /// It has a place in the present generation.
     Stable,
+    /// Another has its static id, and is not to be put out in its turn: until it is subscribed anew each
+    /// poll says so (KIP-345).
+    Fenced,
 }
 
 /// See the module's head.
@@ -133,7 +136,7 @@ impl ClassicMember {
         let polls_until =
             self.polled_at.map_or(MonoMs::MAX, |at| at.plus_ms(self.poll_interval_ms_max));
         match self.phase {
-            Phase::Out | Phase::Unjoined | Phase::Joining => MonoMs::MAX,
+            Phase::Out | Phase::Unjoined | Phase::Joining | Phase::Fenced => MonoMs::MAX,
             Phase::Resting(until) => until,
             Phase::Stable => {
                 let session_until = self.answered_at.plus_ms(self.session_timeout_ms);
@@ -149,12 +152,15 @@ impl ClassicMember {
             Event::Subscribed(interest) => {
                 self.topics = interest.topics;
                 self.must_rejoin = true;
-                if self.phase == Phase::Out {
+                if matches!(self.phase, Phase::Out | Phase::Fenced) {
                     self.phase = Phase::Unjoined;
                 }
             }
             Event::Polled => {
                 self.polled_at = Some(now);
+                if self.phase == Phase::Fenced && self.holdings.is_settled() {
+                    self.holdings.fail(fenced());
+                }
                 self.advance(&mut effects);
             }
             Event::Waiting => self.polled_at = None,
@@ -205,7 +211,7 @@ impl ClassicMember {
         let wants = match self.phase {
             Phase::Unjoined => true,
             Phase::Stable => self.must_rejoin,
-            Phase::Out | Phase::Joining | Phase::Resting(_) => false,
+            Phase::Out | Phase::Joining | Phase::Resting(_) | Phase::Fenced => false,
         };
         if !wants || !self.holdings.is_settled() {
             return;
@@ -288,7 +294,10 @@ impl ClassicMember {
             _ => {
                 self.drop_everything(effects);
                 self.holdings.fail(failed.error);
-                self.phase = Phase::Unjoined;
+                self.phase = match code {
+                    Some(ErrorCode::FencedInstanceId) => Phase::Fenced,
+                    _ => Phase::Unjoined,
+                };
                 effects.push(Effect::WakePoll);
             }
         }
@@ -356,6 +365,7 @@ impl ClassicMember {
             Some(ErrorCode::UnknownMemberId | ErrorCode::IllegalGeneration) => self.expel(effects),
             Some(ErrorCode::FencedInstanceId) => {
                 self.expel(effects);
+                self.phase = Phase::Fenced;
                 self.holdings.fail(error.clone());
             }
             _ => effects.push(Effect::ForgetCoordinator),
@@ -392,6 +402,11 @@ impl ClassicMember {
             effects.push(Effect::Leave { member_id });
         }
     }
+}
+
+fn fenced() -> ClientError {
+    let message = Some("another member has this instance id".to_owned());
+    ClientError::Broker { api: "JoinGroup", code: ErrorCode::FencedInstanceId, message }
 }
 
 /// At most a third of the session, so that one lost heartbeat does not end it.

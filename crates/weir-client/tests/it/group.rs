@@ -344,3 +344,20 @@ async fn a_close_whose_commit_fails_says_so() {
     cluster.state().group.commit_delay = Duration::from_secs(8);
     assert_eq!(slow.close().await.unwrap_err().code(), "WEIR-0409");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_join_at_a_coordinator_that_hangs_goes_to_the_one_that_took_over() {
+    let cluster = FakeCluster::new(2).with_topic("t", 1);
+    cluster.state().group.join_delay = Duration::from_secs(100_000);
+    let consumer = Consumer::new(cluster.client().await, config(|_| {})).unwrap();
+    consumer.subscribe(&["t"]).unwrap();
+    poll_until(&consumer, || cluster.state().group.joins == 1).await;
+    {
+        let mut state = cluster.state();
+        state.group.moved_to = Some(2);
+        state.group.join_delay = Duration::ZERO;
+    }
+    let started = tokio::time::Instant::now();
+    poll_until(&consumer, || !consumer.assignment().is_empty()).await;
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+}

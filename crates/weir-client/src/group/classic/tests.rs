@@ -219,9 +219,37 @@ fn a_member_that_closes_begins_no_join() {
 fn a_fenced_static_member_says_so() {
     let mut member = stable(Assignor::Range);
     heartbeat(&mut member, MonoMs(3_000), Err(broker(ErrorCode::FencedInstanceId)));
-    let (steps, _) = settle(&mut member, MonoMs(3_001));
+    let (steps, effects) = settle(&mut member, MonoMs(3_001));
     let told = Step::Fail(broker(ErrorCode::FencedInstanceId));
-    assert_eq!(steps, [Step::Lose(vec![at(0), at(1)]), told]);
+    assert_eq!((steps, effects), (vec![Step::Lose(vec![at(0), at(1)]), told], vec![]));
+    // It does not put out the one that has its id now.
+    let (steps, effects) = settle(&mut member, MonoMs(4_000));
+    assert_eq!((steps, effects), (vec![Step::Fail(fenced())], vec![]), "each poll says so");
+    assert_eq!(member.deadline(), MonoMs::MAX);
+    member.handle(subscribed("t"), MonoMs(5_000));
+    join(&settle(&mut member, MonoMs(5_000)).1);
+}
+
+#[test]
+fn a_member_fenced_in_a_join_does_not_join_again() {
+    let mut member = ClassicMember::new(&config(Assignor::Range));
+    member.handle(subscribed("t"), MonoMs(0));
+    member.handle(Event::Polled, MonoMs(0));
+    let error = broker(ErrorCode::FencedInstanceId);
+    member.handle(Event::Joined { attempt: 1, result: refused(error.clone()) }, MonoMs(1));
+    assert_eq!(settle(&mut member, MonoMs(2)), (vec![Step::Fail(error)], vec![]));
+}
+
+#[test]
+fn a_join_answered_while_it_closes_gives_it_nothing_but_the_id_to_leave_with() {
+    let mut member = ClassicMember::new(&config(Assignor::CooperativeSticky));
+    member.handle(subscribed("t"), MonoMs(0));
+    member.handle(Event::Polled, MonoMs(0));
+    member.handle(Event::Closing, MonoMs(1));
+    member.handle(Event::Joined { attempt: 1, result: joined(1, &[0, 1]) }, MonoMs(2));
+    assert!(member.holdings().is_settled() && member.generation().is_none());
+    let left = member.handle(Event::Left, MonoMs(3));
+    assert_eq!(left, [Effect::Leave { member_id: Str::from("m") }]);
 }
 
 #[test]

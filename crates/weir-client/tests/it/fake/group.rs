@@ -44,6 +44,8 @@ pub(crate) struct FakeGroup {
     /// Heartbeats answer REBALANCE_IN_PROGRESS until the next join.
     pub(crate) rebalancing: bool,
     pub(crate) join_delay: Duration,
+    /// The node that coordinates; none for the first.
+    pub(crate) moved_to: Option<i32>,
     pub(crate) sync_delay: Duration,
     /// Heartbeats get no answer.
     pub(crate) deaf: bool,
@@ -87,7 +89,7 @@ pub(super) async fn handle(
 ) -> Reply {
     let version = header.api_version;
     match key {
-        ApiKey::FindCoordinator => answer(header, &coordinator()),
+        ApiKey::FindCoordinator => answer(header, &coordinator(cluster.state().group.moved_to)),
         ApiKey::JoinGroup => {
             let request: JoinGroupRequest = frame::decode_request(decoder, version).unwrap();
             let delay = cluster.state().group.join_delay;
@@ -141,11 +143,12 @@ pub(super) async fn handle(
     }
 }
 
-fn coordinator() -> FindCoordinatorResponse {
+fn coordinator(moved_to: Option<i32>) -> FindCoordinatorResponse {
+    let node_id = moved_to.unwrap_or(1);
     FindCoordinatorResponse {
         coordinators: vec![Coordinator {
-            node_id: 1,
-            host: Str::from("node1"),
+            node_id,
+            host: Str::from(format!("node{node_id}")),
             port: 9092,
             ..Coordinator::default()
         }],
