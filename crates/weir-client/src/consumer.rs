@@ -433,7 +433,7 @@ impl Consumer {
             };
             count += shown.count;
             let mut state = inner.state();
-            state.hand_over(chunk, shown.next, shown.leader_epoch, true);
+            state.shown(chunk, shown.next, shown.leader_epoch);
             if let Some(error) = shown.damaged {
                 state.damaged(&partition, epoch, error);
             }

@@ -71,6 +71,9 @@ impl Place {
 #[derive(Debug)]
 struct Partition {
     epoch: u64,
+    /// The epoch since which its position moved only by what was handed over: later ones dropped what was
+    /// fetched, to fetch it again.
+    placed_epoch: u64,
     position: Option<Place>,
     /// What `poll` had returned when it was called last: that much has been dealt with.
     consumed: Option<Place>,
@@ -166,6 +169,7 @@ impl FetchState {
         let epoch = self.new_epoch();
         let Some(state) = self.partitions.get_mut(partition) else { return false };
         state.epoch = epoch;
+        state.placed_epoch = epoch;
         state.failed = false;
         // A fetch under way is of the old epoch; its answer will be dropped.
         state.fetching = false;
@@ -233,7 +237,7 @@ impl FetchState {
         epoch: u64,
         offsets: impl Iterator<Item = Offset>,
     ) {
-        if let Some(state) = self.current(partition, epoch) {
+        if let Some(state) = self.at_same_place(partition, epoch) {
             state.unfinished.begin(offsets);
         }
     }
@@ -292,6 +296,7 @@ impl Partition {
     fn new(epoch: u64, start: Start) -> Self {
         Partition {
             epoch,
+            placed_epoch: epoch,
             position: None,
             consumed: None,
             fetch_at: None,

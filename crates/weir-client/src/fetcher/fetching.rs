@@ -10,7 +10,7 @@ use weir_protocol::types::{LeaderEpoch, NodeId, Offset, Uuid};
 use super::chunk::{Chunk, Content};
 use super::session::Wanted;
 use super::unfinished::Unfinished;
-use super::{leader, FetchState, Place, Start};
+use super::{leader, FetchState, Start};
 use crate::accumulator::MonoMs;
 use crate::config::{AutoOffsetReset, IsolationLevel};
 use crate::consumer::TopicPartition;
@@ -186,7 +186,9 @@ impl FetchState {
 
     /// Drops what is fetched of a partition and begins at its position again.
     pub(super) fn refetch(&mut self, partition: &TopicPartition) -> bool {
+        let placed_epoch = self.partitions.get(partition).map(|state| state.placed_epoch);
         self.restart(partition, |state| {
+            state.placed_epoch = placed_epoch.unwrap_or(state.epoch);
             state.fetch_at = state.position.map(|place| place.offset);
             state.fetched_epoch = state.position.and_then(|place| place.leader_epoch);
         })
@@ -418,10 +420,7 @@ impl FetchState {
             }
             return false;
         };
-        if let Some(position) = state.position.as_mut().filter(|place| place.offset < next) {
-            *position =
-                Place { offset: next, leader_epoch: leader_epoch.or(position.leader_epoch) };
-        }
+        state.move_on(next, leader_epoch);
         if is_done {
             state.buffered_bytes -= bytes_held;
             self.buffered_bytes -= bytes_held;
@@ -429,6 +428,20 @@ impl FetchState {
             self.chunks.push_front(chunk);
         }
         true
+    }
+
+    /// As [`FetchState::hand_over`], for records that the program has seen already: the position moves past
+    /// them also where the partition is being fetched again by now.
+    pub(crate) fn shown(&mut self, chunk: Chunk, next: Offset, leader_epoch: Option<LeaderEpoch>) {
+        let (partition, epoch) = (chunk.partition.clone(), chunk.epoch);
+        if self.hand_over(chunk, next, leader_epoch, true) {
+            return;
+        }
+        if let Some(state) = self.at_same_place(&partition, epoch) {
+            state.move_on(next, leader_epoch);
+            // What has been fetched again, or is on its way, begins before them.
+            self.refetch(&partition);
+        }
     }
 
     /// A batch is damaged: the partition stays before it until a seek, and `poll` tells. Fetched again

@@ -2,7 +2,7 @@
 
 use weir_protocol::types::{LeaderEpoch, NodeId, Offset, Uuid};
 
-use super::{FetchState, Partition, Start};
+use super::{FetchState, Partition, Place, Start};
 use crate::config::AutoOffsetReset;
 use crate::consumer::TopicPartition;
 use crate::error::ClientError;
@@ -82,6 +82,15 @@ impl FetchState {
         self.partitions.get_mut(partition).filter(|state| state.epoch == epoch)
     }
 
+    /// As [`FetchState::current`], also where the partition was only fetched again since.
+    pub(super) fn at_same_place(
+        &mut self,
+        partition: &TopicPartition,
+        epoch: u64,
+    ) -> Option<&mut Partition> {
+        self.partitions.get_mut(partition).filter(|state| state.placed_epoch <= epoch)
+    }
+
     /// Partitions whose leader has changed since they were read: whether it has what we read is to be
     /// asked for.
     pub(crate) fn to_check(&self, view: &ClusterView) -> Vec<Check> {
@@ -148,6 +157,13 @@ pub(crate) struct Check {
 }
 
 impl Partition {
+    pub(super) fn move_on(&mut self, next: Offset, leader_epoch: Option<LeaderEpoch>) {
+        if let Some(position) = self.position.as_mut().filter(|place| place.offset < next) {
+            *position =
+                Place { offset: next, leader_epoch: leader_epoch.or(position.leader_epoch) };
+        }
+    }
+
     /// Whether nothing more can be fetched before `poll` has returned what is.
     pub(super) fn is_ahead(&self) -> bool {
         let from = self.gone_from;

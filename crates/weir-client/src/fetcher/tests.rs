@@ -490,3 +490,29 @@ fn a_fetch_that_fails_for_good_is_told_once_and_tried_again_later() {
     let told = state.take_error().and_then(|error| error.broker_code());
     assert_eq!(told, Some(ErrorCode::ClusterAuthorizationFailed));
 }
+
+#[test]
+fn what_was_shown_is_not_shown_again_though_it_was_fetched_again_meanwhile() {
+    let shown = |meanwhile: &dyn Fn(&mut FetchState)| {
+        let mut state = state(1, ConsumerConfig::default());
+        let (_, partitions) = fetch(&mut state, 1);
+        let answer = || response(0, ErrorCode::None, batch(10));
+        state.on_fetched(NODE, &partitions, answer(), MonoMs(0));
+        let chunk = state.take_chunk().unwrap();
+        let epoch = chunk.epoch();
+        meanwhile(&mut state);
+        let (_, partitions) = fetch(&mut state, 1);
+        state.begin_work(&at(0), epoch, std::iter::once(Offset(9)));
+        state.shown(chunk, Offset(10), None);
+        state.on_fetched(NODE, &partitions, answer(), MonoMs(0));
+        (state.position(&at(0)), state.chunks.len(), state.finish(&at(0), Offset(9)))
+    };
+    let again = |state: &mut FetchState| assert!(state.refetch(&at(0)));
+    assert_eq!(shown(&again), (Some(Offset(10)), 0, true));
+    let sought = |state: &mut FetchState| assert!(state.seek(&at(0), Offset(0)));
+    assert_eq!(shown(&sought), (Some(Offset(0)), 1, false));
+    let both = |state: &mut FetchState| {
+        assert!(state.seek(&at(0), Offset(0)) && state.refetch(&at(0)));
+    };
+    assert_eq!(shown(&both), (Some(Offset(0)), 1, false));
+}
