@@ -646,8 +646,17 @@ impl Consumer {
             return offsets;
         }
         if membership.config().commit_on_revoke {
-            offsets = self.inner.state().consumed();
-            offsets.retain(|entry| partitions.contains(&entry.partition));
+            let gone: HashSet<&TopicPartition> = partitions.iter().collect();
+            let view = self.inner.client.view();
+            let state = self.inner.state();
+            offsets = state.consumed();
+            offsets.retain(|PartitionOffset { partition, .. }| {
+                // Commits go by name: what was read of an earlier topic is nothing to a new one.
+                let assigned = membership.made_again_as(partition);
+                let known = view.topics.get(&partition.topic).map(|topic| topic.id);
+                let mut ids = assigned.into_iter().chain(known);
+                gone.contains(partition) && !ids.any(|id| state.is_of_another(partition, id))
+            });
         }
         if let Some(hook) = &membership.config().hook {
             for chosen in hook.revoked(partitions) {

@@ -230,6 +230,11 @@ impl FetchState {
         self.partitions.iter().filter_map(of).collect()
     }
 
+    /// Whether what was read of this partition is of an earlier topic than the one of this id.
+    pub(crate) fn is_of_another(&self, partition: &TopicPartition, topic_id: Uuid) -> bool {
+        self.partitions.get(partition).is_some_and(|state| state.is_of_another(topic_id))
+    }
+
     /// Notes that these were handed over and are under work until they are called done.
     pub(crate) fn begin_work(
         &mut self,

@@ -256,6 +256,11 @@ impl Membership {
         is_next
     }
 
+    /// See [`Machine::made_again_as`].
+    pub(crate) fn made_again_as(&self, partition: &TopicPartition) -> Option<Uuid> {
+        self.machine().made_again_as(partition)
+    }
+
     /// Leaves the steps that give everything up.
     pub(crate) fn closing(&self) {
         self.handle(Event::Closing);

@@ -293,6 +293,9 @@ fn a_log_truncated_below_the_position_is_told_or_reset() {
 #[test]
 fn a_topic_made_again_is_read_from_its_beginning_or_told() {
     let mut state = read_in_epoch_three(AutoOffsetReset::Latest);
+    assert!(
+        state.is_of_another(&at(0), Uuid([8; 16])) && !state.is_of_another(&at(0), Uuid([7; 16]))
+    );
     assert!(state.plan(NODE, &view_of(0, 8), MonoMs(0)).is_unresolved);
     let (.., start) = state.unresolved()[0].clone();
     assert_eq!(start, Start::Reset(AutoOffsetReset::Earliest));

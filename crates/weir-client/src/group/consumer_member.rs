@@ -164,6 +164,15 @@ impl ConsumerMember {
         topics.filter(|id| !self.names.contains_key(id)).collect()
     }
 
+    /// The id of the topic that has the name of this partition's now, if what is held is of an earlier
+    /// one.
+    pub(crate) fn made_again_as(&self, partition: &TopicPartition) -> Option<Uuid> {
+        let held = self.held_ids.get(partition)?;
+        let has_its_name = |id: &&Uuid| self.names.get(*id) == Some(&partition.topic);
+        let mut ids = self.target.iter().map(|(id, _)| id).filter(has_its_name);
+        ids.find(|id| *id != held).copied()
+    }
+
     /// When [`Event::Tick`] is due.
     pub(crate) fn deadline(&self) -> MonoMs {
         if self.phase != Phase::In {

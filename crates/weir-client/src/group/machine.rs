@@ -12,6 +12,7 @@ use super::{Effect, Event};
 use crate::accumulator::MonoMs;
 use crate::client::random;
 use crate::config::{GroupConfig, GroupProtocol};
+use crate::consumer::TopicPartition;
 
 /// See the module's head.
 #[derive(Debug)]
@@ -64,6 +65,15 @@ impl Machine {
         match self {
             Machine::Classic(member) => member.generation().map(GenerationId::get),
             Machine::Consumer(member) => member.epoch(),
+        }
+    }
+
+    /// The id of the topic that has the name of this partition's now, if what is held is of an earlier
+    /// one. Classic groups do not know.
+    pub(crate) fn made_again_as(&self, partition: &TopicPartition) -> Option<Uuid> {
+        match self {
+            Machine::Classic(_) => None,
+            Machine::Consumer(member) => member.made_again_as(partition),
         }
     }
 

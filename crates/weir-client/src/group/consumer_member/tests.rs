@@ -198,9 +198,12 @@ fn a_topic_made_again_is_given_up_and_taken() {
     let idle = beat(&member.handle(Event::Tick, MonoMs(5_030)));
     let assigned = Some(BTreeSet::from([(new_id, 0)]));
     let beaten = Beaten { member_id: None, epoch: 2, interval_ms: 5_000, assigned };
+    assert_eq!(member.made_again_as(&at(0)), None);
     member.handle(Event::Beaten { attempt: idle.attempt, result: Ok(beaten) }, MonoMs(5_040));
+    assert_eq!(member.made_again_as(&at(1)), Some(new_id), "what was read of it is not committed");
     let (taken, effects) = steps(&mut member, MonoMs(5_050));
     assert_eq!(taken, [Step::Revoke(vec![at(0), at(1)]), Step::Assign(vec![at(0)])]);
+    assert_eq!(member.made_again_as(&at(0)), None);
     assert_eq!(beat(&effects).held, Some(BTreeMap::from([(new_id, vec![0])])));
 }
 
