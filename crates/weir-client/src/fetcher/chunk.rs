@@ -23,20 +23,30 @@ pub(crate) struct Chunk {
     pub(super) content: Content,
 }
 
+/// What is left of it: decoded records first, then batches. These are decoded as they are taken, so that
+/// what is inflated is little more than what `poll` returns at once.
 #[derive(Debug)]
-pub(super) enum Content {
-    Raw {
-        records: Bytes,
-        from: Offset,
-        aborted: Vec<AbortedTransaction>,
-    },
-    /// `damaged`: what ended the decoding. It is told when the records before it are out.
-    Decoded {
-        records: std::vec::IntoIter<ConsumedRecord>,
-        next: Offset,
-        epochs: Epochs,
-        damaged: Option<ClientError>,
-    },
+pub(super) struct Content {
+    decoded: std::vec::IntoIter<ConsumedRecord>,
+    batches: Bytes,
+    progress: Progress,
+    /// What ended the decoding. It is told when the records before it are out.
+    damaged: Option<ClientError>,
+}
+
+impl Content {
+    /// Of the bytes of an answer, fetched `from` here.
+    pub(super) fn new(batches: Bytes, from: Offset, mut aborted: Vec<AbortedTransaction>) -> Self {
+        aborted.sort_by_key(|transaction| transaction.first_offset);
+        let progress = Progress {
+            from,
+            next: from,
+            epochs: Epochs::default(),
+            aborted: VecDeque::from(aborted),
+            aborting: HashSet::new(),
+        };
+        Content { decoded: Vec::new().into_iter(), batches, progress, damaged: None }
+    }
 }
 
 /// Leader epochs of decoded batches, each with the offset from which on it holds. Mostly one.
@@ -78,31 +88,27 @@ impl Chunk {
         self.epoch
     }
 
-    /// Takes up to `records_max` records out, decoding the chunk first if need be. Needs no lock.
+    /// Takes up to `records_max` records out, decoding as many batches as that needs. Needs no lock.
     pub(crate) fn take(&mut self, records_max: usize, config: &ConsumerConfig) -> Taken {
-        if let Content::Raw { records, from, aborted } = &mut self.content {
-            let mut decoding =
-                Decoding::new(&self.partition, config, *from, std::mem::take(aborted));
+        let Content { decoded, batches, progress, damaged } = &mut self.content;
+        if decoded.len() == 0 && !batches.is_empty() {
             let mut owned = Owned { partition: &self.partition, records: Vec::new() };
-            let damaged = decoding.run(records, &mut owned).err();
-            let (records, next) = (owned.records.into_iter(), decoding.next);
-            self.content = Content::Decoded { records, next, epochs: decoding.epochs, damaged };
+            let mut decoding = Decoding { partition: &self.partition, config, progress };
+            *damaged = decoding.run(batches, records_max, &mut owned).err();
+            *decoded = owned.records.into_iter();
         }
-        let Content::Decoded { records, next: end, epochs, damaged } = &mut self.content else {
-            unreachable!("decoded above");
-        };
-        let taken: Vec<ConsumedRecord> = if records.len() <= records_max {
-            std::mem::take(records).collect()
+        let records: Vec<ConsumedRecord> = if decoded.len() <= records_max {
+            std::mem::take(decoded).collect()
         } else {
-            records.by_ref().take(records_max).collect()
+            decoded.by_ref().take(records_max).collect()
         };
-        let is_done = records.len() == 0;
-        let next = match taken.last() {
-            Some(last) if !is_done => last.offset.next(),
-            _ => *end,
+        let next = match records.last() {
+            Some(last) if decoded.len() > 0 => last.offset.next(),
+            _ => progress.next,
         };
+        let is_done = decoded.len() == 0 && batches.is_empty();
         let damaged = if is_done { damaged.take() } else { None };
-        Taken { records: taken, next, leader_epoch: epochs.before(next), is_done, damaged }
+        Taken { records, next, leader_epoch: progress.epochs.before(next), is_done, damaged }
     }
 
     /// Shows every record of the chunk to `see`, without an object for any. Returns how many, and the
@@ -112,27 +118,20 @@ impl Chunk {
         config: &ConsumerConfig,
         see: &mut impl FnMut(RecordRef<'_>),
     ) -> Shown {
-        let mut shown = Shown { count: 0, next: Offset(0), leader_epoch: None, damaged: None };
-        match &mut self.content {
-            Content::Raw { records, from, aborted } => {
-                let mut decoding =
-                    Decoding::new(&self.partition, config, *from, std::mem::take(aborted));
-                let mut views = Views { partition: &self.partition, count: 0, see };
-                shown.damaged = decoding.run(records, &mut views).err();
-                (shown.count, shown.next) = (views.count, decoding.next);
-                shown.leader_epoch = decoding.epochs.before(shown.next);
-            }
-            Content::Decoded { records, next, epochs, damaged } => {
-                for record in records {
-                    see(record.as_ref());
-                    shown.count += 1;
-                }
-                shown.next = *next;
-                shown.leader_epoch = epochs.before(*next);
-                shown.damaged = damaged.take();
-            }
+        let Content { decoded, batches, progress, damaged } = &mut self.content;
+        let mut count = 0;
+        for record in decoded {
+            see(record.as_ref());
+            count += 1;
         }
-        shown
+        if !batches.is_empty() {
+            let mut views = Views { partition: &self.partition, count, see };
+            let mut decoding = Decoding { partition: &self.partition, config, progress };
+            *damaged = decoding.run(batches, usize::MAX, &mut views).err();
+            count = views.count;
+        }
+        let leader_epoch = progress.epochs.before(progress.next);
+        Shown { count, next: progress.next, leader_epoch, damaged: damaged.take() }
     }
 }
 
@@ -149,6 +148,9 @@ pub(crate) struct Shown {
 trait Sink {
     /// Takes the records from `from` on.
     fn take(&mut self, from: Offset, records: RecordIter) -> Result<(), batch::BatchError>;
+
+    /// How many it has taken.
+    fn count(&self) -> usize;
 }
 
 struct Owned<'a> {
@@ -157,6 +159,10 @@ struct Owned<'a> {
 }
 
 impl Sink for Owned<'_> {
+    fn count(&self) -> usize {
+        self.records.len()
+    }
+
     fn take(&mut self, from: Offset, records: RecordIter) -> Result<(), batch::BatchError> {
         let TopicPartition { topic, partition } = self.partition;
         for record in records {
@@ -184,6 +190,10 @@ struct Views<'a, F> {
 }
 
 impl<F: FnMut(RecordRef<'_>)> Sink for Views<'_, F> {
+    fn count(&self) -> usize {
+        self.count
+    }
+
     fn take(&mut self, from: Offset, mut records: RecordIter) -> Result<(), batch::BatchError> {
         let TopicPartition { topic, partition } = self.partition;
         while let Some(record) = records.next_view() {
@@ -205,9 +215,9 @@ impl<F: FnMut(RecordRef<'_>)> Sink for Views<'_, F> {
     }
 }
 
-struct Decoding<'a> {
-    partition: &'a TopicPartition,
-    config: &'a ConsumerConfig,
+/// How far the batches of a chunk are decoded.
+#[derive(Debug)]
+struct Progress {
     from: Offset,
     next: Offset,
     epochs: Epochs,
@@ -217,38 +227,40 @@ struct Decoding<'a> {
     aborting: HashSet<ProducerId>,
 }
 
-impl<'a> Decoding<'a> {
-    fn new(
-        partition: &'a TopicPartition,
-        config: &'a ConsumerConfig,
-        from: Offset,
-        mut aborted: Vec<AbortedTransaction>,
-    ) -> Self {
-        aborted.sort_by_key(|transaction| transaction.first_offset);
-        let aborted = VecDeque::from(aborted);
-        Decoding {
-            partition,
-            config,
-            from,
-            next: from,
-            epochs: Epochs::default(),
-            aborted,
-            aborting: HashSet::new(),
-        }
-    }
+struct Decoding<'a> {
+    partition: &'a TopicPartition,
+    config: &'a ConsumerConfig,
+    progress: &'a mut Progress,
+}
 
-    fn run(&mut self, bytes: &Bytes, sink: &mut impl Sink) -> Result<(), ClientError> {
-        for view in batch::batches(bytes) {
+impl Decoding<'_> {
+    /// Decodes batches until the sink has so many records, and cuts them off; after an error none is left.
+    fn run(
+        &mut self,
+        batches: &mut Bytes,
+        records_max: usize,
+        sink: &mut impl Sink,
+    ) -> Result<(), ClientError> {
+        let bytes = std::mem::take(batches);
+        let mut decoded_bytes = 0;
+        for view in batch::batches(&bytes) {
+            if sink.count() >= records_max {
+                *batches = bytes.slice(decoded_bytes..);
+                return Ok(());
+            }
             let view = match view {
                 Ok(view) => view,
                 // Brokers may cut the last batch of an answer; what is whole comes first.
-                Err(error) if error.is_torn() && self.next > self.from => return Ok(()),
+                Err(error) if error.is_torn() && self.progress.next > self.progress.from => {
+                    return Ok(());
+                }
                 Err(error) => return Err(self.corrupt(&error, None)),
             };
             let next = view.last_offset().next();
             self.batch(&view, sink).map_err(|error| self.corrupt(&error, Some(next)))?;
-            self.epochs.note(view.base_offset(), view.partition_leader_epoch());
-            self.next = self.next.max(view.last_offset().next());
+            self.progress.epochs.note(view.base_offset(), view.partition_leader_epoch());
+            self.progress.next = self.progress.next.max(view.last_offset().next());
+            decoded_bytes += view.size_bytes();
         }
         Ok(())
     }
@@ -258,7 +270,7 @@ impl<'a> Decoding<'a> {
         view: &BatchView<'_>,
         sink: &mut impl Sink,
     ) -> Result<(), batch::BatchError> {
-        if view.last_offset() < self.from {
+        if view.last_offset() < self.progress.from {
             return Ok(());
         }
         if self.config.check_crcs {
@@ -268,27 +280,27 @@ impl<'a> Decoding<'a> {
             return Ok(());
         }
         // A fetch inside a batch gets the whole batch.
-        sink.take(self.from, view.records(self.config.inflate_bytes_max)?)
+        sink.take(self.progress.from, view.records(self.config.inflate_bytes_max)?)
     }
 
     /// Control batches are never shown; with read committed neither are aborted records (KIP-98).
     fn is_hidden(&mut self, view: &BatchView<'_>) -> Result<bool, batch::BatchError> {
-        while let Some(first) = self.aborted.front() {
+        while let Some(first) = self.progress.aborted.front() {
             if first.first_offset > view.last_offset().get() {
                 break;
             }
-            self.aborting.insert(ProducerId(first.producer_id));
-            self.aborted.pop_front();
+            self.progress.aborting.insert(ProducerId(first.producer_id));
+            self.progress.aborted.pop_front();
         }
         if view.is_control() {
             if is_abort_marker(view, self.config.inflate_bytes_max)? {
-                self.aborting.remove(&view.producer_id());
+                self.progress.aborting.remove(&view.producer_id());
             }
             return Ok(true);
         }
         Ok(self.config.isolation == IsolationLevel::ReadCommitted
             && view.is_transactional()
-            && self.aborting.contains(&view.producer_id()))
+            && self.progress.aborting.contains(&view.producer_id()))
     }
 
     fn corrupt(&self, error: &batch::BatchError, next: Option<Offset>) -> ClientError {
@@ -296,7 +308,7 @@ impl<'a> Decoding<'a> {
         ClientError::CorruptBatch {
             topic: topic.to_string(),
             partition: *partition,
-            offset: self.next,
+            offset: self.progress.next,
             next,
             reason: error.to_string(),
         }

@@ -331,11 +331,11 @@ impl FetchState {
             epoch: fetching.epoch,
             bytes_held: records.len(),
             first_timestamp,
-            content: Content::Raw {
+            content: Content::new(
                 records,
-                from: fetching.from,
-                aborted: data.aborted_transactions.unwrap_or_default(),
-            },
+                fetching.from,
+                data.aborted_transactions.unwrap_or_default(),
+            ),
         });
     }
 

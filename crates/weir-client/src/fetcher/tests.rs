@@ -519,3 +519,32 @@ fn what_was_shown_is_not_shown_again_though_it_was_fetched_again_meanwhile() {
     };
     assert_eq!(shown(&both), (Some(Offset(0)), 1, false));
 }
+
+#[test]
+fn of_a_chunk_only_the_batches_that_are_taken_are_decoded() {
+    let mut state = state(1, ConsumerConfig::default());
+    let (_, partitions) = fetch(&mut state, 1);
+    let mut bytes = Vec::new();
+    for base in [0, 4, 8] {
+        bytes.extend_from_slice(&batch_at(base, 4, 3));
+    }
+    // The last is damaged, which whoever decodes it finds out.
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    state.on_fetched(NODE, &partitions, response(0, ErrorCode::None, bytes.into()), MonoMs(0));
+    let mut seen = Vec::new();
+    for (records_max, expected) in [(3, 3), (3, 1), (2, 2), (1, 1), (1, 1)] {
+        let mut chunk = state.take_chunk().unwrap();
+        let taken = chunk.take(records_max, &ConsumerConfig::default());
+        assert_eq!((taken.records.len(), taken.is_done), (expected, false));
+        assert!(taken.damaged.is_none());
+        assert_eq!(taken.leader_epoch, Some(LeaderEpoch(3)));
+        seen.extend(taken.records.iter().map(|record| record.offset.get()));
+        assert_eq!(taken.next.get(), seen.len() as i64);
+        state.hand_over(chunk, taken.next, taken.leader_epoch, taken.is_done);
+    }
+    assert_eq!(seen, (0..8).collect::<Vec<i64>>());
+    let mut chunk = state.take_chunk().unwrap();
+    let taken = chunk.take(10, &ConsumerConfig::default());
+    assert!(taken.records.is_empty() && taken.is_done && taken.damaged.is_some());
+}
