@@ -141,9 +141,18 @@ impl Consumer {
     /// # Errors
     /// [`ClientError::Config`] for settings that cannot be.
     pub fn new(client: Arc<Client>, config: ConsumerConfig) -> Result<Consumer, ClientError> {
+        let refuse =
+            |key, reason: &str| Err(ClientError::Config { key, reason: reason.to_owned() });
+        // With none of these nothing would ever be fetched or returned.
+        let bounds = [
+            ("prefetch_bytes_max", config.prefetch_bytes_max),
+            ("partition_fetch_bytes_max", config.partition_fetch_bytes_max as usize),
+            ("unfinished_records_max", config.unfinished_records_max),
+        ];
+        if let Some((key, _)) = bounds.into_iter().find(|(_, bound)| *bound == 0) {
+            return refuse(key, "must be at least 1");
+        }
         if let Some(group) = &config.group {
-            let refuse =
-                |key, reason: &str| Err(ClientError::Config { key, reason: reason.to_owned() });
             if group.group_id.is_empty() {
                 return refuse("group_id", "is empty");
             }
@@ -391,7 +400,8 @@ impl Consumer {
         timeout: Duration,
         mut look: impl FnMut() -> Result<bool, ClientError>,
     ) -> Result<(), ClientError> {
-        let deadline = Instant::now() + timeout;
+        // None: so far away that it never comes.
+        let deadline = Instant::now().checked_add(timeout);
         self.inner.state().note_consumed();
         self.auto_commit();
         loop {
@@ -402,9 +412,15 @@ impl Consumer {
                 return Ok(());
             }
             let waiting = self.inner.membership.as_ref().map(|member| member.waiting());
-            let waited = tokio::time::timeout_at(deadline, arrived).await;
+            let is_over = match deadline {
+                Some(deadline) => tokio::time::timeout_at(deadline, arrived).await.is_err(),
+                None => {
+                    arrived.await;
+                    false
+                }
+            };
             drop(waiting);
-            if waited.is_err() {
+            if is_over {
                 // A program that polls without a timeout must still let others run.
                 tokio::task::yield_now().await;
                 return Ok(());

@@ -5,7 +5,8 @@
 //!   dropped `poll` loses nothing.
 //! - Each assignment or seek of a partition gets a new epoch; what was fetched under an older one is
 //!   dropped.
-//! - Bytes fetched and not handed over stay under `prefetch_bytes_max` plus one answer.
+//! - Bytes fetched and not handed over, compressed as they come, stay under `prefetch_bytes_max` plus
+//!   one answer of each broker.
 
 mod chunk;
 mod fetching;

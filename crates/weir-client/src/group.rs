@@ -109,6 +109,17 @@ pub(crate) enum Effect {
     WakePoll,
 }
 
+/// Whether this is an answer of the coordinator itself, which has heard the member then. Others say that
+/// it is not they, or not yet.
+fn is_of_coordinator(code: ErrorCode) -> bool {
+    !matches!(
+        code,
+        ErrorCode::NotCoordinator
+            | ErrorCode::CoordinatorNotAvailable
+            | ErrorCode::CoordinatorLoadInProgress
+    )
+}
+
 /// As whom offsets are committed: member id, and generation or member epoch.
 type Committer = (Str, i32);
 

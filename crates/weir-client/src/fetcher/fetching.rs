@@ -10,7 +10,7 @@ use weir_protocol::types::{LeaderEpoch, NodeId, Offset, Uuid};
 use super::chunk::{Chunk, Content};
 use super::session::Wanted;
 use super::unfinished::Unfinished;
-use super::{leader, FetchState, Start};
+use super::{leader, FetchState, Partition, Start};
 use crate::accumulator::MonoMs;
 use crate::config::{AutoOffsetReset, IsolationLevel};
 use crate::consumer::TopicPartition;
@@ -86,7 +86,7 @@ impl FetchState {
     /// The next fetch from this node.
     pub(crate) fn plan(&mut self, node: NodeId, view: &ClusterView, now: MonoMs) -> Planned {
         let mut survey = self.survey(node, view, now);
-        if survey.wanted.is_empty() && survey.left_out && self.evict_paused() {
+        if survey.wanted.is_empty() && survey.left_out && self.evict_held() {
             survey = self.survey(node, view, now);
         }
         let is_unresolved = survey.is_unresolved | self.start_over(&survey.made_again);
@@ -169,12 +169,14 @@ impl FetchState {
         Plan::Fetch { request, ids_known, partitions }
     }
 
-    /// Frees what the fullest paused partition has in store, if what others wait for is held up by such
-    /// alone: it is fetched again when its turn comes. Returns whether there was any.
-    fn evict_paused(&mut self) -> bool {
+    /// Frees what the fullest partition has in store of those that `poll` returns nothing of (paused, or with
+    /// too much under work), if what others wait for is held up by such alone: it is fetched again when its turn comes. Returns whether there was any.
+    fn evict_held(&mut self) -> bool {
+        let unfinished_max = self.config.unfinished_records_max;
+        let is_held = |state: &Partition| state.paused || state.unfinished.len() >= unfinished_max;
         let is_stuck =
-            self.partitions.values().all(|state| state.paused || state.buffered_bytes == 0);
-        let held = self.partitions.iter().filter(|(_, state)| state.paused);
+            self.partitions.values().all(|state| is_held(state) || state.buffered_bytes == 0);
+        let held = self.partitions.iter().filter(|(_, state)| is_held(state));
         let fullest = held.max_by_key(|(_, state)| state.buffered_bytes);
         let Some((partition, state)) = fullest.filter(|_| is_stuck) else { return false };
         if state.buffered_bytes == 0 {

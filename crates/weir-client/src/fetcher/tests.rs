@@ -548,3 +548,25 @@ fn of_a_chunk_only_the_batches_that_are_taken_are_decoded() {
     let taken = chunk.take(10, &ConsumerConfig::default());
     assert!(taken.records.is_empty() && taken.is_done && taken.damaged.is_some());
 }
+
+#[test]
+fn a_partition_with_too_much_under_work_gives_its_room_to_those_that_wait() {
+    let config = ConsumerConfig {
+        prefetch_bytes_max: 50,
+        unfinished_records_max: 4,
+        ..ConsumerConfig::default()
+    };
+    let mut state = state(2, config);
+    let (_, partitions) = fetch(&mut state, 2);
+    state.on_fetched(NODE, &partitions, response(0, ErrorCode::None, batch(10)), MonoMs(0));
+    assert_eq!(deliver(&mut state, 4).0.len(), 4);
+    begin_work(&mut state);
+    match plan(&mut state, &view(2), MonoMs(0)) {
+        Plan::Fetch { request, .. } => {
+            let asked: Vec<i32> =
+                request.topics[0].partitions.iter().map(|p| p.partition).collect();
+            assert!(asked.contains(&1), "{asked:?}");
+        }
+        other => panic!("{other:?}"),
+    }
+}

@@ -234,7 +234,7 @@ impl Membership {
         Ok(Beaten {
             member_id: answer.member_id,
             epoch: answer.member_epoch,
-            interval_ms: u64::try_from(answer.heartbeat_interval_ms).unwrap_or(1),
+            interval_ms: u64::try_from(answer.heartbeat_interval_ms).unwrap_or(0),
             assigned: answer.assignment.map(places),
         })
     }

@@ -18,7 +18,7 @@ use weir_protocol::error_code::ErrorCode;
 use weir_protocol::types::{GenerationId, Str};
 
 use super::holdings::Holdings;
-use super::{Effect, Event};
+use super::{is_of_coordinator, Effect, Event};
 use crate::accumulator::MonoMs;
 use crate::assignor::{RebalanceProtocol, Subscription};
 use crate::config::GroupConfig;
@@ -272,7 +272,8 @@ impl ClassicMember {
         let code = failed.error.broker_code();
         self.phase = Phase::Resting(now.plus_ms(failed.wait_ms));
         match code {
-            Some(_) => self.answered_at = now,
+            Some(code) if is_of_coordinator(code) => self.answered_at = now,
+            Some(_) => {}
             None => effects.push(Effect::ForgetCoordinator),
         }
         match code {
@@ -283,10 +284,11 @@ impl ClassicMember {
                 self.member_id = Str::default();
                 self.drop_everything(effects);
             }
-            Some(ErrorCode::NotCoordinator | ErrorCode::CoordinatorNotAvailable) => {
-                effects.push(Effect::ForgetCoordinator);
-            }
             _ if failed.error.is_retriable() => {
+                let is_elsewhere = [ErrorCode::NotCoordinator, ErrorCode::CoordinatorNotAvailable];
+                if code.is_some_and(|code| is_elsewhere.contains(&code)) {
+                    effects.push(Effect::ForgetCoordinator);
+                }
                 if now.since(self.answered_at) >= self.session_timeout_ms {
                     self.drop_everything(effects);
                 }

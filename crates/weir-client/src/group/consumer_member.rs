@@ -16,7 +16,7 @@ use weir_protocol::error_code::ErrorCode;
 use weir_protocol::types::{PartitionId, Str, Uuid};
 
 use super::holdings::{Holdings, StepId};
-use super::{Effect, Event, Interest};
+use super::{is_of_coordinator, Effect, Event, Interest};
 use crate::accumulator::MonoMs;
 use crate::config::GroupConfig;
 use crate::consumer::TopicPartition;
@@ -49,6 +49,7 @@ pub(crate) struct Beat {
 pub(crate) struct Beaten {
     pub(crate) member_id: Option<Str>,
     pub(crate) epoch: i32,
+    /// Zero where the coordinator says nothing of use.
     pub(crate) interval_ms: u64,
     /// What is to be held; none if it has not changed.
     pub(crate) assigned: Option<BTreeSet<Place>>,
@@ -179,7 +180,8 @@ impl ConsumerMember {
             return MonoMs::MAX;
         }
         let beat_at = self.beat_at.max(self.rests_until);
-        let beat_at = if self.is_beating { MonoMs::MAX } else { beat_at };
+        let is_silent = self.is_beating || self.is_closing;
+        let beat_at = if is_silent { MonoMs::MAX } else { beat_at };
         let member_until = match self.epoch {
             Some(_) => {
                 let session_until = self.answered_at.plus_ms(self.session_timeout_ms);
@@ -290,7 +292,9 @@ impl ConsumerMember {
         if let Some(id) = beaten.member_id.filter(|id| !id.is_empty()) {
             self.member_id = id;
         }
-        self.interval_ms = beaten.interval_ms.max(1);
+        if beaten.interval_ms > 0 {
+            self.interval_ms = beaten.interval_ms;
+        }
         self.beat_at = now.plus_ms(self.interval_ms);
         let is_joining = self.epoch.is_none();
         self.epoch = Some(beaten.epoch);
@@ -323,7 +327,8 @@ impl ConsumerMember {
         self.reporting = None;
         match error.broker_code() {
             None => effects.push(Effect::ForgetCoordinator),
-            Some(_) => self.answered_at = now,
+            Some(code) if is_of_coordinator(code) => self.answered_at = now,
+            Some(_) => {}
         }
         match error.broker_code() {
             Some(ErrorCode::FencedMemberEpoch | ErrorCode::UnknownMemberId) => {

@@ -381,6 +381,20 @@ async fn a_pause_makes_room_for_the_others_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_poll_may_wait_for_ever_and_bounds_of_nothing_are_refused() {
+    let cluster = FakeCluster::new(1).with_topic("t", 1);
+    let reader = consumer(&cluster, earliest(), 1).await;
+    let polling = reader.poll(Duration::MAX);
+    let filling = async {
+        tokio::time::sleep(WAIT).await;
+        fill(&cluster, 1, 1).await;
+    };
+    assert_eq!(tokio::join!(polling, filling).0.unwrap().len(), 1);
+    let none = ConsumerConfig { prefetch_bytes_max: 0, ..earliest() };
+    assert_eq!(Consumer::new(cluster.client().await, none).unwrap_err().code(), "WEIR-0408");
+}
+
+#[tokio::test(start_paused = true)]
 async fn calls_that_need_a_group_say_so() {
     let cluster = FakeCluster::new(1).with_topic("t", 1);
     let consumer = consumer(&cluster, earliest(), 1).await;

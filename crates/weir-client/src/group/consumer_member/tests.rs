@@ -229,6 +229,37 @@ fn a_commit_of_a_stale_epoch_has_the_new_one_asked_for() {
     assert_eq!(member.holdings().owned_list(), [at(0), at(1)]);
 }
 
+#[test]
+fn a_broker_that_is_not_the_coordinator_does_not_keep_a_session() {
+    let mut member = stable();
+    let mut now = 5_030;
+    while member.epoch().is_some() {
+        let effects = member.handle(Event::Tick, MonoMs(now));
+        if let Some(Effect::Beat(beat)) = effects.first() {
+            member.handle(failed(beat.attempt, broker(ErrorCode::NotCoordinator)), MonoMs(now));
+        }
+        now += 1_000;
+        assert!(now < 60_000, "others read its partitions by now");
+    }
+    assert_eq!(steps(&mut member, MonoMs(now)).0, [Step::Lose(vec![at(0), at(1)])]);
+}
+
+#[test]
+fn a_member_that_closes_has_no_heartbeat_due() {
+    let mut member = stable();
+    member.handle(Event::Closing, MonoMs(40));
+    assert!(member.deadline() > MonoMs(5_030), "it would be due for ever: {:?}", member.deadline());
+}
+
+#[test]
+fn an_interval_that_is_none_changes_nothing() {
+    let mut member = stable();
+    let idle = beat(&member.handle(Event::Tick, MonoMs(5_030)));
+    let beaten = Beaten { member_id: None, epoch: 1, interval_ms: 0, assigned: None };
+    member.handle(Event::Beaten { attempt: idle.attempt, result: Ok(beaten) }, MonoMs(5_040));
+    assert_eq!(member.deadline(), MonoMs(10_040));
+}
+
 /// A coordinator by KIP-848's rules, for one topic.
 #[derive(Debug, Default)]
 struct Coordinator {

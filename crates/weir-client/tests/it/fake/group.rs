@@ -234,7 +234,6 @@ fn fetch(group: &FakeGroup, request: &OffsetFetchRequest) -> OffsetFetchResponse
             group_id: request.groups[0].group_id.clone(),
             error_code: group.fetch_refusal.map_or(0, ErrorCode::code),
             topics: topics.collect(),
-            ..OffsetFetchResponseGroup::default()
         }],
         ..OffsetFetchResponse::default()
     }
