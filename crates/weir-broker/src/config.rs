@@ -243,7 +243,7 @@ impl Default for BrokerConfig {
             group_consumer_assignors: vec![Assignor::Uniform, Assignor::Range],
             group_consumer_migration_policy: MigrationPolicy::Bidirectional,
             groups_max: 100_000,
-            group_metadata_bytes_max: 8 << 20,
+            group_metadata_bytes_max: 16 << 20,
             groups_metadata_bytes_max: 256 << 20,
             offset_metadata_bytes_max: 4_096,
             offsets_retention_minutes: 10_080,

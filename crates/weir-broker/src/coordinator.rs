@@ -411,8 +411,10 @@ impl Broker {
             return refuse(ErrorCode::UnknownMemberId);
         };
         if let GroupKind::Classic(group) = &entry.group {
-            let bytes = request.assignments.iter().map(|one| one.assignment.len()).sum();
-            if let Err(error) = self.check_room_for_assignment(&request.group_id, group, bytes) {
+            let assignments = &request.assignments;
+            if let Err(error) =
+                self.check_room_for_assignment(&request.group_id, group, assignments)
+            {
                 return refuse(error);
             }
         }

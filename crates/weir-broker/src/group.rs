@@ -18,6 +18,7 @@
 //! - The session of a member rests while its join or sync is parked: the broker owes the answer, not the client.
 
 mod member;
+mod members;
 mod migration;
 #[cfg(test)]
 mod tests;
@@ -31,6 +32,7 @@ use weir_protocol::{ErrorCode, Str, TimestampMs};
 use crate::effects::Ticket;
 use crate::offset_records::{GroupMetadataValue, MemberRecord};
 pub use member::{Member, Protocol};
+use members::Members;
 
 /// Limits that a group obeys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -211,7 +213,7 @@ pub struct Group {
     protocol: Option<Str>,
     generation: i32,
     leader: Option<Str>,
-    members: BTreeMap<Str, Member>,
+    members: Members,
     /// Instance id → member id.
     static_members: BTreeMap<Str, Str>,
     /// Told their id but not joined yet, with the time they are forgotten.
@@ -239,7 +241,7 @@ impl Group {
             protocol: None,
             generation: 0,
             leader: None,
-            members: BTreeMap::new(),
+            members: Members::default(),
             static_members: BTreeMap::new(),
             pending: BTreeMap::new(),
             unsynced: BTreeSet::new(),
@@ -269,7 +271,7 @@ impl Group {
             if let Some(instance) = &member.instance_id {
                 group.static_members.insert(instance.clone(), member.id.clone());
             }
-            group.members.insert(member.id.clone(), member);
+            group.members.insert(member);
         }
         if group.members.len() > limits.members_max {
             // They join again, and those who come too late find no place.
@@ -456,10 +458,7 @@ impl Group {
             return true;
         }
         self.protocol_type.as_ref() == Some(&join.protocol_type)
-            && join
-                .protocols
-                .iter()
-                .any(|protocol| self.members.values().all(|member| member.knows(&protocol.name)))
+            && join.protocols.iter().any(|protocol| self.members.all_know(&protocol.name))
     }
 
     /// In a group that is over its size, which was made smaller since, those have a place that come back first.
@@ -530,7 +529,7 @@ impl Group {
         if let Some(initial) = &mut self.initial {
             initial.member_added = true;
         }
-        self.members.insert(id.clone(), Member::new(id, join, ticket, now));
+        self.members.insert(Member::new(id, join, ticket, now));
         self.rebalance(now, out);
     }
 
@@ -566,7 +565,7 @@ impl Group {
         let unchanged = member.protocols == join.protocols;
         member.id = new_id.clone();
         member.update(join);
-        self.members.insert(new_id.clone(), member);
+        self.members.insert(member);
         let protocol_kept = unchanged || self.choose_protocol() == self.protocol;
         if self.state != GroupState::Stable || !protocol_kept {
             self.await_join(&new_id, ticket, out);
@@ -586,7 +585,7 @@ impl Group {
 
     fn rejoin(&mut self, join: Join, ticket: Ticket, now: TimestampMs, out: &mut Vec<GroupEffect>) {
         let id = join.member_id.clone();
-        let Some(member) = self.members.get_mut(&id) else { return };
+        let Some(member) = self.members.get(&id) else { return };
         let unchanged = member.protocols == join.protocols;
         let is_leader = self.leader.as_ref() == Some(&id);
         // An answer may have been lost: who joins again unchanged gets the answer again, but the leader of a stable
@@ -596,7 +595,7 @@ impl Group {
             GroupState::CompletingRebalance => unchanged,
             GroupState::PreparingRebalance | GroupState::Empty => false,
         };
-        member.update(join);
+        self.members.update(&id, join);
         if answer_again {
             self.touch(&id, now);
             let answer = self.joined(&id, is_leader);
@@ -674,8 +673,7 @@ impl Group {
     fn complete_join(&mut self, now: TimestampMs, out: &mut Vec<GroupEffect>) {
         debug_assert_eq!(self.state, GroupState::PreparingRebalance);
         self.initial = None;
-        self.members
-            .retain(|_, member| member.join_waiter.is_some() || member.instance_id.is_some());
+        self.members.retain(|member| member.join_waiter.is_some() || member.instance_id.is_some());
         if self.members.is_empty() {
             return self.become_empty(now, out);
         }
@@ -763,8 +761,8 @@ impl Group {
     fn choose_protocol(&self) -> Option<Str> {
         let mut votes: BTreeMap<&Str, usize> = BTreeMap::new();
         for member in self.members.values() {
-            let common = |name: &Str| self.members.values().all(|other| other.knows(name));
-            if let Some(vote) = member.protocols.iter().map(|p| &p.name).find(|name| common(name)) {
+            let mut names = member.protocols.iter().map(|protocol| &protocol.name);
+            if let Some(vote) = names.find(|name| self.members.all_know(name)) {
                 *votes.entry(vote).or_default() += 1;
             }
         }
@@ -799,7 +797,9 @@ impl Group {
             }
         }
         if self.leader.as_ref() == Some(&sync.member_id) && self.assignment.is_none() {
-            self.assignment = Some(sync.assignments.into_iter().collect());
+            // What is for nobody here would only be kept.
+            let is_member = |(id, _): &(Str, Bytes)| self.members.contains_key(id);
+            self.assignment = Some(sync.assignments.into_iter().filter(is_member).collect());
             out.push(GroupEffect::StoreAssignment { generation: self.generation });
         }
     }

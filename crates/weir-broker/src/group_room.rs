@@ -3,7 +3,9 @@
 //! In Kafka a group must fit in one record of `__consumer_offsets`, and so in `message.max.bytes` there. Here it has a bound
 //! of its own, and all groups together have one, as nobody needs leave to begin a group.
 
+use bytes::Bytes;
 use weir_protocol::api::join_group::JoinGroupRequest;
+use weir_protocol::api::sync_group::SyncGroupRequestAssignment;
 use weir_protocol::{ErrorCode, Str};
 
 use crate::broker::Broker;
@@ -15,6 +17,11 @@ use crate::group_kind::GroupKind;
 const MEMBER_BYTES: usize = 256;
 /// What a group takes beside its name and its members, about.
 const GROUP_BYTES: usize = 512;
+/// What a protocol, a topic or a part of an assignment takes beside its texts, about: its place in a tree or a list, and
+/// the heads of its own pieces of memory. Without it an empty name would cost nothing, and a request can bring a million.
+const ENTRY_BYTES: usize = 64;
+/// Protocols that a member may offer. Clients offer one to three.
+const PROTOCOLS_MAX: usize = 100;
 
 impl GroupKind {
     /// What its members take.
@@ -38,15 +45,23 @@ fn len(text: Option<&Str>) -> usize {
     text.map_or(0, |text| text.len())
 }
 
+/// What named pieces take: protocols with their metadata, or members with their assignments.
+fn entry_bytes<'a>(entries: impl Iterator<Item = (&'a Str, &'a Bytes)>) -> usize {
+    entries.map(|(name, what)| ENTRY_BYTES + name.len() + what.len()).sum()
+}
+
+fn topic_bytes<'a>(topics: impl Iterator<Item = &'a Str>) -> usize {
+    topics.map(|topic| ENTRY_BYTES + topic.len()).sum()
+}
+
 /// What it says of itself.
 fn said_by(member: &Member) -> usize {
-    let protocols = member.protocols.iter().map(|one| one.name.len() + one.metadata.len());
     MEMBER_BYTES
         + member.id.len()
         + len(member.instance_id.as_ref())
         + member.client_id.len()
         + member.client_host.len()
-        + protocols.sum::<usize>()
+        + entry_bytes(member.protocols.iter().map(|one| (&one.name, &one.metadata)))
 }
 
 fn classic_bytes(member: &Member) -> usize {
@@ -61,10 +76,10 @@ fn consumer_bytes(member: &consumer_group::Member) -> usize {
         + len(member.rack_id.as_ref())
         + member.client_id.len()
         + member.client_host.len()
-        + member.topics.iter().map(|topic| topic.len()).sum::<usize>()
+        + topic_bytes(member.topics.iter())
         + len(member.regex.as_ref())
         + len(member.assignor.as_ref())
-        + classic.map(|one| one.name.len() + one.metadata.len()).sum::<usize>()
+        + entry_bytes(classic.map(|one| (&one.name, &one.metadata)))
 }
 
 /// What the group keeps already of who joins.
@@ -113,22 +128,28 @@ impl Broker {
     /// Whether there is room for who joins by the classic protocol.
     ///
     /// # Errors
-    /// [`ErrorCode::GroupMaxSizeReached`], or [`ErrorCode::CoordinatorNotAvailable`] if all groups together take too much.
+    /// [`ErrorCode::GroupMaxSizeReached`], or [`ErrorCode::CoordinatorNotAvailable`] if all groups together take too much, or
+    /// [`ErrorCode::InvalidRequest`] if it offers too many protocols.
     pub(crate) fn check_room_to_join(
         &self,
         request: &JoinGroupRequest,
         client_id: Option<&Str>,
     ) -> Result<(), ErrorCode> {
+        if request.protocols.len() > PROTOCOLS_MAX {
+            let (group, protocols) = (&*request.group_id, request.protocols.len());
+            tracing::warn!(group, protocols, PROTOCOLS_MAX, "a client offers too many protocols");
+            return Err(ErrorCode::InvalidRequest);
+        }
         let group = self.coordinator.get(&request.group_id).map(|entry| &entry.group);
         let instance = request.group_instance_id.as_ref();
         let known = group.map_or(0, |group| known_of(group, &request.member_id, instance));
         let own = if group.is_none() { GROUP_BYTES + request.group_id.len() } else { 0 };
-        let protocols = request.protocols.iter().map(|one| one.name.len() + one.metadata.len());
+        let protocols = request.protocols.iter().map(|one| (&one.name, &one.metadata));
         let said = MEMBER_BYTES
             + request.member_id.len()
             + len(instance)
             + len(client_id)
-            + protocols.sum::<usize>();
+            + entry_bytes(protocols);
         self.check_room(&request.group_id, own + said, known)
     }
 
@@ -140,8 +161,10 @@ impl Broker {
         &self,
         name: &str,
         group: &Group,
-        bytes: usize,
+        assignments: &[SyncGroupRequestAssignment],
     ) -> Result<(), ErrorCode> {
+        let parts = assignments.iter().map(|one| (&one.member_id, &one.assignment));
+        let bytes = entry_bytes(parts);
         let now: usize = group.members().map(|member| member.assignment.len()).sum();
         self.check_room(name, bytes, now)
     }
@@ -159,13 +182,12 @@ impl Broker {
         if beat.topics.is_none() && beat.regex.is_none() {
             return Ok(());
         }
-        let topics = beat.topics.iter().flatten().map(|topic| topic.len());
         let said = MEMBER_BYTES
             + beat.member_id.len()
             + len(beat.instance_id.as_ref())
             + len(beat.rack_id.as_ref())
             + beat.client_id.len()
-            + topics.sum::<usize>()
+            + topic_bytes(beat.topics.iter().flatten())
             + len(beat.regex.as_ref());
         let instance = beat.instance_id.as_ref();
         let is_same = |one: &&consumer_group::Member| {

@@ -3,6 +3,8 @@
 //! To such a member its epoch is the generation. It joins, gets the part of its target that is free, is told to join
 //! again when there is more or something to give up, and never leads: the server assigns.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
 use weir_protocol::api::consumer_group_records::{ClassicMemberMetadata, ClassicProtocol};
 use weir_protocol::api::consumer_protocol::{
@@ -15,6 +17,7 @@ use super::member::{each, gather, Member, MemberState, Partitions};
 use super::subscription::TopicLookup;
 use super::ConsumerGroup;
 use crate::group::{Join, Sync, CONSUMER_PROTOCOL_TYPE};
+use crate::request::distinct;
 
 /// What a classic member hears that has joined.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,13 +74,16 @@ impl ConsumerGroup {
 
     /// Whether the classic members have a protocol in common with `join`.
     fn supports_classic(&self, join: &Join) -> bool {
-        let classic = || self.members.values().filter_map(|member| member.classic.as_ref());
-        let all_know = |name: &Str| {
-            let knows = |of: &ClassicMemberMetadata| {
-                of.supported_protocols.iter().any(|protocol| protocol.name == *name)
-            };
-            classic().all(knows)
-        };
+        let mut classic = 0;
+        // Name → how many know it. Each name counts once for each member, also where one says it twice.
+        let mut knowing: HashMap<&Str, usize> = HashMap::new();
+        for member in self.members.values().filter_map(|member| member.classic.as_ref()) {
+            for protocol in distinct(&member.supported_protocols, |protocol| &protocol.name) {
+                *knowing.entry(&protocol.name).or_default() += 1;
+            }
+            classic += 1;
+        }
+        let all_know = |name: &Str| knowing.get(name).copied().unwrap_or(0) == classic;
         *join.protocol_type == *CONSUMER_PROTOCOL_TYPE
             && join.protocols.iter().any(|protocol| all_know(&protocol.name))
     }

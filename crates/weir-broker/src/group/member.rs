@@ -92,10 +92,6 @@ impl Member {
         self.protocols = join.protocols;
     }
 
-    pub(super) fn knows(&self, protocol: &Str) -> bool {
-        self.protocols.iter().any(|known| known.name == *protocol)
-    }
-
     pub(super) fn metadata(&self, protocol: &Str) -> Option<Bytes> {
         self.protocols
             .iter()

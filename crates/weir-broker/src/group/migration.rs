@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use weir_protocol::{ErrorCode, Str, TimestampMs};
 
+use super::members::Members;
 use super::{Group, GroupEffect, GroupLimits, Joined, Protocol, Synced};
 use crate::offset_records::GroupMetadataValue;
 
@@ -32,9 +33,12 @@ impl Group {
         out: &mut Vec<GroupEffect>,
     ) -> Self {
         let mut group = Self::restore(limits, record, now);
-        for member in group.members.values_mut() {
+        let mut members = Members::default();
+        for mut member in std::mem::take(&mut group.members).into_values() {
             member.protocols = protocols.remove(&member.id).unwrap_or_default();
+            members.insert(member);
         }
+        group.members = members;
         // The members have protocols in common; which one they like best is worked out anew.
         group.protocol = group.choose_protocol();
         out.push(GroupEffect::Store);

@@ -628,6 +628,11 @@ impl Model {
         self.generation_max = group.generation();
         let ids: Vec<&Str> = group.members().map(|member| &member.id).collect();
         assert_eq!(ids.len(), group.member_count());
+        for name in ["range", "a", "b", "unheard"] {
+            let knows = |member: &Member| member.protocols.iter().any(|one| one.name == *name);
+            let counted = group.members.all_know(&name.into());
+            assert_eq!(counted, group.members().all(knows), "what is counted of {name}");
+        }
         assert!(ids.len() + group.pending.len() <= LIMITS.members_max);
         assert!(group.pending.keys().all(|id| !ids.contains(&id)), "pending and joined at once");
         assert_eq!(group.state() == GroupState::Empty, ids.is_empty());
@@ -674,6 +679,10 @@ fn run(actions: &[Action], two_step: bool) {
                 let id = model.clients[*who].member_id.clone();
                 let mut request = join(&id, &format!("m{fresh}"));
                 request.knows_member_id_required = two_step;
+                // Some know more, and say it twice.
+                for name in ["a", "b", "a"].iter().skip(fresh % 4) {
+                    request.protocols.push(protocol(name, b"more"));
+                }
                 if matches!(action, Action::JoinInNoTime(_)) {
                     request.rebalance_timeout_ms = 0;
                 }

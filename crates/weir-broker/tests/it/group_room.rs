@@ -18,13 +18,17 @@ use crate::harness::{config, Called, Harness};
 const TOO_LARGE: i16 = ErrorCode::GroupMaxSizeReached.code();
 const NO_ROOM: i16 = ErrorCode::CoordinatorNotAvailable.code();
 
+/// Entries are counted at 64 bytes each, beside their texts.
+const ENTRY_BYTES: usize = 64;
+
 /// A group may take 10,000 bytes, all together 50,000.
 fn harness() -> Harness {
-    let config = BrokerConfig {
-        group_metadata_bytes_max: 10_000,
-        groups_metadata_bytes_max: 50_000,
-        ..config()
-    };
+    harness_of(10_000)
+}
+
+fn harness_of(group_metadata_bytes_max: usize) -> Harness {
+    let config =
+        BrokerConfig { group_metadata_bytes_max, groups_metadata_bytes_max: 50_000, ..config() };
     let mut h = Harness::on(Arc::new(MemDisk::new()), config);
     let find = FindCoordinatorRequest { key: "any".into(), ..Default::default() };
     assert_eq!(h.ask(3, &find).error_code, 0);
@@ -143,8 +147,54 @@ fn a_consumer_group_refuses_what_it_has_no_room_for_in_words() {
     assert_eq!(refused.error_code, TOO_LARGE);
     assert!(refused.error_message.is_some());
     assert!(h.broker.stats().groups.is_empty(), "nothing is kept of it");
-    assert_eq!(h.ask(1, &beat("a", 400)).error_code, 0);
-    assert_eq!(h.ask(1, &beat("b", 400)).error_code, 0);
-    assert_eq!(h.ask(1, &beat("c", 400)).error_code, TOO_LARGE);
+    let topics = 4_000 / (ENTRY_BYTES + "topic-0000".len());
+    assert_eq!(h.ask(1, &beat("a", topics)).error_code, 0);
+    assert_eq!(h.ask(1, &beat("b", topics)).error_code, 0);
+    assert_eq!(h.ask(1, &beat("c", topics)).error_code, TOO_LARGE);
     assert_eq!(h.broker.stats().groups[0].members, 2);
+}
+
+fn join_with(protocols: Vec<JoinGroupRequestProtocol>) -> JoinGroupRequest {
+    JoinGroupRequest { protocols, ..join("g", "", 0) }
+}
+
+#[test]
+fn a_member_offers_a_hundred_protocols_at_most() {
+    let mut h = Harness::with_coordinator();
+    let named = |n: usize| JoinGroupRequestProtocol {
+        name: Str::from(format!("p{n}")),
+        ..Default::default()
+    };
+    let refused = h.ask(3, &join_with((0..101).map(named).collect()));
+    assert_eq!(refused.error_code, ErrorCode::InvalidRequest.code());
+    assert!(h.broker.stats().groups.is_empty(), "nothing is kept of it");
+    assert_eq!(h.ask(3, &join_with((0..100).map(named).collect())).error_code, 0);
+}
+
+#[test]
+fn protocols_topics_and_assignments_without_a_text_take_room_too() {
+    let mut h = harness();
+    let without_name = || JoinGroupRequestProtocol::default();
+    let eighty = (0..80).map(|_| without_name()).collect();
+    let mut full = join_with(eighty);
+    assert_eq!(h.ask(3, &full).error_code, 0, "5,120 bytes of entries");
+    full.group_id = "h".into();
+    let mut small = harness_of(5_000);
+    assert_eq!(small.ask(3, &full).error_code, TOO_LARGE);
+    let leader = joined(&mut h, "leads", "", 100);
+    let sync = |parts: usize| SyncGroupRequest {
+        group_id: "leads".into(),
+        generation_id: leader.generation_id,
+        member_id: leader.member_id.clone(),
+        assignments: (0..parts).map(|_| SyncGroupRequestAssignment::default()).collect(),
+        ..Default::default()
+    };
+    assert_eq!(h.ask(3, &sync(200)).error_code, TOO_LARGE);
+    let named = SyncGroupRequestAssignment {
+        member_id: Str::from("m".repeat(12_000)),
+        ..Default::default()
+    };
+    let of_nobody = SyncGroupRequest { assignments: vec![named], ..sync(0) };
+    assert_eq!(h.ask(3, &of_nobody).error_code, TOO_LARGE, "member ids count");
+    assert_eq!(h.ask(3, &sync(50)).error_code, 0);
 }
