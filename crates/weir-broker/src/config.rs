@@ -66,7 +66,8 @@ pub struct BrokerConfig {
     pub authentication_ms_max: u64,
     /// `connection.failed.authentication.delay.ms`: how long the answer to a failed login waits.
     pub failed_authentication_delay_ms: u64,
-    /// `sasl.server.max.receive.size`: the largest request before a login.
+    /// `sasl.server.max.receive.size`: the largest request before a login. Kafka says 512 KiB, for the tickets of GSSAPI;
+    /// what is asked here has at most some kilobytes.
     pub unauthenticated_request_bytes_max: usize,
     /// The id of the cluster; `None`: the one in the data directory, or a new one.
     pub cluster_id: Option<String>,
@@ -89,6 +90,9 @@ pub struct BrokerConfig {
     /// Memory that answers of one connection may take while they wait to be written, and requests while they wait for
     /// their answers. Then nothing more is read from it; one answer alone may be larger.
     pub answer_bytes_waiting_max: usize,
+    /// Memory that answers of all connections may take while they wait to be written, small ones aside. Beyond it nothing
+    /// more is made that may be large, and who takes its answers too slowly is closed.
+    pub answer_bytes_waiting_total_max: usize,
     /// `max.connections`; fewer where the limit of open files says so. Beyond it, connections that do nothing make room for
     /// new ones.
     ///
@@ -204,7 +208,7 @@ impl Default for BrokerConfig {
             session_ms_max: None,
             authentication_ms_max: 10_000,
             failed_authentication_delay_ms: 100,
-            unauthenticated_request_bytes_max: 512 << 10,
+            unauthenticated_request_bytes_max: 64 << 10,
             cluster_id: None,
             num_partitions: 4,
             auto_create_topics: true,
@@ -215,6 +219,7 @@ impl Default for BrokerConfig {
             request_heap_bytes_max: 64 << 20,
             answers_waiting_max: 1_000,
             answer_bytes_waiting_max: 16 << 20,
+            answer_bytes_waiting_total_max: 256 << 20,
             connections_max: 16_384,
             connections_per_ip_max: None,
             connections_per_ip_overrides: BTreeMap::new(),

@@ -11,6 +11,7 @@ mod file_limit;
 mod frame_reader;
 mod jump;
 mod login;
+mod memory;
 mod pace;
 mod recovery_log;
 mod registry;

@@ -14,12 +14,13 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot, watch, OwnedSemaphorePermit, Semaphore};
-use tokio::time::{timeout, timeout_at};
+use tokio::time::{timeout, timeout_at, Instant};
 use weir_log::FileSlice;
 use weir_protocol::{ApiKey, DecodeError, EncodeError};
 
 use super::frame_reader::{self, FrameReader, ReadEnd};
 use super::login::{Login, Taken};
+use super::memory::{AnswerCharge, AnswerMemory, Held, FREE_BYTES, LOOK};
 use super::shared::{Answer, Registered, Shared, UnderWay, PERMIT_BYTES};
 use super::DRAIN_MS;
 use crate::effects::Connection;
@@ -39,6 +40,9 @@ const READ_INLINE_BYTES: usize = 256 << 10;
 const CHUNK_BYTES: usize = 256 << 10;
 /// Pieces of one vectored write.
 const PIECES_MAX: usize = 64;
+
+/// How long records wait for room in the memory of all answers.
+const ROOM_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a waiting request keeps in memory, for each of its bytes: a partition of a fetch takes 33 bytes on the wire, and
 /// some 150 in its answer.
@@ -142,7 +146,9 @@ struct Outgoing {
 #[derive(Debug)]
 struct Charge {
     _memory: OwnedSemaphorePermit,
+    _shared: Option<AnswerCharge>,
     _under_way: Option<UnderWay>,
+    _request: Option<Held>,
 }
 
 #[derive(Debug)]
@@ -153,8 +159,22 @@ enum What {
     Waiting(Head, oneshot::Receiver<Response>),
 }
 
-/// An answer with what it is charged for: its bytes, and that a request is under way.
-type Ready = (What, usize, Option<UnderWay>);
+/// An answer with what it is charged for.
+struct Ready {
+    what: What,
+    bytes: usize,
+    /// That a request is under way.
+    under_way: Option<UnderWay>,
+    /// The memory of a request that was put aside.
+    request: Option<Held>,
+}
+
+impl Ready {
+    fn encoded(pieces: Vec<Bytes>) -> Self {
+        let bytes = pieces.iter().map(Bytes::len).sum();
+        Self { what: What::Encoded(pieces), bytes, under_way: None, request: None }
+    }
+}
 
 /// Serves one connection to its end. `login`: what it must pass first.
 pub(super) async fn serve<R, W>(
@@ -173,14 +193,23 @@ where
     let (answers, outgoing) = mpsc::channel(shared.config.answers_waiting_max.max(1));
     let idle = Duration::from_millis(shared.config.connection_idle_ms_max);
     let buffer = BytesMut::new();
-    let reads = shared.file_reads.clone();
-    let writing =
-        Writer { writer, outgoing, buffer, charged: Vec::new(), stall: idle, reads }.run();
+    let (reads, memory) = (shared.file_reads.clone(), shared.answer_memory.clone());
+    let writing = Writer {
+        writer,
+        outgoing,
+        buffer,
+        charged: Vec::new(),
+        charged_records: Vec::new(),
+        stall: idle,
+        reads,
+        memory,
+    }
+    .run();
     let id = connection.id;
     let mut frames = FrameReader::new(reader, &shared.config, shared.request_memory.clone());
     if login.is_some() {
         let unauthenticated = shared.config.unauthenticated_request_bytes_max;
-        frames.set_frame_bytes_max(unauthenticated.min(shared.config.request_bytes_max));
+        frames.set_frame_bytes_max(unauthenticated.min(shared.config.request_bytes_max), true);
     }
     let budget = Budget::new(shared.config.answer_bytes_waiting_max);
     let registered = &registered;
@@ -257,8 +286,14 @@ impl<R: AsyncRead + Unpin> Reading<'_, R> {
         }
     }
 
-    async fn queue(&self, (what, bytes, under_way): Ready) -> Option<()> {
-        let charge = Charge { _memory: self.budget.charge(bytes).await?, _under_way: under_way };
+    async fn queue(&self, ready: Ready) -> Option<()> {
+        let Ready { what, bytes, under_way, request } = ready;
+        // First: while it waits for its place it takes its memory already.
+        let is_shared = self.budget.waiting_bytes() + bytes > FREE_BYTES;
+        let shared = is_shared.then(|| self.shared.answer_memory.charge(bytes));
+        let memory = self.budget.charge(bytes).await?;
+        let charge =
+            Charge { _memory: memory, _shared: shared, _under_way: under_way, _request: request };
         self.answers.send(Outgoing { what, charge }).await.ok()
     }
 
@@ -284,9 +319,7 @@ impl<R: AsyncRead + Unpin> Reading<'_, R> {
                 taken => return self.log_in(Some(head), taken).await,
             }
         }
-        let answered = self.serve(head, decoded, frame_bytes).await;
-        drop(frame.memory);
-        answered
+        self.serve(head, decoded, frame_bytes, frame.memory).await
     }
 
     /// Goes on with a login. What is asked before one is no activity: such connections go first when there are too many.
@@ -298,7 +331,7 @@ impl<R: AsyncRead + Unpin> Reading<'_, R> {
         let pieces = |response: &Response| head.map(|head| encode(head, response)).transpose();
         if let Some(login) = self.login.as_ref().filter(|login| login.is_in()) {
             debug_assert!(login.deadline().is_none());
-            self.frames.set_frame_bytes_max(self.shared.config.request_bytes_max);
+            self.frames.set_frame_bytes_max(self.shared.config.request_bytes_max, false);
         }
         let pieces = match taken {
             Taken::Pass => None,
@@ -310,16 +343,12 @@ impl<R: AsyncRead + Unpin> Reading<'_, R> {
                 let delay_ms = self.shared.config.failed_authentication_delay_ms;
                 tokio::time::sleep(Duration::from_millis(delay_ms)).await;
                 if let Some(pieces) = response.as_ref().map(pieces).transpose()?.flatten() {
-                    let bytes = pieces.iter().map(Bytes::len).sum();
-                    self.queue((What::Encoded(pieces), bytes, None)).await;
+                    self.queue(Ready::encoded(pieces)).await;
                 }
                 return Err(ConnectionEnd::Refused(refusal));
             }
         };
-        Ok(pieces.map(|pieces| {
-            let bytes = pieces.iter().map(Bytes::len).sum();
-            (What::Encoded(pieces), bytes, None)
-        }))
+        Ok(pieces.map(Ready::encoded))
     }
 
     /// Hands a request to the core.
@@ -328,6 +357,7 @@ impl<R: AsyncRead + Unpin> Reading<'_, R> {
         head: Head,
         mut decoded: RequestFrame,
         frame_bytes: usize,
+        memory: Option<Held>,
     ) -> Result<Option<Ready>, ConnectionEnd> {
         let is_known = self.login.as_ref().is_none_or(Login::is_in);
         let under_way = is_known.then(|| self.registered.request());
@@ -337,6 +367,9 @@ impl<R: AsyncRead + Unpin> Reading<'_, R> {
             Request::Produce(produce) => produce.partition_count() * KEPT_PER_PRODUCED_BYTES,
             _ => frame_bytes.saturating_mul(KEPT_PER_REQUEST_BYTE),
         };
+        if may_be_answered_at_length(head.key) {
+            self.shared.answer_memory.room().await;
+        }
         let mut answer = self.shared.handle(&self.connection, &mut decoded);
         while let Answer::LookInside = answer {
             let checked = look_inside(self.shared, decoded).await;
@@ -345,15 +378,18 @@ impl<R: AsyncRead + Unpin> Reading<'_, R> {
         }
         let outgoing = match answer {
             Answer::Ready(response) if is_unread(&response) => {
-                Some((What::Unread(head, response), kept_bytes, under_way))
+                let what = What::Unread(head, response);
+                Some(Ready { what, bytes: kept_bytes, under_way, request: None })
             }
             Answer::Ready(response) => {
-                let pieces = encode(head, &response)?;
-                let bytes = pieces.iter().map(Bytes::len).sum();
-                Some((What::Encoded(pieces), bytes, under_way))
+                Some(Ready { under_way, ..Ready::encoded(encode(head, &response)?) })
             }
             Answer::Waiting(receiver) => {
-                Some((What::Waiting(head, receiver), kept_bytes, under_way))
+                let what = What::Waiting(head, receiver);
+                // What the core has put aside is taken out of its frame; of what it has handled it keeps little.
+                let is_aside = matches!(decoded.request, Request::ApiVersions);
+                let request = memory.filter(|_| is_aside);
+                Some(Ready { what, bytes: kept_bytes, under_way, request })
             }
             Answer::None => None,
             Answer::Close | Answer::LookInside => return Err(ConnectionEnd::ProduceFailed),
@@ -385,6 +421,30 @@ async fn look_inside(shared: &Arc<Shared>, mut frame: RequestFrame) -> Option<Re
     tokio::task::spawn_blocking(check).await.ok()
 }
 
+/// Whether the answer may be so much longer than its request that it is not made before there is room for it. The records
+/// of a fetch are read when it is their turn.
+fn may_be_answered_at_length(key: ApiKey) -> bool {
+    !matches!(
+        key,
+        ApiKey::Produce
+            | ApiKey::Fetch
+            | ApiKey::ListOffsets
+            | ApiKey::OffsetCommit
+            | ApiKey::FindCoordinator
+            | ApiKey::JoinGroup
+            | ApiKey::Heartbeat
+            | ApiKey::LeaveGroup
+            | ApiKey::SyncGroup
+            | ApiKey::ApiVersions
+            | ApiKey::InitProducerId
+            | ApiKey::AddPartitionsToTxn
+            | ApiKey::AddOffsetsToTxn
+            | ApiKey::EndTxn
+            | ApiKey::TxnOffsetCommit
+            | ApiKey::ConsumerGroupHeartbeat
+    )
+}
+
 /// The memory that what waits on one connection may take.
 #[derive(Debug)]
 struct Budget {
@@ -396,6 +456,11 @@ impl Budget {
     fn new(bytes_max: usize) -> Self {
         let permits_max = u32::try_from(bytes_max / PERMIT_BYTES).unwrap_or(u32::MAX >> 4).max(1);
         Self { permits: Arc::new(Semaphore::new(permits_max as usize)), permits_max }
+    }
+
+    /// What is charged by now.
+    fn waiting_bytes(&self) -> usize {
+        (self.permits_max as usize).saturating_sub(self.permits.available_permits()) * PERMIT_BYTES
     }
 
     /// Waits until there is room. What is larger than all of it waits until it is alone.
@@ -446,9 +511,11 @@ struct Writer<W> {
     buffer: BytesMut,
     /// What the gathered answers are charged for.
     charged: Vec<Charge>,
+    charged_records: Vec<AnswerCharge>,
     stall: Duration,
     /// Turns to read on a thread that may wait.
     reads: Arc<Semaphore>,
+    memory: Arc<AnswerMemory>,
 }
 
 impl<W: AsyncWrite + Unpin> Writer<W> {
@@ -572,6 +639,10 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
                 around.map(Frame::Around).map_err(|error| bad_answer(head, &error))
             }
             Response::Fetch(mut answer) => {
+                if answer.record_bytes() > FREE_BYTES {
+                    let charge = self.charge_records(answer.record_bytes(), gathered).await?;
+                    self.charged_records.push(charge);
+                }
                 answer
                     .read(&mut self.buffer)
                     .map_err(|error| ConnectionEnd::BadAnswer(error.to_string()))?;
@@ -590,6 +661,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     ) -> Result<(), ConnectionEnd> {
         // What is gathered must not wait for a disk.
         self.write_pieces(pieces).await?;
+        let _chunk = self.charge_records(CHUNK_BYTES, pieces).await?;
         for piece in frame {
             let mut slice = match piece {
                 Piece::Bytes(bytes) => {
@@ -605,6 +677,21 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             }
         }
         Ok(())
+    }
+
+    /// Waits for room for records. What is gathered must not wait for it.
+    async fn charge_records(
+        &mut self,
+        bytes: usize,
+        gathered: &mut VecDeque<Bytes>,
+    ) -> Result<AnswerCharge, ConnectionEnd> {
+        let memory = self.memory.clone();
+        if !memory.has_room() {
+            self.write_pieces(gathered).await?;
+            // Those whose answers take it may wait here themselves, so the wait has an end.
+            timeout(ROOM_PATIENCE, memory.room()).await.map_err(|_| ConnectionEnd::NoMemory)?;
+        }
+        Ok(memory.charge(bytes))
     }
 
     /// Reads on a thread that may wait for a disk.
@@ -643,10 +730,13 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     async fn write(&mut self, pieces: &mut VecDeque<Bytes>) -> Result<(), ConnectionEnd> {
         self.write_pieces(pieces).await?;
         self.charged.clear();
+        self.charged_records.clear();
         Ok(())
     }
 
     async fn write_pieces(&mut self, pieces: &mut VecDeque<Bytes>) -> Result<(), ConnectionEnd> {
+        // Once the socket has not taken all at once: since when, and how much since then.
+        let mut slow: Option<(Instant, usize)> = None;
         while !pieces.is_empty() {
             let slices: Vec<IoSlice<'_>> =
                 pieces.iter().take(PIECES_MAX).map(|piece| IoSlice::new(piece)).collect();
@@ -661,13 +751,32 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
                 }
                 Ok(written)
             };
-            let written = match timeout(self.stall, write).await {
-                Err(_) => return Err(ConnectionEnd::Stalled),
-                Ok(Err(error)) => return Err(broken(error)),
-                Ok(Ok(0)) => return Err(ConnectionEnd::Closed),
-                Ok(Ok(written)) => written,
+            tokio::pin!(write);
+            let mut quiet = Duration::ZERO;
+            let written = loop {
+                let wait = self.stall.saturating_sub(quiet).min(LOOK);
+                if let Ok(written) = timeout(wait, &mut write).await {
+                    break written;
+                }
+                quiet += wait;
+                let (since, bytes) = *slow.get_or_insert_with(|| (Instant::now() - wait, 0));
+                if quiet >= self.stall || self.memory.is_too_slow(bytes, since.elapsed()) {
+                    return Err(ConnectionEnd::Stalled);
+                }
+            };
+            let written = match written {
+                Err(error) => return Err(broken(error)),
+                Ok(0) => return Err(ConnectionEnd::Closed),
+                Ok(written) => written,
             };
             drop_front(pieces, written);
+            if written < bytes {
+                let (since, bytes) = slow.get_or_insert_with(|| (Instant::now(), 0));
+                *bytes += written;
+                if self.memory.is_too_slow(*bytes, since.elapsed()) {
+                    return Err(ConnectionEnd::Stalled);
+                }
+            }
         }
         Ok(())
     }

@@ -9,18 +9,17 @@ use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{timeout, Instant};
 use weir_protocol::{frame, DecodeError};
 
 use super::connection::BUFFER_IDLE;
-use super::shared::PERMIT_BYTES;
+use super::memory::{Held, RequestMemory, FREE_BYTES, LOOK, STRANGER_FREE_BYTES};
 use crate::config::BrokerConfig;
 
 /// Small requests are read several at once through a buffer of this size.
 const HEAD_BYTES: usize = 2 << 10;
 /// What a frame gets at first, unless the connection has sent larger ones before.
-const FIRST_BYTES: usize = 64 << 10;
+const FIRST_BYTES: usize = FREE_BYTES;
 /// Larger buffers are not kept for the next frame.
 const KEPT_BYTES_MAX: usize = 4 << 20;
 
@@ -28,7 +27,7 @@ const KEPT_BYTES_MAX: usize = 4 << 20;
 #[derive(Debug)]
 pub(super) struct Frame {
     pub(super) bytes: BytesMut,
-    pub(super) memory: Option<OwnedSemaphorePermit>,
+    pub(super) memory: Option<Held>,
 }
 
 /// Why there is no further frame.
@@ -62,11 +61,13 @@ pub(super) struct FrameReader<R> {
     idle: Duration,
     stall: Duration,
     patience: Duration,
-    memory: Arc<Semaphore>,
+    memory: Arc<RequestMemory>,
+    /// Has not logged in, where one must.
+    is_stranger: bool,
 }
 
 impl<R: AsyncRead + Unpin> FrameReader<R> {
-    pub(super) fn new(reader: R, config: &BrokerConfig, memory: Arc<Semaphore>) -> Self {
+    pub(super) fn new(reader: R, config: &BrokerConfig, memory: Arc<RequestMemory>) -> Self {
         Self {
             reader,
             head: BytesMut::new(),
@@ -77,12 +78,14 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             stall: Duration::from_millis(config.request_stall_ms_max),
             patience: Duration::from_millis(config.request_read_ms_max),
             memory,
+            is_stranger: false,
         }
     }
 
-    /// How large frames may be from now on.
-    pub(super) fn set_frame_bytes_max(&mut self, frame_bytes_max: usize) {
+    /// How large frames may be from now on, and whether they come from somebody who has not logged in.
+    pub(super) fn set_frame_bytes_max(&mut self, frame_bytes_max: usize, is_stranger: bool) {
         self.frame_bytes_max = frame_bytes_max;
+        self.is_stranger = is_stranger;
     }
 
     /// Takes back the memory of a frame.
@@ -97,32 +100,67 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     pub(super) async fn next(&mut self) -> Result<Frame, ReadEnd> {
         let len = self.length().await?;
         let mut bytes = std::mem::take(&mut self.spare);
-        bytes.reserve(len.min(FIRST_BYTES.max(self.proven_bytes).min(KEPT_BYTES_MAX)));
+        let first_bytes = if self.is_stranger { STRANGER_FREE_BYTES } else { FIRST_BYTES };
+        bytes.reserve(len.min(first_bytes.max(self.proven_bytes).min(KEPT_BYTES_MAX)));
         let mut memory = None;
         let buffered = self.head.len().min(len);
         bytes.extend_from_slice(&self.head[..buffered]);
         self.head.advance(buffered);
         // What is waited for memory is not the client's.
-        let mut patience = self.patience;
+        let mut reading = Duration::ZERO;
         while bytes.len() < len {
             let left = len - bytes.len();
             if bytes.len() == bytes.capacity() {
                 bytes.reserve(left.min(bytes.len()));
             }
-            self.charge(&mut memory, bytes.capacity().min(len)).await?;
-            let read = (&mut self.reader).take(left as u64);
-            tokio::pin!(read);
-            let begun = Instant::now();
-            match timeout(self.stall.min(patience), read.read_buf(&mut bytes)).await {
-                Err(_) => return Err(ReadEnd::Stalled),
-                Ok(Err(error)) => return Err(ReadEnd::Io(error)),
-                Ok(Ok(0)) => return Err(ReadEnd::Closed),
-                Ok(Ok(_)) => {}
-            }
-            patience = patience.saturating_sub(begun.elapsed());
+            let charged = self.memory.charge(
+                &mut memory,
+                bytes.capacity().min(len),
+                len,
+                self.is_stranger,
+                self.stall,
+            );
+            // A client that others wait for is closed as they would be.
+            charged.await.ok_or(ReadEnd::NoMemory)?;
+            reading = self.read_some(&mut bytes, left, reading, memory.is_some()).await?;
         }
         self.proven_bytes = self.proven_bytes.max(len);
         Ok(Frame { bytes, memory })
+    }
+
+    /// Reads what has come of a frame that was read for `reading` so far; returns for how long by now.
+    async fn read_some(
+        &mut self,
+        bytes: &mut BytesMut,
+        left: usize,
+        mut reading: Duration,
+        is_charged: bool,
+    ) -> Result<Duration, ReadEnd> {
+        let mut quiet = Duration::ZERO;
+        loop {
+            let limit = self.stall.saturating_sub(quiet).min(self.patience.saturating_sub(reading));
+            let wait = if is_charged { limit.min(LOOK) } else { limit };
+            let read = (&mut self.reader).take(left as u64);
+            tokio::pin!(read);
+            let begun = Instant::now();
+            let read = timeout(wait, read.read_buf(bytes)).await;
+            let elapsed = begun.elapsed();
+            quiet += elapsed;
+            reading += elapsed;
+            let has_come = match read {
+                Err(_) if wait == limit => return Err(ReadEnd::Stalled),
+                Err(_) => false,
+                Ok(Err(error)) => return Err(ReadEnd::Io(error)),
+                Ok(Ok(0)) => return Err(ReadEnd::Closed),
+                Ok(Ok(_)) => true,
+            };
+            if is_charged && self.memory.is_too_slow(bytes.len(), reading) {
+                return Err(ReadEnd::NoMemory);
+            }
+            if has_come {
+                return Ok(reading);
+            }
+        }
     }
 
     async fn length(&mut self) -> Result<usize, ReadEnd> {
@@ -155,28 +193,5 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             [0x16, 3, ..] => ReadEnd::Tls,
             _ => ReadEnd::Length(error),
         })
-    }
-
-    /// Charges the memory of a large frame. A small one is covered by the number of connections.
-    async fn charge(
-        &self,
-        memory: &mut Option<OwnedSemaphorePermit>,
-        bytes: usize,
-    ) -> Result<(), ReadEnd> {
-        let held = memory.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
-        let wanted = bytes / PERMIT_BYTES;
-        if bytes <= FIRST_BYTES || wanted <= held {
-            return Ok(());
-        }
-        let more = u32::try_from(wanted - held).map_err(|_| ReadEnd::NoMemory)?;
-        // Half-read frames may hold all of it and wait for each other; the time limit lets some go.
-        match timeout(self.stall, self.memory.clone().acquire_many_owned(more)).await {
-            Ok(Ok(permit)) => match memory {
-                Some(held) => held.merge(permit),
-                None => *memory = Some(permit),
-            },
-            _ => return Err(ReadEnd::NoMemory),
-        }
-        Ok(())
     }
 }

@@ -13,6 +13,7 @@ use weir_protocol::{Clock, ErrorCode, PartitionId, TimestampMs};
 
 use super::file_limit;
 use super::jump::JumpWatch;
+use super::memory::{AnswerMemory, RequestMemory};
 use super::pace::{Pacer, Rates, Turn};
 use super::registry::{Activity, Registry};
 use super::repeats::Repeats;
@@ -27,7 +28,7 @@ use crate::forced_clean::{AskedClean, CleanProgress};
 use crate::request::{RequestFrame, Response};
 use crate::stats::BrokerStats;
 
-/// Bytes that one permit of the request memory stands for.
+/// Bytes that one permit of memory stands for.
 pub(super) const PERMIT_BYTES: usize = 1 << 10;
 
 /// Files that are read at once for large answers, each on a thread of its own.
@@ -88,8 +89,8 @@ pub(super) struct Shared {
     timer_at: AtomicI64,
     /// Tells the timer that it must wake earlier.
     pub(super) earlier_deadline: Notify,
-    /// Memory of requests, in units of [`PERMIT_BYTES`].
-    pub(super) request_memory: Arc<Semaphore>,
+    pub(super) request_memory: Arc<RequestMemory>,
+    pub(super) answer_memory: Arc<AnswerMemory>,
     /// Turns to read files on threads that may wait: a disk is not faster with more of them.
     pub(super) file_reads: Arc<Semaphore>,
     /// Turns to inflate what was produced to compacted topics. Each may take `inflate_bytes_max` of memory.
@@ -107,8 +108,8 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(broker: Broker, config: BrokerConfig, clock: Arc<dyn Clock>) -> Self {
-        let permits =
-            (config.request_bytes_total_max / PERMIT_BYTES).clamp(1, Semaphore::MAX_PERMITS);
+        let request_memory = Arc::new(RequestMemory::new(&config));
+        let answer_memory = Arc::new(AnswerMemory::new(config.answer_bytes_waiting_total_max));
         let need = broker.commit_need();
         let jumps = JumpWatch::new(clock.now(), steady_now());
         let users = ConfiguredUsers::new(&config, &broker.scram_users);
@@ -121,7 +122,8 @@ impl Shared {
             config,
             timer_at: AtomicI64::new(i64::MAX),
             earlier_deadline: Notify::new(),
-            request_memory: Arc::new(Semaphore::new(permits)),
+            request_memory,
+            answer_memory,
             file_reads: Arc::new(Semaphore::new(FILE_READS_MAX)),
             inflates: Arc::new(Semaphore::new(INFLATES_MAX)),
             registry: Registry::default(),

@@ -23,6 +23,7 @@ mod recoding;
 mod secured;
 mod server;
 mod settings;
+mod shared_memory;
 mod single_node;
 mod slow_disk;
 mod stored;

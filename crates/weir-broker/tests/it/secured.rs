@@ -519,7 +519,7 @@ async fn who_does_not_log_in_is_closed_in_time() {
 async fn requests_before_a_login_are_small() {
     let server = start(secured(listener(SecurityProtocol::SaslPlaintext))).await;
     let mut stream = connect(&server).await;
-    stream.write_i32((512 << 10) + 1).await.unwrap();
+    stream.write_i32((64 << 10) + 1).await.unwrap();
     assert_eq!(ends(&mut stream).await, 0);
     // Once in, the usual bound holds.
     let mut stream = connect(&server).await;

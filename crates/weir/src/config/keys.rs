@@ -125,7 +125,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("broker.connections_max_reauth", Kind::Duration(1_000, YEAR_MS), None, "how long a login holds before a client must renew it; default: as long as its connection"),
     key("broker.authentication_timeout", Kind::Duration(100, HOUR_MS), Some("10s"), "how long a client may take for TLS and its login"),
     key("broker.failed_authentication_delay", Kind::Duration(0, 60_000), Some("100ms"), "how long the answer to a failed login waits"),
-    key("broker.request_bytes_max", Kind::Bytes(1 << 20, INT_MAX), Some("100MiB"), "largest request of a client; 512KiB before its login"),
+    key("broker.request_bytes_max", Kind::Bytes(1 << 20, INT_MAX), Some("100MiB"), "largest request of a client; 64KiB before its login"),
     key("broker.request_bytes_total_max", Kind::Bytes(1 << 20, 64 * GIB), Some("256MiB"), "memory for all requests that are being read"),
     key("broker.insecure_listen", Kind::Bool, Some("false"), "allow addresses other than loopback without authentication"),
     key("group.consumer.heartbeat.interval.ms", Kind::Duration(1, INT_MAX), None, "how often members of consumer groups (KIP-848) are heard; default 5s"),
