@@ -295,14 +295,14 @@ impl ConsumerGroup {
         }
         self.check_room(&beat.member_id)?;
         let place = self.place_of(&beat)?;
-        self.check_regex(&beat)?;
+        let compiled = self.check_regex(&beat)?;
         let id = beat.member_id.clone();
         if let Place::Of(old) = place {
             self.replace(&old, &id, now, out);
         }
         let before = self.members.get(&id).map(|member| member.current.assigned.clone());
         let bump = self.update(&beat, now, out);
-        self.refresh(bump, topics, now, out);
+        self.refresh(bump, compiled, topics, now, out);
         self.retarget(topics, now, out);
         self.reconcile(&id, beat.owned.as_ref(), now, out);
         let session_ms = i64::from(self.limits.session_timeout_ms).max(1);
@@ -493,7 +493,7 @@ impl ConsumerGroup {
         for id in ids {
             self.emit_removal(id, now, out);
         }
-        self.refresh(true, topics, now, out);
+        self.refresh(true, None, topics, now, out);
     }
 
     /// Makes the target of this epoch, if there is none.

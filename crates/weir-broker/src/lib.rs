@@ -76,6 +76,7 @@ pub mod produce;
 pub mod producer_ids;
 pub mod purgatory;
 pub mod quotas;
+mod re2;
 pub mod request;
 mod resource_configs;
 pub mod scram_users;

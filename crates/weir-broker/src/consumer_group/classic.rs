@@ -60,7 +60,7 @@ impl ConsumerGroup {
         let owned = owned(&said, topics);
         let member = self.classic_member(&id, join, said);
         let bump = self.take_over(member, now, out);
-        self.refresh(bump, topics, now, out);
+        self.refresh(bump, None, topics, now, out);
         self.retarget(topics, now, out);
         self.reconcile(&id, Some(&owned), now, out);
         let Some(member) = self.members.get_mut(&id) else {

@@ -2,18 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use regex::{Regex, RegexBuilder};
+use regex::Regex;
 use weir_protocol::api::consumer_group_records::ConsumerGroupRegularExpressionValue;
 use weir_protocol::{ErrorCode, Str, TimestampMs, Uuid};
 
 use super::assignor::AssignedMember;
 use super::changes::Change;
 use super::{ConsumerGroup, Heartbeat, Refusal};
+use crate::re2;
 
-/// How large a compiled pattern may be, so that a client cannot take the memory of others.
-const REGEX_BYTES_MAX: usize = 1 << 20;
-/// How long a pattern may be.
-const REGEX_CHARS_MAX: usize = 4_096;
+/// Different patterns of one group. Each is compiled again when topics have changed.
+const REGEXES_MAX: usize = 100;
 
 /// The topics, as far as groups need to know them.
 pub trait TopicLookup {
@@ -30,29 +29,25 @@ pub trait TopicLookup {
     fn for_each_name(&self, then: &mut dyn FnMut(&Str));
 }
 
-/// A pattern that must match a whole name. RE2's syntax, as Kafka has it; linear time whatever the pattern.
-fn compile(pattern: &str) -> Result<Regex, Refusal> {
-    let invalid = |why: String| {
-        let words =
-            format!("SubscribedTopicRegex `{pattern}` is not a valid regular expression: {why}.");
-        Refusal::new(ErrorCode::InvalidRegularExpression, words)
-    };
-    if pattern.len() > REGEX_CHARS_MAX {
-        return Err(invalid(format!("longer than {REGEX_CHARS_MAX} bytes")));
-    }
-    // Checked by itself first: `a)|(b` is no pattern, though it is one inside the group.
-    let build = |pattern: &str| RegexBuilder::new(pattern).size_limit(REGEX_BYTES_MAX).build();
-    build(pattern)
-        .and_then(|_| build(&format!("^(?:{pattern})$")))
-        .map_err(|error| invalid(error.to_string().lines().last().unwrap_or_default().to_owned()))
-}
-
 impl ConsumerGroup {
-    /// Whether the pattern of a heartbeat is one. Those that the group has were checked.
-    pub(super) fn check_regex(&self, beat: &Heartbeat) -> Result<(), Refusal> {
-        match beat.regex.as_ref().filter(|regex| !regex.is_empty()) {
-            Some(regex) if !self.regexes.contains_key(regex) => compile(regex).map(|_| ()),
-            _ => Ok(()),
+    /// The pattern of a heartbeat, compiled if it is new to the group. Those that it has were checked.
+    pub(super) fn check_regex(&self, beat: &Heartbeat) -> Result<Option<(Str, Regex)>, Refusal> {
+        let regex = beat.regex.as_ref().filter(|regex| !regex.is_empty());
+        let Some(pattern) = regex.filter(|regex| !self.regexes.contains_key(*regex)) else {
+            return Ok(None);
+        };
+        if self.regexes.len() >= REGEXES_MAX {
+            let words = format!("The members of the group have {REGEXES_MAX} patterns already.");
+            return Err(Refusal::new(ErrorCode::GroupMaxSizeReached, words));
+        }
+        match re2::whole_match(pattern) {
+            Ok(regex) => Ok(Some((pattern.clone(), regex))),
+            Err(why) => {
+                let words = format!(
+                    "SubscribedTopicRegex `{pattern}` is not a valid regular expression: {why}."
+                );
+                Err(Refusal::new(ErrorCode::InvalidRegularExpression, words))
+            }
         }
     }
 
@@ -67,11 +62,12 @@ impl ConsumerGroup {
             .any(|member| member.topics.contains(topic) || member.regex.as_ref().is_some_and(means))
     }
 
-    /// Looks the patterns up again where topics have changed, and begins a new epoch if `bump`, or if the topics that are
+    /// Looks the patterns up again where topics have changed, that of `compiled` if it is new, and begins a new epoch if `bump`, or if the topics that are
     /// read have changed.
     pub(super) fn refresh(
         &mut self,
         bump: bool,
+        compiled: Option<(Str, Regex)>,
         topics: &dyn TopicLookup,
         now: TimestampMs,
         out: &mut Vec<Change>,
@@ -81,7 +77,7 @@ impl ConsumerGroup {
         if !bump && !topics_changed {
             return;
         }
-        self.resolve(topics_changed, topics, now, out);
+        self.resolve(topics_changed, compiled, topics, now, out);
         self.seen_topics = Some(version);
         let hash = self.subscription_hash(topics);
         if bump || hash != self.metadata_hash {
@@ -93,6 +89,7 @@ impl ConsumerGroup {
     fn resolve(
         &mut self,
         topics_changed: bool,
+        mut compiled: Option<(Str, Regex)>,
         topics: &dyn TopicLookup,
         now: TimestampMs,
         out: &mut Vec<Change>,
@@ -111,7 +108,11 @@ impl ConsumerGroup {
             }
             let mut found = Vec::new();
             // Checked when it came; one in the log may be of a version with another syntax, and then means nothing.
-            if let Ok(regex) = compile(&pattern) {
+            let regex = match compiled.take_if(|(of, _)| *of == pattern) {
+                Some((_, regex)) => Ok(regex),
+                None => re2::whole_match(&pattern),
+            };
+            if let Ok(regex) = regex {
                 topics.for_each_name(&mut |name| {
                     if regex.is_match(name) {
                         found.push(name.clone());

@@ -1,9 +1,8 @@
 //! ListTransactions, DescribeTransactions, DescribeProducers (KIP-664, KIP-994, KIP-1152), and WriteTxnMarkers, with which
 //! an operator ends what hangs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
-use regex::Regex;
 use weir_log::check_topic_name;
 use weir_protocol::api::describe_producers::{
     DescribeProducersRequest, DescribeProducersResponse, PartitionResponse, ProducerState,
@@ -27,14 +26,13 @@ use super::ending::TxnDue;
 use crate::broker::{Broker, Step};
 use crate::commit_queue::Due;
 use crate::effects::Ticket;
+use crate::re2;
 use crate::request::{distinct, Response};
 use crate::topics::OFFSETS_TOPIC;
 use crate::transaction::{Producer, Transaction, TxnState};
 
 /// A state of Kafka's that a transaction is never seen in.
 const DEAD: &str = "Dead";
-/// Memory that the compiled form of a pattern may take: it comes from outside.
-const PATTERN_BYTES_MAX: usize = 1 << 20;
 
 impl Broker {
     pub(crate) fn list_transactions(
@@ -53,19 +51,21 @@ impl Broker {
             ..ListTransactionsResponse::default()
         };
         let pattern = request.transactional_id_pattern.as_deref().filter(|text| !text.is_empty());
-        let pattern = match pattern.map(whole_match).transpose() {
+        let pattern = match pattern.map(re2::whole_match).transpose() {
             Ok(pattern) => pattern,
             Err(_) => {
                 response.error_code = ErrorCode::InvalidRegularExpression.code();
                 return Step::Answer(Response::ListTransactions(response));
             }
         };
-        let states: Vec<TxnState> = request.state_filters.iter().filter_map(known).collect();
+        let is_known =
+            |state: &TxnState| request.state_filters.iter().any(|one| **one == *state.name());
+        let states: Vec<TxnState> = TxnState::ALL.into_iter().filter(is_known).collect();
+        let producers: HashSet<i64> = request.producer_id_filters.iter().copied().collect();
         let is_wanted = |id: &Str, txn: &Transaction| {
             let runs_ms = txn.started().map_or(0, |started| now.since(started));
             (request.state_filters.is_empty() || states.contains(&txn.state()))
-                && (request.producer_id_filters.is_empty()
-                    || request.producer_id_filters.contains(&txn.producer().id.get()))
+                && (producers.is_empty() || producers.contains(&txn.producer().id.get()))
                 && (request.duration_filter < 0 || runs_ms > request.duration_filter)
                 && pattern.as_ref().is_none_or(|pattern| pattern.is_match(id))
         };
@@ -270,12 +270,4 @@ impl Broker {
         }
         response
     }
-}
-
-/// A pattern that must match the whole text. The syntax is that of RE2, as Kafka's, and takes linear time.
-fn whole_match(pattern: &str) -> Result<Regex, regex::Error> {
-    // Compiled as it came first: what it does not close must not close the frame around it.
-    regex::RegexBuilder::new(pattern).size_limit(PATTERN_BYTES_MAX).build()?;
-    let framed = format!("^(?:{pattern})$");
-    regex::RegexBuilder::new(&framed).size_limit(PATTERN_BYTES_MAX).build()
 }
