@@ -111,6 +111,8 @@ const PATTERN_MATCH: i8 = 2;
 const UNKNOWN: i8 = 0;
 /// The name of a literal rule about all resources.
 const WILDCARD: &str = "*";
+/// Rules that one request may be held against, all its filters together: some tenths of a second.
+const FILTERED_MAX: usize = 10_000_000;
 /// The only name of the resource CLUSTER.
 const CLUSTER_NAME: &str = "kafka-cluster";
 
@@ -253,6 +255,19 @@ impl AclFilter {
         }
     }
 
+    /// The one rule that it can mean, if it leaves nothing open.
+    fn exact(&self) -> Option<Acl> {
+        Some(Acl {
+            resource_type: ResourceType::from_code(self.resource_type)?,
+            pattern_type: PatternType::from_code(self.pattern_type)?,
+            resource_name: self.resource_name.as_ref()?.to_string(),
+            principal: self.principal.as_ref()?.to_string(),
+            host: self.host.as_ref()?.to_string(),
+            operation: Operation::from_code(self.operation)?,
+            permission: Permission::from_code(self.permission)?,
+        })
+    }
+
     fn matches(&self, acl: &Acl) -> bool {
         let number = |wanted: i8, has: i8| wanted == ANY || wanted == has;
         let text =
@@ -317,7 +332,11 @@ impl Broker {
     }
 
     pub(crate) fn create_acls(&mut self, ticket: Ticket, request: &CreateAclsRequest) -> Step {
-        let wanted: Vec<Result<Acl, Refused>> = request.creations.iter().map(Acl::wanted).collect();
+        let allowed = self.check_names(request.creations.len());
+        let wanted: Vec<Result<Acl, Refused>> = match allowed {
+            Ok(()) => request.creations.iter().map(Acl::wanted).collect(),
+            Err(refused) => vec![Err(refused); request.creations.len()],
+        };
         let valid = wanted.iter().filter_map(|one| one.as_ref().ok());
         let new: Vec<Acl> =
             valid.filter(|acl| !self.settings.acls().contains(acl)).cloned().collect();
@@ -341,10 +360,31 @@ impl Broker {
         }
     }
 
+    /// Whether so many filters may be held against all rules. Those that mean one rule are looked up, and do not count.
+    fn check_filters(&self, filters: &[AclFilter]) -> Result<(), Refused> {
+        self.check_names(filters.len())?;
+        let wide = filters.iter().filter(|filter| filter.check().is_ok());
+        let wide = wide.filter(|filter| filter.exact().is_none()).count();
+        if wide.saturating_mul(self.settings.acls().len()) > FILTERED_MAX {
+            let words = "So many filters for so many rules are too much for one request.";
+            return Err((ErrorCode::InvalidRequest, words.to_owned()));
+        }
+        Ok(())
+    }
+
     pub(crate) fn delete_acls(&mut self, ticket: Ticket, request: &DeleteAclsRequest) -> Step {
+        let filters: Vec<AclFilter> = request.filters.iter().map(AclFilter::from).collect();
+        if let Err((error, words)) = self.check_filters(&filters) {
+            let result = DeleteAclsFilterResult {
+                error_code: error.code(),
+                error_message: Some(words.into()),
+                ..Default::default()
+            };
+            return Step::Answer(deleted(vec![result; filters.len()]));
+        }
         let mut gone: BTreeSet<Acl> = BTreeSet::new();
         let mut results = Vec::with_capacity(request.filters.len());
-        for filter in request.filters.iter().map(AclFilter::from) {
+        for filter in filters {
             let mut result = DeleteAclsFilterResult { error_message: None, ..Default::default() };
             match filter.check() {
                 Err((error, words)) => {
@@ -352,8 +392,13 @@ impl Broker {
                 }
                 Ok(()) => {
                     // What an earlier filter of the request has taken is gone for the later ones, as in Kafka.
-                    let matching = self.settings.acls().iter().filter(|acl| filter.matches(acl));
-                    let matching: Vec<&Acl> = matching.filter(|acl| !gone.contains(acl)).collect();
+                    let acls = self.settings.acls();
+                    let matching: Vec<&Acl> = match filter.exact() {
+                        Some(exact) => acls.get(&exact).into_iter().collect(),
+                        None => acls.iter().filter(|acl| filter.matches(acl)).collect(),
+                    };
+                    let matching: Vec<&Acl> =
+                        matching.into_iter().filter(|acl| !gone.contains(acl)).collect();
                     result.matching_acls = matching.iter().map(|acl| matching_acl(acl)).collect();
                     gone.extend(matching.into_iter().cloned());
                 }

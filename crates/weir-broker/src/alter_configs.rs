@@ -64,10 +64,12 @@ impl Broker {
         let ids: Vec<(i8, &Str)> =
             request.resources.iter().map(|one| (one.resource_type, &one.resource_name)).collect();
         let twice = twice(&ids);
+        let allowed = self.check_names(ids.len());
         let mut is_staged = false;
         let mut responses = Vec::with_capacity(request.resources.len());
         for (resource, id) in request.resources.iter().zip(&ids) {
             let outcome = match twice.contains(id) {
+                _ if allowed.is_err() => allowed.clone().map(|()| false),
                 true => Err(listed_twice()),
                 false => check_keys(resource.configs.iter().map(|one| &one.name)).and_then(|()| {
                     self.alter(*id, Wanted::Changes(&resource.configs), request.validate_only)
@@ -91,10 +93,12 @@ impl Broker {
         let ids: Vec<(i8, &Str)> =
             request.resources.iter().map(|one| (one.resource_type, &one.resource_name)).collect();
         let twice = twice(&ids);
+        let allowed = self.check_names(ids.len());
         let mut is_staged = false;
         let mut responses = Vec::with_capacity(request.resources.len());
         for (resource, id) in request.resources.iter().zip(&ids) {
             let outcome = match twice.contains(id) {
+                _ if allowed.is_err() => allowed.clone().map(|()| false),
                 true => Err(listed_twice()),
                 false => replacement(&resource.configs)
                     .and_then(|all| self.alter(*id, Wanted::All(all), request.validate_only)),

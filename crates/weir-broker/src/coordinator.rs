@@ -579,14 +579,19 @@ impl Broker {
     }
 
     pub(crate) fn list_groups(&self, request: &ListGroupsRequest) -> Step {
-        let among = |filter: &[Str], value: &str| {
-            filter.is_empty() || filter.iter().any(|one| one.eq_ignore_ascii_case(value))
+        // There are few names of states and types, whatever a filter says.
+        let folded = |filter: &[Str]| -> BTreeSet<String> {
+            filter.iter().map(|one| one.to_ascii_lowercase()).collect()
+        };
+        let (states, types) = (folded(&request.states_filter), folded(&request.types_filter));
+        let among = |filter: &BTreeSet<String>, value: &str| {
+            filter.is_empty() || filter.contains(&value.to_ascii_lowercase())
         };
         let mut groups: Vec<ListedGroup> = self
             .coordinator
             .iter()
-            .filter(|(_, entry)| among(&request.states_filter, entry.group.state_name()))
-            .filter(|(_, entry)| among(&request.types_filter, entry.group.type_name()))
+            .filter(|(_, entry)| among(&states, entry.group.state_name()))
+            .filter(|(_, entry)| among(&types, entry.group.type_name()))
             .map(|(name, entry)| ListedGroup {
                 group_id: name.clone(),
                 protocol_type: entry.group.protocol_type().unwrap_or_default(),
@@ -609,9 +614,20 @@ impl Broker {
         request: &DeleteGroupsRequest,
         now: TimestampMs,
     ) -> Step {
-        let mut results = Vec::with_capacity(request.groups_names.len());
         // A name that comes twice is answered once.
-        for name in distinct(&request.groups_names, |name| name) {
+        let names = distinct(&request.groups_names, |name| name);
+        if let Err((error, _)) = self.check_names(names.len()) {
+            let refused = names.into_iter().take(self.config.request_names_max);
+            let results = refused.map(|name| DeletableGroupResult {
+                group_id: name.clone(),
+                error_code: error.code(),
+            });
+            let results = results.collect();
+            let response = DeleteGroupsResponse { throttle_time_ms: 0, results };
+            return Step::Answer(Response::DeleteGroups(response));
+        }
+        let mut results = Vec::with_capacity(names.len());
+        for name in names {
             let error = self.delete_group(name, now).err().unwrap_or(ErrorCode::None);
             results.push(DeletableGroupResult { group_id: name.clone(), error_code: error.code() });
         }

@@ -30,6 +30,7 @@ impl Broker {
     ) -> Step {
         let mut is_staged = false;
         let mut results = Vec::with_capacity(request.topics.len());
+        let allowed = self.check_names(request.topics.len());
         // A name that comes twice is refused, and answered once.
         let (mut seen, mut twice) = (BTreeSet::new(), BTreeSet::new());
         for wanted in &request.topics {
@@ -39,6 +40,7 @@ impl Broker {
         }
         for wanted in distinct(&request.topics, |wanted| &wanted.name) {
             let outcome = match twice.contains(&wanted.name) {
+                _ if allowed.is_err() => allowed.clone(),
                 false => self.grow_topic(wanted, request.validate_only),
                 true => Err((ErrorCode::InvalidRequest, "Duplicate topic name.".to_owned())),
             };

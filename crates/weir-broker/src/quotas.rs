@@ -304,9 +304,11 @@ impl Broker {
             }
         }
         let mut is_staged = false;
+        let allowed = self.check_names(request.entries.len());
         let mut entries = Vec::with_capacity(request.entries.len());
         for (entry, entity) in request.entries.iter().zip(entities) {
             let outcome = entity.and_then(|entity| match twice.contains(&entity) {
+                _ if allowed.is_err() => allowed.clone().map(|()| false),
                 true => Err(duplicate()),
                 false => self.alter_quotas(entity, &entry.ops, request.validate_only),
             });

@@ -27,7 +27,7 @@ use crate::scram_users::{ScramChange, ScramUsers};
 use crate::settings::{self, ClusterSettings, ConfigOwner, SettingsChange};
 use crate::topic_requests::Refused;
 use crate::topics::{
-    self, is_internal, Deleting, Topic, Topics, OFFSETS_TOPIC, TRANSACTIONS_TOPIC,
+    self, is_internal, plain_name, Deleting, Topic, Topics, OFFSETS_TOPIC, TRANSACTIONS_TOPIC,
 };
 
 /// One change.
@@ -98,6 +98,19 @@ pub(crate) struct Staged {
     failing: bool,
     /// Topics that are deleted, by name, until that is on disk whole.
     settling: HashMap<Str, Settling>,
+    /// Topics that changes are about, and how many: what is staged may be as much as one request can name.
+    touched: HashMap<Str, usize>,
+    /// [`plain_name`] → the name of a topic that is being made.
+    created: HashMap<String, Str>,
+    waiting_more: More,
+    running_more: More,
+}
+
+/// What changes add to what there is.
+#[derive(Debug, Default, Clone, Copy)]
+struct More {
+    partitions: usize,
+    settings_bytes: usize,
 }
 
 /// A deletion whose renames and tombstones are not on disk yet. Until they are the catalog says that it is under way, and
@@ -115,10 +128,28 @@ impl Staged {
         self.running.iter().chain(&self.waiting)
     }
 
+    fn push(&mut self, change: Change, topics: &Topics) {
+        if let Some(name) = change.topic() {
+            *self.touched.entry(name.clone()).or_default() += 1;
+        }
+        match &change {
+            Change::Create(topic) => {
+                self.created.insert(plain_name(topic.name()), topic.name().clone());
+                self.waiting_more.partitions += topic.partition_count();
+            }
+            Change::Grow { name, partitions } => {
+                let now = topics.get(name).map_or(0, Topic::partition_count);
+                self.waiting_more.partitions += partitions.saturating_sub(now);
+            }
+            Change::Settings { more_bytes, .. } => self.waiting_more.settings_bytes += more_bytes,
+            _ => {}
+        }
+        self.waiting.push(change);
+    }
+
     /// Whether a change of this topic is on its way, or its end is not on disk yet.
     pub(crate) fn touches(&self, name: &str) -> bool {
-        self.settling.contains_key(name)
-            || self.iter().any(|change| change.topic().is_some_and(|topic| *topic == *name))
+        self.settling.contains_key(name) || self.touched.contains_key(name)
     }
 
     /// A topic was deleted; the commit of `mark` brings its end to disk.
@@ -138,25 +169,14 @@ impl Staged {
         settled
     }
 
-    /// Topics that are being made.
-    pub(crate) fn created(&self) -> impl Iterator<Item = &Topic> {
-        self.iter().filter_map(|change| match change {
-            Change::Create(topic) => Some(topic),
-            _ => None,
-        })
+    /// The topic that is being made of this name, or of one that differs in dots and underscores alone.
+    pub(crate) fn created_like(&self, name: &str) -> Option<&Str> {
+        self.created.get(&plain_name(name))
     }
 
-    /// Partitions that there will be more than in `topics`. What is being deleted still counts.
-    pub(crate) fn more_partitions(&self, topics: &Topics) -> usize {
-        let more = |change: &Change| match change {
-            Change::Create(topic) => topic.partition_count(),
-            Change::Grow { name, partitions } => {
-                let now = topics.get(name).map_or(0, Topic::partition_count);
-                partitions.saturating_sub(now)
-            }
-            _ => 0,
-        };
-        self.iter().map(more).sum()
+    /// Partitions that there will be more than there are. What is being deleted still counts.
+    pub(crate) fn more_partitions(&self) -> usize {
+        self.running_more.partitions + self.waiting_more.partitions
     }
 
     /// Whether producer ids are on their way.
@@ -177,9 +197,9 @@ impl Staged {
         self.iter().any(|change| matches!(change, Change::ScramUsers { .. }))
     }
 
-    fn settings(&self) -> impl Iterator<Item = (&SettingsChange, usize)> {
+    fn settings(&self) -> impl Iterator<Item = &SettingsChange> {
         self.iter().filter_map(|change| match change {
-            Change::Settings { change, more_bytes } => Some((change, *more_bytes)),
+            Change::Settings { change, .. } => Some(change),
             _ => None,
         })
     }
@@ -191,7 +211,7 @@ impl Staged {
 
     /// How many bytes the file of settings will grow by, at most.
     pub(crate) fn more_settings_bytes(&self) -> usize {
-        self.settings().map(|(_, more_bytes)| more_bytes).sum()
+        self.running_more.settings_bytes + self.waiting_more.settings_bytes
     }
 
     /// A commit begins: what waits goes with it. Returns the files to write.
@@ -203,6 +223,7 @@ impl Staged {
     ) -> Vec<FileWrite> {
         debug_assert!(self.running.is_empty(), "one commit at a time");
         self.running = mem::take(&mut self.waiting);
+        self.running_more = mem::take(&mut self.waiting_more);
         let mut writes = Vec::new();
         if self.running.iter().any(|change| change.topic().is_some()) {
             let text = topics::print(topics, &self.running);
@@ -220,7 +241,7 @@ impl Staged {
         }
         if self.has_settings() {
             let mut after = settings.clone();
-            self.settings().for_each(|(change, _)| after.apply(change));
+            self.settings().for_each(|change| after.apply(change));
             writes.push(FileWrite { file: settings::FILE, text: settings::print(&after) });
         }
         writes
@@ -228,6 +249,19 @@ impl Staged {
 
     /// The commit has ended: what went with it.
     fn finish(&mut self) -> Vec<Change> {
+        self.running_more = More::default();
+        for change in &self.running {
+            let Some(name) = change.topic() else { continue };
+            if let Some(count) = self.touched.get_mut(name) {
+                *count -= 1;
+                if *count == 0 {
+                    self.touched.remove(name);
+                }
+            }
+            if let Change::Create(_) = change {
+                self.created.remove(&plain_name(name));
+            }
+        }
         mem::take(&mut self.running)
     }
 }
@@ -245,7 +279,7 @@ impl Broker {
             let words = "The broker could not write its files.".to_owned();
             return Err((ErrorCode::KafkaStorageError, words));
         }
-        self.staged.waiting.push(change);
+        self.staged.push(change, &self.topics);
         self.commit_queue.appended(true);
         Ok(())
     }

@@ -48,6 +48,14 @@ impl Broker {
         }
         // A name that comes twice is answered once.
         let asked = distinct(&request.topics, |topic| &topic.name);
+        if let Err(refused) = self.check_names(asked.len()) {
+            let asked = asked.into_iter().take(self.config.request_names_max);
+            let refused = asked.map(|topic| self.creation_result(topic, Err(refused.clone())));
+            return Step::Answer(Response::CreateTopics(CreateTopicsResponse {
+                throttle_time_ms: 0,
+                topics: refused.collect(),
+            }));
+        }
         let mut outcomes = Vec::with_capacity(asked.len());
         for topic in &asked {
             outcomes.push(if twice.contains(&topic.name) {
@@ -89,6 +97,16 @@ impl Broker {
         }
     }
 
+    /// Whether one request may name so many topics, groups or rules.
+    pub(crate) fn check_names(&self, names: usize) -> Result<(), Refused> {
+        let names_max = self.config.request_names_max;
+        if names > names_max {
+            let words = format!("More than {names_max} names in one request.");
+            return Err((ErrorCode::InvalidRequest, words));
+        }
+        Ok(())
+    }
+
     /// Stages a topic.
     fn create_topic(
         &mut self,
@@ -113,17 +131,14 @@ impl Broker {
         }
         check_topic_name(&wanted.name)
             .map_err(|words| (ErrorCode::InvalidTopicException, words))?;
-        let is_made = self.staged.created().any(|topic| *topic.name() == wanted.name);
-        if self.topics.get(&wanted.name).is_some() || is_made {
+        let staged = self.staged.created_like(&wanted.name);
+        if self.topics.get(&wanted.name).is_some() || staged == Some(&wanted.name) {
             return Err((
                 ErrorCode::TopicAlreadyExists,
                 format!("Topic '{}' already exists.", wanted.name),
             ));
         }
-        let staged = self.staged.created().map(Topic::name);
-        let staged = staged.filter(|name| topics::collide(name, &wanted.name));
-        if let Some(other) = self.topics.colliding(&wanted.name).map(Topic::name).or(staged.last())
-        {
+        if let Some(other) = self.topics.colliding(&wanted.name).map(Topic::name).or(staged) {
             let words = format!("Topic '{}' collides with existing topic: {}", wanted.name, other);
             return Err((ErrorCode::InvalidTopicException, words));
         }
@@ -205,7 +220,7 @@ impl Broker {
 
     /// Partitions there are, and will be once all is on disk that is on its way.
     pub(crate) fn partitions_planned(&self) -> usize {
-        self.topics.partition_count() + self.staged.more_partitions(&self.topics)
+        self.topics.partition_count() + self.staged.more_partitions()
     }
 
     fn plan_with_defaults(&self, name: &Str) -> Result<Plan, Refused> {
@@ -361,6 +376,14 @@ impl Broker {
             6.. => request.topics.clone(),
             _ => request.topic_names.iter().map(named).collect(),
         };
+        if let Err(refused) = self.check_names(wanted.len()) {
+            let wanted = wanted.into_iter().take(self.config.request_names_max);
+            let responses = wanted.map(|state| deletion_result(state, Err(refused.clone())));
+            return Step::Answer(Response::DeleteTopics(DeleteTopicsResponse {
+                throttle_time_ms: 0,
+                responses: responses.collect(),
+            }));
+        }
         let wanted = self.told_apart(wanted);
         let mut responses = Vec::with_capacity(wanted.len());
         let mut is_staged = false;

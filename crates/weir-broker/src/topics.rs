@@ -20,7 +20,7 @@
 
 mod catalog;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use weir_log::{LogConfig, LogId};
@@ -243,6 +243,10 @@ impl Topic {
 pub struct Topics {
     by_name: BTreeMap<Str, Topic>,
     names: HashMap<Uuid, Str>,
+    /// [`plain_name`] → names. More than one lie under it only if an earlier version made them.
+    by_plain_name: HashMap<String, BTreeSet<Str>>,
+    /// The sum of all: it is asked for each topic that is to be made.
+    partition_count: usize,
     defaults: Arc<TopicDefaults>,
     /// Grows with each change of names and partitions.
     version: u64,
@@ -277,7 +281,7 @@ impl Topics {
     /// Partitions of all topics.
     #[must_use]
     pub fn partition_count(&self) -> usize {
-        self.by_name.values().map(Topic::partition_count).sum()
+        self.partition_count
     }
 
     /// What the broker says for topics that do not say it themselves, those that are added later too.
@@ -293,7 +297,12 @@ impl Topics {
         topic.set_defaults(Arc::clone(&self.defaults));
         self.version += 1;
         self.names.insert(topic.id, topic.name.clone());
-        self.by_name.insert(topic.name.clone(), topic);
+        let plain = plain_name(&topic.name);
+        self.by_plain_name.entry(plain).or_default().insert(topic.name.clone());
+        self.partition_count += topic.partition_count();
+        if let Some(before) = self.by_name.insert(topic.name.clone(), topic) {
+            self.partition_count -= before.partition_count();
+        }
     }
 
     /// Takes a topic out.
@@ -301,6 +310,14 @@ impl Topics {
         let topic = self.by_name.remove(name)?;
         self.version += 1;
         self.names.remove(&topic.id);
+        self.partition_count -= topic.partition_count();
+        let plain = plain_name(name);
+        if let Some(names) = self.by_plain_name.get_mut(&plain) {
+            names.remove(name);
+            if names.is_empty() {
+                self.by_plain_name.remove(&plain);
+            }
+        }
         Some(topic)
     }
 
@@ -309,6 +326,7 @@ impl Topics {
         let topic = self.by_name.get_mut(name)?;
         let before = topic.partition_count();
         topic.set_partition_count(partitions);
+        self.partition_count = self.partition_count - before + partitions;
         self.version += 1;
         Some(before)
     }
@@ -320,7 +338,8 @@ impl Topics {
         if !name.contains(['.', '_']) {
             return None;
         }
-        self.by_name.values().find(|topic| collide(&topic.name, name))
+        let names = self.by_plain_name.get(&plain_name(name))?;
+        names.iter().find(|other| ***other != *name).and_then(|other| self.get(other))
     }
 }
 
@@ -343,10 +362,9 @@ impl TopicLookup for Topics {
     }
 }
 
-/// Whether two names differ in dots and underscores alone.
-pub(crate) fn collide(one: &str, other: &str) -> bool {
-    let plain = |byte: u8| if byte == b'.' { b'_' } else { byte };
-    one != other && one.bytes().map(plain).eq(other.bytes().map(plain))
+/// A name as Kafka's names of metrics have it: topics whose names are the same there collide.
+pub(crate) fn plain_name(name: &str) -> String {
+    name.replace('.', "_")
 }
 
 /// Whether the broker alone writes to topics of this name.

@@ -269,6 +269,8 @@ mod tests {
     use super::*;
 
     const MIB: usize = 1 << 20;
+    /// Of those that wait in vain.
+    const PATIENCE: Duration = Duration::from_millis(20);
 
     fn memory(total_bytes: usize) -> RequestMemory {
         RequestMemory::new(&BrokerConfig {
@@ -280,11 +282,11 @@ mod tests {
 
     async fn charged(memory: &RequestMemory, len: usize, is_stranger: bool) -> Option<Held> {
         let mut held = None;
-        memory.charge(&mut held, len, len, is_stranger, Duration::from_secs(5)).await?;
+        memory.charge(&mut held, len, len, is_stranger, PATIENCE).await?;
         held
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn large_frames_leave_a_quarter_to_others() {
         let memory = memory(8 * MIB);
         let large = [
@@ -301,7 +303,7 @@ mod tests {
         assert_eq!(memory.large.available_permits(), 6 * MIB / PERMIT_BYTES);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn strangers_take_nothing_of_what_others_have() {
         let memory = memory(8 * MIB);
         let mut held = Vec::new();
@@ -313,23 +315,32 @@ mod tests {
         assert!(!memory.is_too_slow(0, Duration::from_secs(60)), "nor do they press anybody");
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn the_slowest_go_first_when_somebody_waits() {
-        let memory = Arc::new(memory(2 * MIB));
+        let mut memory = memory(2 * MIB);
+        memory.pressure.begun -= Duration::from_secs(60);
+        let memory = Arc::new(memory);
         let elapsed = Duration::from_secs(20);
         let holds = charged(&memory, MIB, false).await.unwrap();
         let also = charged(&memory, MIB, false).await.unwrap();
         assert!(!memory.is_too_slow(1, elapsed), "nobody waits");
         let waits = tokio::spawn({
             let memory = memory.clone();
-            async move { charged(&memory, MIB, false).await }
+            async move {
+                let mut held = None;
+                let patience = Duration::from_secs(60);
+                memory.charge(&mut held, MIB, MIB, false, patience).await
+            }
         });
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        while memory.pressure.since_ms.load(Ordering::Relaxed) == 0 {
+            tokio::task::yield_now().await;
+        }
         assert!(memory.is_too_slow(1, elapsed));
         assert!(!memory.is_too_slow(1, PACE_GRACE / 2), "it has just begun");
         assert!(!memory.is_too_slow(20 * 100_000, elapsed), "100 kB/s are enough at first");
-        tokio::time::sleep(Duration::from_secs(4)).await;
+        memory.pressure.since_ms.fetch_sub(4_000, Ordering::Relaxed);
         assert!(memory.is_too_slow(20 * 100_000, elapsed));
+        memory.pressure.since_ms.fetch_sub(50_000, Ordering::Relaxed);
         assert!(!memory.is_too_slow(20 * MIB, elapsed), "as fast as anybody must be");
         drop(holds);
         assert!(waits.await.unwrap().is_some());
@@ -337,18 +348,20 @@ mod tests {
         drop(also);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn nothing_more_is_made_while_answers_take_all_and_then_it_goes_on() {
         let memory = Arc::new(AnswerMemory::new(1_000));
         let first = memory.charge(900);
         memory.room().await;
         let second = memory.charge(900);
-        assert!(timeout(Duration::from_secs(5), memory.room()).await.is_err());
+        assert!(timeout(PATIENCE, memory.room()).await.is_err());
         let waits = tokio::spawn({
             let memory = memory.clone();
             async move { memory.room().await }
         });
-        tokio::time::sleep(Duration::from_secs(3)).await;
+        while memory.pressure.since_ms.load(Ordering::Relaxed) == 0 {
+            tokio::task::yield_now().await;
+        }
         assert!(memory.is_too_slow(1_000, Duration::from_secs(3)));
         drop(second);
         waits.await.unwrap();

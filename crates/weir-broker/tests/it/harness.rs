@@ -147,7 +147,7 @@ impl Harness {
     ) -> Called<R::Response> {
         let mut frame = frame::encode_request(7, Some("tester"), version, request).unwrap();
         frame.advance(4);
-        let mut decoded = request::decode(frame, 1 << 20).unwrap();
+        let mut decoded = request::decode(frame, 16 << 20).unwrap();
         let connection = Connection {
             id: ConnId(conn),
             client_host: "/127.0.0.1".into(),

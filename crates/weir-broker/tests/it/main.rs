@@ -18,6 +18,7 @@ mod groups;
 mod harness;
 mod keys;
 mod made_again;
+mod many_names;
 mod promises;
 mod recoding;
 mod secured;
