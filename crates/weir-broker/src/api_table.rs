@@ -67,8 +67,8 @@ pub const SERVED: &[ApiKey] = &[
     ApiKey::DescribeTopicPartitions,
 ];
 
-/// Features: name, lowest version and finalized level, as on a Kafka 4.1.0 node that `kafka-features upgrade
-/// --release-version 4.1` was run on: that names all of them, and fails where one is not known.
+/// Features: name, lowest version and finalized level, as on a new Kafka 4.1.0 node. `kafka-features upgrade
+/// --release-version 4.1` names all of them, and fails where one is not known.
 ///
 /// `metadata.version` 27 is 4.1-IV1. `transaction.version` 2 is KIP-890, `group.version` 1 is KIP-848. What
 /// `eligible.leader.replicas.version` and `kraft.version` mean is about replicas and voters, of which there is one.
@@ -76,10 +76,12 @@ pub const SERVED: &[ApiKey] = &[
 pub(crate) const FEATURES: &[(&str, i16, i16)] = &[
     ("eligible.leader.replicas.version", 0, 1),
     ("group.version", 0, 1),
-    ("kraft.version", 0, 1),
+    (KRAFT_VERSION, 0, 1),
     ("metadata.version", 7, 27),
     ("transaction.version", 0, 2),
 ];
+/// It is supported, but 0 on a new node with one voter, and a level of 0 is not said.
+const KRAFT_VERSION: &str = "kraft.version";
 /// Older clients take a supported feature that begins at 0 for an error (KAFKA-17011).
 const FEATURES_FROM_0_VERSION_MIN: i16 = 4;
 
@@ -121,6 +123,7 @@ pub fn api_versions(version: i16) -> ApiVersionsResponse {
         finalized_features_epoch: 1,
         finalized_features: FEATURES
             .iter()
+            .filter(|(name, _, _)| *name != KRAFT_VERSION)
             .map(|(name, _, level)| FinalizedFeatureKey {
                 name: Str::from_static(name),
                 max_version_level: *level,
@@ -129,6 +132,12 @@ pub fn api_versions(version: i16) -> ApiVersionsResponse {
             .collect(),
         ..ApiVersionsResponse::default()
     }
+}
+
+/// The answer to ApiVersions of software whose name or version is none.
+pub(crate) fn to_bad_software() -> ApiVersionsResponse {
+    let error_code = ErrorCode::InvalidRequest.code();
+    ApiVersionsResponse { error_code, ..ApiVersionsResponse::default() }
 }
 
 fn api_version(key: ApiKey) -> ApiVersion {

@@ -348,6 +348,9 @@ impl Broker {
             Request::ApiVersions => {
                 Step::Answer(Response::ApiVersions(api_table::api_versions(version)))
             }
+            Request::BadApiVersions => {
+                Step::Answer(Response::ApiVersions(api_table::to_bad_software()))
+            }
             Request::Metadata(metadata) => self.metadata(connection, metadata, version),
             Request::ListOffsets(list) => self.list_offsets(list, version),
             Request::OffsetForLeaderEpoch(epochs) => self.offset_for_leader_epoch(epochs),

@@ -4,7 +4,7 @@
 //! A committed offset is visible once it is on disk, and an assignment is handed out once it is on disk: both wait for
 //! their commit in [`crate::commit_queue`]. Offsets are in [`crate::offsets`].
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use bytes::Bytes;
 use weir_protocol::api::delete_groups::{
@@ -102,6 +102,14 @@ impl GroupEntry {
         seen.chain(self.pending_offsets.keys().cloned()).chain(in_transactions).collect()
     }
 
+    /// Those of `topics` that it has offsets of in the log.
+    pub(crate) fn topics_among(&self, topics: &HashSet<Str>) -> BTreeSet<Str> {
+        let in_transactions = self.txn_offsets.values().flat_map(BTreeMap::keys);
+        let pending = self.pending_offsets.keys().chain(in_transactions).map(|(topic, _)| topic);
+        let all = self.offsets.keys().chain(pending);
+        all.filter(|topic| topics.contains(*topic)).cloned().collect()
+    }
+
     /// Forgets the offsets of a topic, and says of which partitions the log has some.
     pub(crate) fn forget_topic(&mut self, topic: &str) -> BTreeSet<i32> {
         let seen = self.offsets.remove(topic).unwrap_or_default();
@@ -126,7 +134,7 @@ impl GroupEntry {
             }
         }
         self.pending_offsets.remove(key);
-        supersede(&mut self.txn_offsets, key, Offset(i64::MAX));
+        supersede(&mut self.txn_offsets, &[(key.clone(), Offset(i64::MAX))].into());
     }
 
     /// Takes `ticket` off those that wait for this offset. False if the offset was forgotten meanwhile.

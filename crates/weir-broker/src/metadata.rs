@@ -201,7 +201,7 @@ impl Broker {
             .collect();
         let mut coordinators = Vec::with_capacity(keys.len());
         for key in keys {
-            let found = self.coordinator_of(&key, request.key_type);
+            let found = self.coordinator_of(request.key_type);
             let (error, message) = found.err().unwrap_or((ErrorCode::None, ""));
             let (host, port) = connection.advertised.clone();
             let here = error.is_none();
@@ -228,20 +228,14 @@ impl Broker {
         Step::Answer(Response::FindCoordinator(response))
     }
 
-    fn coordinator_of(&self, key: &str, kind: i8) -> Result<(), (ErrorCode, &'static str)> {
+    fn coordinator_of(&self, kind: i8) -> Result<(), (ErrorCode, &'static str)> {
         match kind {
-            KEY_TYPE_GROUP if key.is_empty() => {
-                Err((ErrorCode::InvalidGroupId, "the group id is empty"))
-            }
             KEY_TYPE_GROUP => self.offsets_topic().map(|_| ()).map_err(|_| {
                 (
                     ErrorCode::CoordinatorNotAvailable,
                     "the topic of committed offsets could not be made",
                 )
             }),
-            KEY_TYPE_TRANSACTION if key.is_empty() => {
-                Err((ErrorCode::InvalidRequest, "the transactional id is empty"))
-            }
             KEY_TYPE_TRANSACTION => match self.topics.get(TRANSACTIONS_TOPIC) {
                 Some(_) => Ok(()),
                 None => {

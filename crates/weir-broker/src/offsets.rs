@@ -4,7 +4,7 @@
 //! lie in partition `abs(hash(group)) % 50`; each partition gets its directory with its first record. At the start the
 //! log is read from the front and the last record of a key counts.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use weir_log::{AppendOrigin, LogId};
 use weir_protocol::api::offset_commit::{
@@ -24,6 +24,7 @@ use crate::broker::{Broker, Step};
 use crate::commit_queue::{Due, PendingOffset};
 use crate::config::OFFSETS_PARTITIONS;
 use crate::consumer_group::{Change, ConsumerGroup, ConsumerGroupLimits};
+use crate::coordinator::GroupEntry;
 use crate::effects::Ticket;
 use crate::error::BrokerError;
 use crate::group::Group;
@@ -79,9 +80,13 @@ impl Broker {
         }
         self.commit_queue.appended(true);
         if let Some(entry) = self.coordinator.get_mut(&group) {
+            if !entry.txn_offsets.is_empty() {
+                let keys = offsets.iter().map(|offset| (offset.topic.clone(), offset.partition));
+                let later = keys.map(|key| (key, Offset(i64::MAX))).collect();
+                supersede(&mut entry.txn_offsets, &later);
+            }
             for offset in &offsets {
                 let key = (offset.topic.clone(), offset.partition);
-                supersede(&mut entry.txn_offsets, &key, Offset(i64::MAX));
                 entry.pending_offsets.entry(key).or_default().push(ticket);
             }
         }
@@ -96,9 +101,7 @@ impl Broker {
         version: i16,
         now: TimestampMs,
     ) -> Result<(), ErrorCode> {
-        if request.group_id.is_empty() {
-            return Err(ErrorCode::InvalidGroupId);
-        }
+        // The group without a name is one like others, for clients from before KIP-289.
         let generation = request.generation_id_or_member_epoch;
         if self.coordinator.get(&request.group_id).is_none() {
             if generation >= 0 {
@@ -219,9 +222,10 @@ impl Broker {
         let none = BTreeMap::new();
         let entry = self.coordinator.get(group);
         let offsets = entry.map_or(&none, |entry| &entry.offsets);
-        let waiting = entry.filter(|entry| stable && !entry.txn_offsets.is_empty());
+        let waiting = entry.filter(|_| stable).into_iter().flat_map(GroupEntry::waiting_offsets);
+        let waiting: HashSet<(&str, i32)> = waiting.collect();
         let fetched = |name: &Str, index: i32, offset: Option<&CommittedOffset>| match waiting
-            .is_some_and(|entry| entry.is_unstable(name, index))
+            .contains(&(&**name, index))
         {
             true => OffsetFetchResponsePartitions {
                 error_code: ErrorCode::UnstableOffsetCommit.code(),
@@ -308,25 +312,31 @@ impl Broker {
         self.log_for_append(OFFSETS_TOPIC, partition, now)
     }
 
-    /// The offsets of a deleted topic are gone with it.
-    pub(crate) fn forget_offsets_of(&mut self, topic: &str, now: TimestampMs) {
-        let groups: Vec<Str> = self
+    /// The offsets of deleted topics are gone with them.
+    ///
+    /// Cost: one look at each group, however many topics.
+    pub(crate) fn forget_offsets_of(&mut self, topics: &HashSet<Str>, now: TimestampMs) {
+        if topics.is_empty() {
+            return;
+        }
+        let of_group: Vec<(Str, BTreeSet<Str>)> = self
             .coordinator
             .iter()
-            .filter(|(_, entry)| {
-                let in_transactions = entry.txn_offsets.values().flat_map(BTreeMap::keys);
-                let mut pending = entry.pending_offsets.keys().chain(in_transactions);
-                entry.offsets.contains_key(topic) || pending.any(|(of, _)| *of == *topic)
-            })
-            .map(|(name, _)| name.clone())
+            .map(|(group, entry)| (group, entry.topics_among(topics)))
+            .filter(|(_, among)| !among.is_empty())
+            .map(|(group, among)| (group.clone(), among))
             .collect();
-        for group in groups {
+        for (group, among) in of_group {
             let Some(entry) = self.coordinator.get_mut(&group) else { continue };
-            let partitions = entry.forget_topic(topic);
-            let keys = partitions.iter().map(|partition| (topic, *partition));
-            let records = tombstones(&group, keys);
+            let mut records = Vec::new();
+            for topic in &among {
+                let partitions = entry.forget_topic(topic);
+                let keys = partitions.iter().map(|partition| (&**topic, *partition));
+                records.extend(tombstones(&group, keys));
+            }
             if let Err(error) = self.write_offset_records(&group, &records, now) {
-                tracing::warn!(group = %group, topic, %error, "offsets of a deleted topic stay in the log");
+                let topics = among.len();
+                tracing::warn!(group = %group, topics, %error, "offsets of deleted topics stay in the log");
             }
             self.commit_queue.appended(true);
         }

@@ -32,6 +32,9 @@ use crate::topics::{Topic, TopicLimits};
 use crate::transaction::Producer;
 use crate::transaction_coordinator::{TransactionalBatch, TransactionalWrite};
 
+/// From this version on topics are named by their ids alone (KIP-516).
+const TOPICS_BY_ID: i16 = 13;
+
 /// A Produce request whose batches are checked. They lie in its frame, of which it is the only owner.
 #[derive(Debug)]
 pub struct Produce {
@@ -256,7 +259,7 @@ impl Broker {
         };
         let id = produce.transactional_id.as_ref();
         let write = self.begin_transactional_write(id, produce.version, &batches, now);
-        let Produce { acks, topics, frame, .. } = produce;
+        let Produce { acks, version, topics, frame, .. } = produce;
         let mut failed = false;
         let mut responses = Vec::with_capacity(topics.len());
         for topic in topics {
@@ -268,7 +271,8 @@ impl Broker {
                     true => Err(Refusal::bare(ErrorCode::InvalidRequest)),
                     false => {
                         let named = (&*name, *topic_id);
-                        self.produce_partition(named, partition, *acks, &write, frame, now)
+                        let how = (*acks, *version);
+                        self.produce_partition(named, partition, how, &write, frame, now)
                     }
                 };
                 failed |= taken.is_err();
@@ -297,7 +301,7 @@ impl Broker {
         &mut self,
         named: (&Str, Uuid),
         partition: &mut ProducePartition,
-        acks: i16,
+        (acks, version): (i16, i16),
         write: &TransactionalWrite,
         frame: &mut BytesMut,
         now: TimestampMs,
@@ -308,7 +312,7 @@ impl Broker {
         let bytes = frame.get_mut(partition.batch.clone()?);
         let bytes = bytes.ok_or(Refusal::bare(ErrorCode::UnknownServerError))?;
         let inside = std::mem::replace(&mut partition.inside, Inside::Unread);
-        let topic = self.produced_topic(named)?;
+        let topic = self.produced_topic(named, version)?;
         let partition = PartitionId(partition.index);
         let limits = topic.limits;
         let existing = topic.existing_log(partition).map_err(Refusal::bare)?;
@@ -344,7 +348,8 @@ impl Broker {
     fn wants_a_look_inside(&self, produce: &mut Produce) -> bool {
         let mut wants = false;
         for request in &mut produce.topics {
-            let Ok(topic) = self.produced_topic((&request.name, request.topic_id)) else {
+            let Ok(topic) = self.produced_topic((&request.name, request.topic_id), produce.version)
+            else {
                 continue;
             };
             let limits = topic.limits;
@@ -371,7 +376,8 @@ impl Broker {
         }
         let mut batches = Vec::new();
         for request in &produce.topics {
-            let Ok(topic) = self.produced_topic((&request.name, request.topic_id)) else {
+            let Ok(topic) = self.produced_topic((&request.name, request.topic_id), produce.version)
+            else {
                 continue;
             };
             for partition in &request.partitions {
@@ -387,8 +393,8 @@ impl Broker {
         batches
     }
 
-    fn produced_topic(&self, (name, id): (&Str, Uuid)) -> Result<&Topic, Refusal> {
-        let topic = if id.is_zero() {
+    fn produced_topic(&self, (name, id): (&Str, Uuid), version: i16) -> Result<&Topic, Refusal> {
+        let topic = if version < TOPICS_BY_ID {
             let topic = self.topics.get(name);
             topic.ok_or(Refusal::bare(ErrorCode::UnknownTopicOrPartition))?
         } else {

@@ -67,11 +67,6 @@ impl ProducerIds {
         })
     }
 
-    /// Whether an id was given: by this start, or perhaps by an earlier one.
-    fn was_given(&self, id: i64) -> bool {
-        (0..self.next).contains(&id)
-    }
-
     /// Where the next block ends, if it is time to take it.
     fn wanted_end(&self) -> Option<i64> {
         let is_low = self.block_end - self.next <= PRODUCER_ID_BLOCK / 2;
@@ -110,29 +105,14 @@ impl Broker {
         if (request.producer_id < 0) != (request.producer_epoch < 0) {
             return answer(ErrorCode::InvalidRequest, ProducerId::NONE, ProducerEpoch::NONE);
         }
-        if self.goes_on(request) {
-            // A producer that lost its sequence goes on under the next epoch (KIP-360), so what it has on its way is fenced.
-            let epoch = ProducerEpoch(request.producer_epoch + 1);
-            return answer(ErrorCode::None, ProducerId(request.producer_id), epoch);
-        }
+        // Whoever it says it was: nobody has proved that an id is his, and two under one id and epoch would take each other's
+        // batches for their own, sent twice.
         match self.producer_ids.take() {
             Some(id) => answer(ErrorCode::None, id, ProducerEpoch(0)),
             None => {
                 answer(ErrorCode::CoordinatorNotAvailable, ProducerId::NONE, ProducerEpoch::NONE)
             }
         }
-    }
-
-    /// Whether it is of a producer that may keep the id it names.
-    fn goes_on(&self, request: &InitProducerIdRequest) -> bool {
-        self.producer_ids.was_given(request.producer_id)
-            && (0..i16::MAX).contains(&request.producer_epoch)
-    }
-
-    /// Stages the next block if it is time. Whether this request must wait for it.
-    pub(crate) fn stage_producer_ids(&mut self, request: &InitProducerIdRequest) -> bool {
-        let needs_none = request.transactional_id.is_none() && self.goes_on(request);
-        !needs_none && self.stage_next_producer_ids()
     }
 
     /// Stages the next block if it is time. Whether there is no id until it is on disk.

@@ -40,6 +40,8 @@ macro_rules! messages {
             Produce(Produce),
             /// Also in a version that is not known, which has an answer of its own.
             ApiVersions,
+            /// Of software whose name or version is none.
+            BadApiVersions,
             Fetch(Box<fetch::FetchRequest>),
             ListOffsets(Box<list_offsets::ListOffsetsRequest>),
             DescribeLogDirs(Box<describe_log_dirs::DescribeLogDirsRequest>),
@@ -183,6 +185,18 @@ pub struct RequestFrame {
     pub request: Request,
 }
 
+/// From this version on ApiVersions says which software asks (KIP-511).
+const SOFTWARE_NAMED: i16 = 3;
+
+/// Letters, digits, dots and dashes between letters and digits (KIP-511).
+fn is_software_name(name: &str) -> bool {
+    let is_inner = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
+    let ends = name.bytes().next().into_iter().chain(name.bytes().last());
+    !name.is_empty()
+        && name.bytes().all(is_inner)
+        && ends.into_iter().all(|byte| byte.is_ascii_alphanumeric())
+}
+
 /// Reads a frame (without its length).
 ///
 /// The body of an ApiVersions request of unknown version is not looked at: nobody knows its form (KIP-511).
@@ -197,7 +211,12 @@ pub fn decode(bytes: BytesMut, heap_bytes_max: usize) -> Result<RequestFrame, De
     let version = header.api_version;
     if key == ApiKey::ApiVersions {
         if key.versions().contains(&version) {
-            frame::decode_request::<api_versions::ApiVersionsRequest>(decoder, version)?;
+            let body = frame::decode_request::<api_versions::ApiVersionsRequest>(decoder, version)?;
+            let names = [&body.client_software_name, &body.client_software_version];
+            if version >= SOFTWARE_NAMED && !names.into_iter().all(|name| is_software_name(name)) {
+                let header = owned(header);
+                return Ok(RequestFrame { key, header, request: Request::BadApiVersions });
+            }
         }
         return Ok(RequestFrame { key, header: owned(header), request: Request::ApiVersions });
     }

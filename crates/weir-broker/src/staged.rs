@@ -327,7 +327,7 @@ impl Broker {
             Request::InitProducerId(init) => {
                 let has_transactions = init.transactional_id.is_some();
                 let waits = has_transactions && self.stage_transactions_topic();
-                self.stage_producer_ids(init) || waits
+                self.stage_next_producer_ids() || waits
             }
             Request::AddOffsetsToTxn(_) | Request::TxnOffsetCommit(_) => self.stage_offsets_topic(),
             Request::EndTxn(end) => self.end_must_wait(end),
@@ -397,6 +397,11 @@ impl Broker {
         if changes.is_empty() || !stored {
             return;
         }
+        let deleted = changes.iter().filter_map(|change| match change {
+            Change::Delete { name, .. } if *name != OFFSETS_TOPIC => Some(name.clone()),
+            _ => None,
+        });
+        self.forget_offsets_of(&deleted.collect(), now);
         for change in changes {
             self.apply(change, now);
         }

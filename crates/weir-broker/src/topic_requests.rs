@@ -463,12 +463,11 @@ impl Broker {
         Ok((name, id))
     }
 
-    /// Removes the logs and offsets of a topic that the catalog does not name any more.
+    /// Removes the logs of a topic that the catalog does not name any more. Its offsets are forgotten with those of all that
+    /// go by the same commit, or here if it is their own.
     pub(crate) fn delete_with_offsets(&mut self, topic: &Topic, now: TimestampMs) {
         if *topic.name() == OFFSETS_TOPIC {
             self.coordinator.forget_all_offsets();
-        } else {
-            self.forget_offsets_of(topic.name(), now);
         }
         let all_gone = self.delete_logs(topic, now);
         self.commit_queue.appended(false);

@@ -360,15 +360,10 @@ impl Broker {
             epoch: ProducerEpoch(request.producer_epoch),
         };
         let offsets_topic = Str::from_static(OFFSETS_TOPIC);
-        let result = match request.group_id.is_empty() {
-            true => Err(ErrorCode::InvalidGroupId),
-            false => {
-                let partition = self.offsets_partition(&request.group_id);
-                let mut added = [(&offsets_topic, partition)].into_iter();
-                let id = &request.transactional_id;
-                self.add_to_transaction(id, producer, &mut added, TxnVersion::V1, now)
-            }
-        };
+        let partition = self.offsets_partition(&request.group_id);
+        let mut added = [(&offsets_topic, partition)].into_iter();
+        let id = &request.transactional_id;
+        let result = self.add_to_transaction(id, producer, &mut added, TxnVersion::V1, now);
         let error = result.err().map_or(ErrorCode::None, |e| fenced_by_version(e, version, 2));
         let response = AddOffsetsToTxnResponse { throttle_time_ms: 0, error_code: error.code() };
         self.commit_queue.answer_when_synced(ticket, Response::AddOffsetsToTxn(response))

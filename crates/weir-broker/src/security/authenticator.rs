@@ -165,7 +165,7 @@ impl Authenticator {
                 Some(ends_ms) if context.now_ms >= ends_ms => Verdict::Expire,
                 _ => Verdict::Pass,
             },
-            (State::Handshake, Request::ApiVersions) => Verdict::Pass,
+            (State::Handshake, Request::ApiVersions | Request::BadApiVersions) => Verdict::Pass,
             (State::Handshake, Request::SaslHandshake(handshake)) => {
                 self.handshake(version, handshake)
             }
@@ -321,7 +321,7 @@ fn illegal_state(request: &Request) -> Option<Response> {
             error_code,
             ..Default::default()
         })),
-        Request::ApiVersions => {
+        Request::ApiVersions | Request::BadApiVersions => {
             Some(Response::ApiVersions(ApiVersionsResponse { error_code, ..Default::default() }))
         }
         _ => None,

@@ -40,21 +40,23 @@ pub(crate) struct TxnOffset {
 /// Offsets that wait, by producer, topic and partition.
 pub(crate) type TxnOffsets = BTreeMap<ProducerId, BTreeMap<(Str, i32), TxnOffset>>;
 
-/// Forgets what stands before `position`, where the same partition got a later offset.
-pub(crate) fn supersede(waiting: &mut TxnOffsets, key: &(Str, i32), position: Offset) {
+/// Forgets what stands before the position of a later offset of the same partition.
+///
+/// Cost: a look at each offset that waits, however many are later.
+pub(crate) fn supersede(waiting: &mut TxnOffsets, later: &BTreeMap<(Str, i32), Offset>) {
     waiting.retain(|_, offsets| {
-        if offsets.get(key).is_some_and(|waiting| waiting.position < position) {
-            offsets.remove(key);
-        }
+        offsets.retain(|key, waiting| {
+            later.get(key).is_none_or(|position| waiting.position >= *position)
+        });
         !offsets.is_empty()
     });
 }
 
 impl GroupEntry {
-    /// Whether an offset of this partition waits for a marker.
-    pub(crate) fn is_unstable(&self, topic: &Str, partition: i32) -> bool {
-        let key = (topic.clone(), partition);
-        self.txn_offsets.values().any(|offsets| offsets.contains_key(&key))
+    /// Partitions whose offsets wait for a marker.
+    pub(crate) fn waiting_offsets(&self) -> impl Iterator<Item = (&str, i32)> {
+        let keys = self.txn_offsets.values().flat_map(BTreeMap::keys);
+        keys.map(|(topic, partition)| (&**topic, *partition))
     }
 
     /// The partitions of a topic that wait for a marker, which are forgotten.
@@ -214,8 +216,11 @@ impl Broker {
             }
             let Some(entry) = self.coordinator.get_mut(&group) else { continue };
             let offsets = entry.txn_offsets.remove(&producer).unwrap_or_default();
+            if commit {
+                let later = offsets.iter().map(|(key, offset)| (key.clone(), offset.position));
+                supersede(&mut entry.txn_offsets, &later.collect());
+            }
             for (key, offset) in offsets.into_iter().filter(|_| commit) {
-                supersede(&mut entry.txn_offsets, &key, offset.position);
                 let (name, partition) = key;
                 if self.topics.get(&name).is_some_and(|topic| topic.id() == offset.topic_id) {
                     entry.offsets.entry(name).or_default().insert(partition, offset.committed);

@@ -17,7 +17,9 @@ use weir_protocol::api::list_offsets::{
 };
 use weir_protocol::api::metadata::{MetadataRequest, MetadataRequestTopic, MetadataResponse};
 use weir_protocol::api::produce::ProduceRequest;
-use weir_protocol::{ErrorCode, Str, Uuid};
+use weir_protocol::batch::{batches, BatchBuilder};
+use weir_protocol::compression::Codec;
+use weir_protocol::{ErrorCode, Str, TimestampMs, Uuid};
 
 use crate::harness::*;
 
@@ -291,6 +293,15 @@ fn bad_batches_are_refused_by_name() {
         assert!(error.is_none() || answer.error_message.is_some());
     };
     check(&mut h, "t", Bytes::new(), ErrorCode::InvalidRecord);
+    // As Kafka: what is cut is no batch, what no version has written is damage.
+    let whole = batch(&["x"]);
+    check(&mut h, "t", whole.slice(..whole.len() - 1), ErrorCode::InvalidRecord);
+    check(&mut h, "t", whole.slice(..20), ErrorCode::InvalidRecord);
+    for (magic, error) in [(1, ErrorCode::InvalidRecord), (3, ErrorCode::CorruptMessage)] {
+        let mut other = BytesMut::from(&whole[..]);
+        other[16] = magic;
+        check(&mut h, "t", other.freeze(), error);
+    }
     check(&mut h, "t", batch(&["x"; 100]), ErrorCode::MessageTooLarge);
     let mut flipped = BytesMut::from(&batch(&["x"])[..]);
     let last = flipped.len() - 1;
@@ -417,8 +428,59 @@ fn topic_ids_stand_for_names() {
     for version in 13..=18 {
         assert_eq!(fetched(&h.ask(version, &fetch)), ["a"]);
     }
-    request.topic_data[0].topic_id = Uuid([1; 16]);
-    assert_eq!(first(h.ask(13, &request)).error_code, ErrorCode::UnknownTopicId.code());
+    for unknown in [Uuid([1; 16]), Uuid::ZERO] {
+        request.topic_data[0].topic_id = unknown;
+        assert_eq!(first(h.ask(13, &request)).error_code, ErrorCode::UnknownTopicId.code());
+    }
+}
+
+/// The delta of a time is a varlong, not a varint: the records of a batch may lie further apart than 2^31 ms.
+#[test]
+fn records_of_a_batch_may_lie_half_a_year_apart() {
+    let mut h = Harness::new();
+    h.create("compacted", 1, &[("cleanup.policy", "compact")]);
+    let times = [START_MS - (1 << 34), START_MS - (1 << 32) - 1, START_MS];
+    let mut builder = BatchBuilder::new(Codec::None);
+    for time in times {
+        builder.append(TimestampMs(time), Some(b"k"), Some(b"v"), &[]);
+    }
+    assert_eq!(h.produce("compacted", 0, builder.build()).error_code, 0);
+    let answer = h.ask(12, &fetch_request("compacted", 0, 0, 0));
+    let records = answer.responses[0].partitions[0].records.clone().unwrap();
+    let views = batches(&records).map(Result::unwrap);
+    let read = views.flat_map(|view| view.records(1 << 20).unwrap().collect::<Vec<_>>());
+    let read: Vec<i64> = read.map(|record| record.unwrap().timestamp.get()).collect();
+    assert_eq!(read, times);
+}
+
+/// KIP-511: Kafka's broker takes letters, digits, dots and dashes, between letters and digits.
+#[test]
+fn software_without_a_proper_name_is_refused_and_may_ask_again() {
+    let mut h = Harness::new();
+    let asked = |name: &str, version: &str| ApiVersionsRequest {
+        client_software_name: Str::copy_from(name),
+        client_software_version: Str::copy_from(version),
+    };
+    for version in [3, 4] {
+        for (name, number) in
+            [("", "1"), ("a", ""), ("a b", "1"), ("-a", "1"), ("a", "1."), ("\u{e9}", "1")]
+        {
+            let answer = h.ask(version, &asked(name, number));
+            assert_eq!(answer.error_code, ErrorCode::InvalidRequest.code(), "{name} {number}");
+            assert!(answer.api_keys.is_empty());
+        }
+        for (name, number) in [("apache-kafka-java", "4.1.0"), ("librdkafka", "2.12.1"), ("a", "1")]
+        {
+            let answer = h.ask(version, &asked(name, number));
+            assert_eq!((answer.error_code, answer.api_keys.is_empty()), (0, false), "{name}");
+        }
+    }
+    // Before, nobody says it.
+    assert_eq!(h.ask(2, &asked("", "")).error_code, 0);
+    let kraft = |name: &Str| *name == *"kraft.version";
+    let answer = h.ask(4, &asked("a", "1"));
+    assert!(answer.supported_features.iter().any(|one| kraft(&one.name)));
+    assert!(!answer.finalized_features.iter().any(|one| kraft(&one.name)), "its level is 0");
 }
 
 #[test]
@@ -785,8 +847,8 @@ fn producer_ids_go_on_after_a_restart() {
     assert_eq!(ask(&mut h, -1, -1), (1, 0));
     assert_eq!(
         ask(&mut h, 1, 0),
-        (1, 1),
-        "a producer that lost its sequence gets the next epoch (KIP-360)"
+        (2, 0),
+        "whoever it says it was, it gets one of its own, as from Kafka"
     );
     let mut h = h.reopened();
     assert_eq!(ask(&mut h, -1, -1), (1_000, 0));

@@ -289,7 +289,9 @@ fn commits_are_refused_by_name() {
     check(&mut h, 9, commit("g", &id, 7, "t", 1), ErrorCode::IllegalGeneration);
     check(&mut h, 9, commit("g", "nobody", 1, "t", 1), ErrorCode::UnknownMemberId);
     check(&mut h, 9, commit("g", "", -1, "t", 1), ErrorCode::UnknownMemberId);
-    check(&mut h, 9, commit("", "", -1, "t", 1), ErrorCode::InvalidGroupId);
+    // The group without a name is one like others, as in Kafka.
+    assert_eq!(h.ask(9, &commit("", "", -1, "t", 11)).topics[0].partitions[0].error_code, 0);
+    assert_eq!(committed(&mut h, "", "t").0, 11);
     check(&mut h, 9, commit("never", "x", 1, "t", 1), ErrorCode::GroupIdNotFound);
     check(&mut h, 8, commit("never", "x", 1, "t", 1), ErrorCode::IllegalGeneration);
     check(&mut h, 9, commit("g", &id, 1, "nope", 1), ErrorCode::UnknownTopicOrPartition);
@@ -344,6 +346,36 @@ fn offsets_go_with_their_topic() {
     assert_eq!(committed(&mut h, "s", "t").0, -1);
     let mut h = h.after_power_cut(5);
     assert_eq!(committed(&mut h, "s", "t").0, -1);
+}
+
+#[test]
+fn offsets_go_with_all_topics_of_one_request() {
+    let mut h = Harness::with_coordinator();
+    let names: Vec<String> = (0..5).map(|n| format!("t{n}")).collect();
+    names.iter().for_each(|name| h.create(name, 1, &[]));
+    for group in ["s", "r"] {
+        for name in &names {
+            h.ask(9, &commit(group, "", -1, name, 9));
+        }
+    }
+    let state =
+        |name: &String| DeleteTopicState { name: Some(Str::copy_from(name)), topic_id: Uuid::ZERO };
+    let topics = names[1..].iter().map(state).collect();
+    h.ask(6, &DeleteTopicsRequest { topics, ..DeleteTopicsRequest::default() });
+    h.commit_all();
+    let check = |h: &mut Harness| {
+        for group in ["s", "r"] {
+            assert_eq!(committed(h, group, "t0").0, 9, "it stays");
+            for name in &names[1..] {
+                assert_eq!(committed(h, group, name).0, -1, "{group} {name}");
+            }
+        }
+    };
+    check(&mut h);
+    names[1..].iter().for_each(|name| h.create(name, 1, &[]));
+    check(&mut h);
+    let mut h = h.after_power_cut(5);
+    check(&mut h);
 }
 
 #[test]

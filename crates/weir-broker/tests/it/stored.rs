@@ -268,7 +268,9 @@ fn an_id_that_nobody_gave_is_taken_and_changes_nothing_for_others() {
         let (error, next, _) = ask(&mut h, -1, -1);
         assert_eq!((error, next), (ErrorCode::None, if with_file { 1_000 } else { 18 }));
         assert_eq!(ask(&mut h, i64::MAX, 0), (ErrorCode::None, next + 1, 0), "never given");
-        assert_eq!(ask(&mut h, next, 0), (ErrorCode::None, next, 1), "the next epoch of its own");
+        // Two that say they are the same one must not get one sequence space.
+        assert_eq!(ask(&mut h, next, 0), (ErrorCode::None, next + 2, 0), "a new one, as in Kafka");
+        assert_eq!(ask(&mut h, next, 0), (ErrorCode::None, next + 3, 0), "and another");
         assert_eq!(ask(&mut h, next, -1), (ErrorCode::InvalidRequest, -1, -1), "as Kafka");
         assert_eq!(ask(&mut h, -1, 3), (ErrorCode::InvalidRequest, -1, -1), "as Kafka");
     }

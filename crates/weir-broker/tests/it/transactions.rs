@@ -360,7 +360,8 @@ fn init_refuses_what_makes_no_sense() {
         ..FindCoordinatorRequest::default()
     };
     let found = h.ask(4, &request).coordinators;
-    assert_eq!((found[0].error_code, code(found[1].error_code)), (0, ErrorCode::InvalidRequest));
+    // The id without a name has a coordinator, as in Kafka, which then takes no transaction under it.
+    assert_eq!((found[0].error_code, found[1].error_code), (0, 0));
 }
 
 #[test]

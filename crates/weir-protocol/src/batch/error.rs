@@ -126,12 +126,16 @@ impl BatchError {
     #[must_use]
     pub const fn error_code(&self) -> ErrorCode {
         match self {
-            Self::Torn { .. } | Self::Length { .. } | Self::Crc { .. } => ErrorCode::CorruptMessage,
+            Self::Length { .. } | Self::Crc { .. } => ErrorCode::CorruptMessage,
             Self::Inflate(_) => ErrorCode::CorruptMessage,
+            // A format that no version of Kafka has written is damage; an old one is the producer's fault.
+            Self::Magic { magic } if *magic < 0 || *magic > 2 => ErrorCode::CorruptMessage,
             Self::Codec { .. } | Self::CodecTooNew { .. } => ErrorCode::UnsupportedCompressionType,
             Self::Timestamps { .. } => ErrorCode::InvalidTimestamp,
             Self::RecodedTooLarge { .. } => ErrorCode::MessageTooLarge,
-            Self::Magic { .. }
+            // What is cut is no whole batch, and Kafka finds none then.
+            Self::Torn { .. }
+            | Self::Magic { .. }
             | Self::Count { .. }
             | Self::Record { .. }
             | Self::Trailing { .. }
