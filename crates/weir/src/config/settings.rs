@@ -26,8 +26,12 @@ pub(crate) enum Validation {
 pub(crate) struct TopicSettings {
     pub(crate) name: String,
     pub(crate) partitions: u32,
+    /// Whether the configuration names their number, or it is weir's default.
+    pub(crate) partitions_named: bool,
     /// `None`: the broker's default.
     pub(crate) retention_ms: Option<u64>,
+    /// As with the partitions.
+    pub(crate) retention_named: bool,
     pub(crate) fnv1a: bool,
     /// Fields of `data` that are the key; empty: the gateway's own.
     pub(crate) key_fields: Vec<String>,
@@ -113,7 +117,9 @@ impl TopicSettings {
         Self {
             name: name.to_owned(),
             partitions,
+            partitions_named: false,
             retention_ms: None,
+            retention_named: false,
             fnv1a: name == FNV_TOPIC,
             key_fields: Vec::new(),
         }
@@ -254,8 +260,14 @@ fn topics(values: &Values) -> Outcome<Vec<TopicSettings>> {
         let new = || TopicSettings::new(name, PARTITIONS);
         let topic = topics.entry(name.to_owned()).or_insert_with(new);
         match field {
-            "partitions" => topic.partitions = number(values, &full)?,
-            "retention" => topic.retention_ms = Some(duration(values, &full)?),
+            "partitions" => {
+                topic.partitions = number(values, &full)?;
+                topic.partitions_named = true;
+            }
+            "retention" => {
+                topic.retention_ms = Some(duration(values, &full)?);
+                topic.retention_named = true;
+            }
             "key" => topic.key_fields = values.list(&full),
             _ => topic.fnv1a = value == "fnv1a",
         }

@@ -5,17 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use weir_broker::{BrokerConfig, BrokerServer, Durability, KnownTopic};
-use weir_client::admin::NewTopic;
 use weir_client::{
-    Admin, Client, ClientConfig, Codec, Partitioner, Producer, ProducerConfig, SystemClock,
+    Client, ClientConfig, Codec, Partitioner, Producer, ProducerConfig, SystemClock,
 };
 
-use super::{cannot_listen, security};
+use super::{cannot_listen, security, topics};
 use crate::config::{Settings, TopicSettings};
 use crate::error::{Outcome, UserError};
 
-/// Replicas of topics that weir makes on a cluster, if it has so many brokers.
-const REPLICATION_MAX: usize = 3;
 /// How long a start waits for a cluster.
 const CONNECT: Duration = Duration::from_secs(10);
 const BATCH_BYTES_MAX: usize = 1_040_000;
@@ -95,7 +92,7 @@ pub(super) async fn stop_shared_broker(broker: Arc<BrokerServer>) {
     }
 }
 
-/// Connects, and makes the topics that are missing.
+/// Connects, makes the topics that are missing, and sets what the configuration names of the others.
 pub(super) async fn connect(settings: &Settings, brokers: &[String]) -> Outcome<Arc<Client>> {
     let listed = brokers.join(",");
     let mut config = ClientConfig::new(brokers.iter().map(String::as_str));
@@ -122,42 +119,8 @@ pub(super) async fn connect(settings: &Settings, brokers: &[String]) -> Outcome<
         Ok(Err(error)) => return Err(absent(error.to_string())),
         Err(_) => return Err(absent(format!("no answer within {} s", CONNECT.as_secs()))),
     };
-    create_topics(&client, &settings.topics).await?;
+    topics::prepare(&client, &settings.topics).await?;
     Ok(client)
-}
-
-async fn create_topics(client: &Arc<Client>, topics: &[TopicSettings]) -> Outcome {
-    let admin = Admin::new(Arc::clone(client));
-    let failed = |error: weir_client::ClientError| {
-        UserError::new(error.code(), "cannot create the topics").why(error)
-    };
-    let brokers = admin.describe_cluster().await.map_err(failed)?.brokers.len();
-    let replication = i16::try_from(brokers.clamp(1, REPLICATION_MAX)).unwrap_or(1);
-    let wanted: Vec<NewTopic> = topics
-        .iter()
-        .map(|topic| {
-            let partitions = i32::try_from(topic.partitions).unwrap_or(i32::MAX);
-            let mut new =
-                NewTopic::new(topic.name.as_str(), partitions).with_replication(replication);
-            if replication > 2 {
-                // Otherwise acks=all is the leader alone once the others have fallen behind.
-                new = new.with_config("min.insync.replicas", "2");
-            }
-            match topic.retention_ms {
-                Some(ms) => new.with_config("retention.ms", ms.to_string()),
-                None => new,
-            }
-        })
-        .collect();
-    for (result, topic) in
-        admin.create_topics(&wanted).await.map_err(failed)?.into_iter().zip(topics)
-    {
-        result.map_err(|error| {
-            UserError::new(error.code(), format!("cannot create topic \"{}\"", topic.name))
-                .why(error)
-        })?;
-    }
-    Ok(())
 }
 
 /// The producer behind the traffic manager.

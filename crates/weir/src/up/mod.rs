@@ -12,6 +12,7 @@ mod own_events;
 pub(crate) mod port_holder;
 mod progress;
 mod security;
+mod topics;
 mod views;
 mod worker;
 mod worker_words;

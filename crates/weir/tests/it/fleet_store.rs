@@ -42,7 +42,7 @@ fn wait_for_points(what: &str, data_dir: &Path, of: &str, count: u64) {
     });
 }
 
-fn log(data_dir: &Path) -> String {
+pub(crate) fn log(data_dir: &Path) -> String {
     fs::read_to_string(data_dir.join("stderr.log")).unwrap()
 }
 

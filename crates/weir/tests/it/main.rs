@@ -18,3 +18,4 @@ mod promises;
 mod refusals;
 mod security;
 mod sim;
+mod topics;
