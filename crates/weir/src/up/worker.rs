@@ -4,7 +4,7 @@
 //! one SQLite transaction, so a trajectory is complete and free of repeats whatever happens; Kafka's
 //! copy of the position is set from it, for `weir groups` and the console to see.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use weir_fleet::{
     TopicIdentity, TrackPoint, TrajectoryStore, ZoneSet,
 };
 use weir_protocol::clock::Clock;
-use weir_protocol::types::{Offset, PartitionId, TimestampMs};
+use weir_protocol::types::{Offset, PartitionId, TimestampMs, Uuid};
 
 use super::consumed_log::ConsumedLog;
 use super::damage::{tell_skipped, Damage, DamageCount};
@@ -162,6 +162,11 @@ struct Shift {
     starts: BTreeMap<PartitionId, Offset>,
     /// Which topic of which cluster it reads, as of the last joining.
     topic: Option<TopicIdentity>,
+    /// Partitions it had when that topic was made anew, not placed since: all of it came meanwhile, and a
+    /// commit of the topic before may have gone to the new one, so that they begin at its start.
+    renewed: BTreeSet<PartitionId>,
+    /// Partitions of the last assignment there was, also while it joins again.
+    held: BTreeSet<PartitionId>,
     /// Partitions of the present assignment that have been set to the store's position.
     placed: Vec<TopicPartition>,
     progress: Arc<Progress>,
@@ -192,6 +197,8 @@ impl Shift {
             first: if settings.from_earliest { OffsetSpec::Earliest } else { OffsetSpec::Latest },
             starts: BTreeMap::new(),
             topic: None,
+            renewed: BTreeSet::new(),
+            held: BTreeSet::new(),
             placed: Vec::new(),
             progress: Arc::new(Progress::new(TOPIC)),
             committed_at: now(),
@@ -270,6 +277,10 @@ impl Shift {
         };
         if self.topic.as_ref() != Some(&identity) {
             self.starts.clear();
+            let same_cluster = |known: &TopicIdentity| known.cluster_id == identity.cluster_id;
+            if self.topic.as_ref().is_some_and(same_cluster) {
+                self.renewed = std::mem::take(&mut self.held);
+            }
             self.topic = Some(identity);
         }
         let asked: Vec<_> = topic
@@ -311,26 +322,36 @@ impl Shift {
             let stored = self.store.offsets(&self.group, topic).map_err(storage)?;
             let mut committed = None;
             for partition in &new {
+                let renewed = self.renewed.remove(&partition.partition);
                 let at = match next_of(&stored, partition.partition) {
                     Some(at) => at,
+                    None if renewed => Offset(0),
                     None => {
                         if committed.is_none() {
                             let admin = Admin::new(Arc::clone(&self.parts.client));
                             let asked = admin.group_offsets(&self.group);
                             committed = Some(calls.wait(asked)?.map_err(failed)?);
                         }
-                        self.begin(partition, committed.as_deref().unwrap_or_default())?
+                        let committed = committed.as_deref().unwrap_or_default();
+                        self.begin(partition, committed, stored.is_empty())?
                     }
                 };
                 consumer.seek(partition, at).map_err(failed)?;
             }
         }
+        self.held = assigned.iter().map(|partition| partition.partition).collect();
         self.placed = assigned;
         Ok(new)
     }
 
-    /// Where a partition begins that the store knows nothing of; said in the log.
-    fn begin(&self, partition: &TopicPartition, committed: &[PartitionOffset]) -> Outcome<Offset> {
+    /// Where a partition begins that the store knows nothing of; said in the log. `is_first`: nor does it
+    /// of any other of this topic.
+    fn begin(
+        &self,
+        partition: &TopicPartition,
+        committed: &[PartitionOffset],
+        is_first: bool,
+    ) -> Outcome<Offset> {
         let number = partition.partition;
         let group = committed.iter().find(|known| known.partition == *partition);
         let (at, by) = match group {
@@ -340,7 +361,7 @@ impl Shift {
                 (first, "kafka.auto_offset_reset")
             }
         };
-        let another = match &self.topic {
+        let another = match self.topic.as_ref().filter(|_| is_first) {
             Some(topic) => self.store.has_offsets_of_another(topic),
             None => Ok(false),
         };
@@ -369,6 +390,7 @@ impl Shift {
         let mut records = match calls.wait(consumer.poll(wait))?.map_err(Damage::of) {
             Ok(records) => records,
             Err(Ok(damage)) => {
+                self.check_topic()?;
                 let moved = self.place(calls, consumer)?;
                 if moved.contains(&damage.place) {
                     // Met at Kafka's copy of the position; the store's decides.
@@ -378,6 +400,7 @@ impl Shift {
             }
             Err(Err(error)) => return Err(failed(error)),
         };
+        self.check_topic()?;
         let moved = self.place(calls, consumer)?;
         records.retain(|record| moved.iter().all(|new| new.partition != record.partition));
         if !records.is_empty() {
@@ -393,6 +416,22 @@ impl Shift {
             }
         }
         self.clean()
+    }
+
+    /// Fails if the topic was deleted and made again: the client goes on with the new one by itself, and
+    /// what it read of that must not be stored as of the one before. It is asked after each poll, as the
+    /// client fetches by the id that it shows here, or by an earlier one.
+    fn check_topic(&self) -> Outcome {
+        let view = self.parts.client.view();
+        let Some(id) = view.topics.get(TOPIC).map(|topic| topic.id) else { return Ok(()) };
+        let is_known = |topic: &TopicIdentity| topic.topic_id == id.to_string();
+        if id == Uuid::ZERO || self.topic.as_ref().is_none_or(is_known) {
+            return Ok(());
+        }
+        // It may also be this view that is late.
+        self.parts.client.refresh_soon();
+        let what = format!("{TOPIC} was deleted and made again");
+        Err(UserError::new("WEIR-0406", what))
     }
 
     /// Reads a damaged batch again, and goes past it once it is sure that it stays damaged: one batch

@@ -9,7 +9,7 @@ use weir_fleet::TrajectoryStore;
 use weir_protocol::types::TimestampMs;
 
 use crate::main_job::records;
-use crate::process::{cluster, eventually, Weir};
+use crate::process::{cluster, command, eventually, Weir};
 
 fn fix(device: &str, number: u32, battery: u32) -> String {
     let latitude = 40.0 + f64::from(number) * 1e-4;
@@ -176,5 +176,38 @@ fn a_burst_of_alerts_is_told_once_each_and_in_batches() {
         .map(|record| record.value.as_ref().map_or(0, |value| value.len()))
         .sum();
     assert!(bytes > record as u64 / 20, "{bytes} bytes hold {record}");
+    weir.terminate();
+}
+
+#[test]
+fn points_of_a_topic_made_again_while_weir_runs_are_stored_once_though_it_is_killed() {
+    if cluster().is_some() {
+        return; // It deletes drone-events.
+    }
+    let dir = tempfile::tempdir().unwrap();
+    // The group's positions are no help: none is committed before the kill.
+    let config = dir.path().join("weir.yaml");
+    fs::write(&config, "kafka: {commit_interval: 1h}\n").unwrap();
+    let args = ["--config", config.to_str().unwrap()];
+    let weir = Weir::up(dir.path(), &args);
+    let events = |of: &str, count: u32| -> Vec<String> {
+        (0..count).map(|number| fix(&format!("{of}{}", number % 30), number, 50)).collect()
+    };
+    post(&weir, &events("first", 60));
+    wait_for_points("points of the first topic", dir.path(), "first", 60);
+    let mut delete = command();
+    delete.args(["topics", "--brokers", &weir.kafka, "--delete", "drone-events", "--yes"]);
+    let deleted = delete.output().unwrap();
+    assert!(deleted.status.success(), "{deleted:?}");
+    post(&weir, &events("second", 150));
+    wait_for_points("points of the second topic", dir.path(), "second", 150);
+    weir.kill();
+
+    let weir = Weir::up(dir.path(), &args);
+    post(&weir, &events("third", 60));
+    wait_for_points("points after the restart", dir.path(), "third", 60);
+    wait_for_points("those of the second topic once each", dir.path(), "second", 150);
+    wait_for_points("those of the first are kept", dir.path(), "first", 60);
+    assert!(!log(dir.path()).contains("is of another cluster"), "{}", log(dir.path()));
     weir.terminate();
 }
