@@ -123,6 +123,7 @@ async fn live_upgrade(
     let hub = shared.hub;
     upgrade
         .max_message_size(live::INCOMING_BYTES_MAX)
+        .max_frame_size(live::INCOMING_BYTES_MAX)
         .on_upgrade(move |socket| live::serve(socket, hub, seat))
 }
 

@@ -417,3 +417,27 @@ async fn the_api_tells_devices_and_layers() {
     let layers: Value = serde_json::from_slice(&body).unwrap();
     assert_eq!(layers["layers"][0]["id"], "fleet");
 }
+
+#[tokio::test]
+async fn a_frame_that_announces_more_than_a_console_says_ends_the_connection() {
+    let (hub, _) = hub_at(0);
+    let config = ConsoleConfig { hosts: Vec::new(), clients_max: 1 };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let app = router(hub, config);
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    let mut socket = TcpStream::connect(address).await.unwrap();
+    let upgrade = format!(
+        "GET /live HTTP/1.1\r\nHost: {address}\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    );
+    socket.write_all(upgrade.as_bytes()).await.unwrap();
+    // Masked, 8 MiB, and nothing of them.
+    let head = [&[0x82, 0x80 | 127][..], &(8_u64 << 20).to_be_bytes(), &[0; 4]].concat();
+    socket.write_all(&head).await.unwrap();
+    let mut rest = Vec::new();
+    let reading =
+        tokio::time::timeout(std::time::Duration::from_secs(10), socket.read_to_end(&mut rest));
+    let ended = reading.await.expect("it is closed");
+    assert!(ended.is_err() || rest.starts_with(b"HTTP/1.1 101"), "{rest:?}");
+}
