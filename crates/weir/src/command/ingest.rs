@@ -41,6 +41,9 @@ const WAITING_LINE_INTERVAL: Duration = Duration::from_secs(10);
 const PACE_STEP: Duration = Duration::from_millis(100);
 /// Of an answer that is not understood.
 const ANSWER_SHOWN_CHARS_MAX: usize = 200;
+/// Of lines after the first without an answer.
+const SOME_AFTER: &str =
+    "some of those after it too: sent again they are duplicates if they have ids";
 /// Refused lines that are shown; the rest are only counted.
 const REFUSALS_SHOWN_MAX: usize = 10;
 
@@ -143,13 +146,23 @@ fn pump(
 }
 
 fn interrupted(line: u64, fate: &str) -> UserError {
-    let why = match line {
-        1 => "no line has its answer; sent again they are duplicates if they have ids".to_owned(),
-        _ => format!("the lines before it have their answer, {fate}"),
-    };
     UserError::new("WEIR-0819", format!("interrupted before line {line}"))
-        .why(why)
-        .help(format!("tail -n +{line} FILE | weir ingest - goes on from there"))
+        .why(before(line, fate))
+        .help(resume(line))
+}
+
+/// What became of the lines around the first that has no answer.
+fn before(line: u64, fate: &str) -> String {
+    match line {
+        0 | 1 => {
+            "no line has its answer; sent again they are duplicates if they have ids".to_owned()
+        }
+        _ => format!("the lines before line {line} have their answer, {fate}"),
+    }
+}
+
+fn resume(line: u64) -> String {
+    format!("tail -n +{} FILE | weir ingest - goes on from there", line.max(1))
 }
 
 /// What an answer means that says nothing of the events.
@@ -419,6 +432,10 @@ impl Sender {
         let status = response.status().as_u16();
         let text = match response.body_mut().read_to_string() {
             Ok(text) => text,
+            // Halves have shorter ones; the events that were taken are duplicates then.
+            Err(ureq::Error::BodyExceedsLimit(_)) => {
+                return Posted::Refused("its answer is too long".to_owned())
+            }
             Err(error) => return Posted::Unknown(error.to_string()),
         };
         let answer: Answer = serde_json::from_str(&text).unwrap_or_default();
@@ -435,12 +452,16 @@ impl Sender {
         let stalled = self.last_progress.elapsed();
         if stalled > STALLED_MAX {
             let tried = STALLED_MAX.as_secs();
+            let first = waiting.first().map_or(0, |line| line.number);
             return Err(UserError::new(
                 "WEIR-0811",
                 format!("the gateway takes no events for {tried} s"),
             )
-            .why(why)
-            .help("is `weir up` running? see its /health and /stats"));
+            .why(format!("{why}; {}", before(first, SOME_AFTER)))
+            .help(format!(
+                "is `weir up` running? see its /health and /stats; then {}",
+                resume(first)
+            )));
         }
         // Without this a person would look at nothing for two minutes.
         let due = self.said_waiting.is_none_or(|said| said.elapsed() > WAITING_LINE_INTERVAL);
@@ -457,10 +478,7 @@ impl Sender {
             }
         }
         let line = waiting.first().map_or(0, |line| line.number);
-        Err(interrupted(
-            line,
-            "some of those after it too: sent again they are duplicates if they have ids",
-        ))
+        Err(interrupted(line, SOME_AFTER))
     }
 
     /// Holds back so that no more than `rate` events per second have left since the start.
@@ -522,6 +540,17 @@ mod tests {
         for status in [200, 204, 301, 401, 403, 404, 405, 501] {
             assert!(matches!(unaccounted(status, "<html>"), Posted::NoGateway(_)), "{status}");
         }
+    }
+
+    #[test]
+    fn giving_up_says_from_which_line_to_go_on() {
+        let mut sender = sender();
+        sender.last_progress = now().checked_sub(STALLED_MAX * 2).unwrap();
+        let waiting = [Line { number: 4_711, text: String::new() }];
+        let said = sender.wait_or_give_up(PACE_STEP, "nobody is there", &waiting).unwrap_err();
+        assert_eq!(said.code, "WEIR-0811");
+        assert!(said.why.unwrap().contains("lines before line 4711 have their answer"));
+        assert!(said.help.unwrap().contains("tail -n +4711 FILE"));
     }
 
     #[test]
