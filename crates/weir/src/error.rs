@@ -56,8 +56,8 @@ pub(crate) type Outcome<T = ()> = Result<T, UserError>;
 /// wrongly: usage, configuration, a file or a code that is not there.
 pub(crate) fn exit_code(error: &UserError) -> u8 {
     match error.code {
-        "WEIR-0703" | "WEIR-0801" | "WEIR-0802" | "WEIR-0803" | "WEIR-0804" | "WEIR-0805"
-        | "WEIR-0815" => 2,
+        "WEIR-0510" | "WEIR-0511" | "WEIR-0703" | "WEIR-0801" | "WEIR-0802" | "WEIR-0803"
+        | "WEIR-0804" | "WEIR-0805" | "WEIR-0815" => 2,
         _ => 1,
     }
 }

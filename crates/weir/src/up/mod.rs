@@ -319,6 +319,9 @@ fn cannot_listen(
         UserError::new("WEIR-0807", format!("{name} cannot listen on {address}")).why(error);
     let other = format!("choose another port: {flag} 0 takes any free one");
     match port_holder::port_holder(address) {
+        Some(holder) if holder.pid == std::process::id() => {
+            error.why(format!("another part of this weir has port {}", address.port())).help(other)
+        }
         Some(holder) => error
             .why(format!("process {} ({}) listens there", holder.pid, holder.name))
             .help(format!("stop that process, or {other}")),

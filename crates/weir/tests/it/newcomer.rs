@@ -39,8 +39,9 @@ fn a_start_that_fails_leaves_nothing_for_the_next_one_to_recover() {
     assert_eq!((out.as_str(), code), ("", 2), "nothing is said of a start that cannot be");
     let classes = "message_priorities: {urgent: [a], low: [a]}";
     let classes = write(dir.path(), "classes.yaml", classes.as_bytes());
-    let (out, err, _) = said(&up_fails(&data, &["--config", &classes]));
+    let (out, err, code) = said(&up_fails(&data, &["--config", &classes]));
     assert!(err.contains("message_priorities") && out.is_empty(), "{out} {err}");
+    assert_eq!(code, 2, "{err}");
 
     // A fault that shows after the broker has started.
     let (store, aside) = (data.join("fleet.db"), dir.path().join("fleet.db"));
