@@ -138,9 +138,10 @@ fn outgoing(event: &Prepared, trace: &TraceId) -> Outgoing {
         .with_id(&dedup_id(event))
 }
 
-/// An id is unique for its source only, as in CloudEvents: two senders may both count from 1.
+/// An id is unique for its source only, as in CloudEvents: two senders may both count from 1. One that
+/// comes again for another topic is no repeat: what was written first does not lie there.
 fn dedup_id(event: &Prepared) -> String {
-    format!("{}\u{0}{}", event.source, event.id)
+    format!("{}\u{0}{}\u{0}{}", event.source, event.topic, event.id)
 }
 
 /// A full lane is the sender's pace (429); an absent Kafka is ours (503).
