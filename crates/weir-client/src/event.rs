@@ -285,6 +285,11 @@ fn empty_object() -> &'static RawValue {
     serde_json::from_str("{}").unwrap_or(RawValue::NULL)
 }
 
+/// Characters of a wrong name or value that an error repeats.
+const SHOWN_CHARS_MAX: usize = 64;
+/// Characters of what the parser says, which has parts of what it read.
+const REASON_CHARS_MAX: usize = 200;
+
 /// What is wrong with an event's envelope.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -343,7 +348,23 @@ impl EventError {
 }
 
 fn malformed(error: serde_json::Error) -> EventError {
-    EventError::Malformed { reason: error.to_string() }
+    // A body that is one long text is repeated whole by the parser; its place is at the end.
+    let reason = error.to_string();
+    let count = reason.chars().count();
+    if count <= REASON_CHARS_MAX {
+        return EventError::Malformed { reason };
+    }
+    let head: String = reason.chars().take(REASON_CHARS_MAX / 2).collect();
+    let tail: String = reason.chars().skip(count - REASON_CHARS_MAX / 2).collect();
+    EventError::Malformed { reason: format!("{head} … {tail}") }
+}
+
+/// What came, for an error's text: its beginning and, where that is not all, its length.
+fn shown(content: &str) -> String {
+    match content.char_indices().nth(SHOWN_CHARS_MAX) {
+        None => format!("{content:?}"),
+        Some((end, _)) => format!("{:?}… ({} bytes)", &content[..end], content.len()),
+    }
 }
 
 fn invalid_data(reason: impl fmt::Display) -> EventError {
@@ -468,7 +489,7 @@ fn timestamp(raw: &RawValue) -> Result<TimestampMs, EventError> {
     let content = text("timestamp", raw)?;
     parse_rfc3339(&content).ok_or_else(|| EventError::InvalidField {
         field: "timestamp",
-        reason: format!("{content:?} is not a time like 2025-08-03T10:30:00Z (RFC 3339)"),
+        reason: format!("{} is not a time like 2025-08-03T10:30:00Z (RFC 3339)", shown(&content)),
     })
 }
 
@@ -476,7 +497,7 @@ fn priority(raw: &RawValue) -> Result<Priority, EventError> {
     let content = text("priority", raw)?;
     Priority::parse(&content).ok_or_else(|| EventError::InvalidField {
         field: "priority",
-        reason: format!("{content:?} is none of urgent, high, normal, low"),
+        reason: format!("{} is none of urgent, high, normal, low", shown(&content)),
     })
 }
 
@@ -490,7 +511,7 @@ fn unknown_field(name: &str) -> EventError {
         .filter(|(distance, field)| *distance <= 2 && *distance < field.len())
         .min_by_key(|(distance, _)| *distance);
     EventError::UnknownField {
-        field: name.chars().take(64).collect(),
+        field: name.chars().take(SHOWN_CHARS_MAX).collect(),
         suggestion: nearest.map(|(_, field)| field),
     }
 }

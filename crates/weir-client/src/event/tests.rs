@@ -193,3 +193,21 @@ proptest! {
         let _ = Event::parse(&bytes);
     }
 }
+
+#[test]
+fn errors_repeat_the_beginning_of_what_came_and_no_more() {
+    let long = "\u{7f}".repeat(900_000);
+    for text in [
+        format!(r#"{{"type":"a.b","source":"t","data":{{}},"priority":"{long}"}}"#),
+        format!(r#"{{"type":"a.b","source":"t","data":{{}},"timestamp":"{long}"}}"#),
+        format!(r#"{{"type":"a.b","source":"t","data":{{}},"{long}":1}}"#),
+        format!(r#""{long}""#),
+    ] {
+        let said = Event::parse(text.as_bytes()).unwrap_err().to_string();
+        assert!(said.len() < 1_000, "{} bytes", said.len());
+    }
+    let short = r#"{"type":"a.b","source":"t","data":{},"priority":"asap"}"#;
+    assert!(Event::parse(short.as_bytes()).unwrap_err().to_string().contains(r#""asap" is none"#));
+    let whole = Event::parse(format!(r#""{long}""#).as_bytes()).unwrap_err().to_string();
+    assert!(whole.ends_with("column 900002"), "{whole}");
+}

@@ -181,7 +181,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("gateway.event_bytes_max", Kind::Bytes(128, 1_000_000), Some("1000000"), "largest single event"),
     key("gateway.events_per_request_max", Kind::Count(1, 1_000_000), Some("10000"), "most events in one request"),
     key("gateway.requests_max", Kind::Count(1, 100_000), Some("1024"), "requests handled at once; more are refused with 503"),
-    key("gateway.request_bytes_max", Kind::Bytes(1024, 64 * GIB), Some("256MiB"), "bytes of all bodies handled at once; more are refused with 503; as much again for messages of streams"),
+    key("gateway.request_bytes_max", Kind::Bytes(1024, 64 * GIB), Some("256MiB"), "bytes of all bodies handled at once; more are refused with 503; as much again for messages of streams, and for answers"),
     key("gateway.streams_max", Kind::Count(1, 1_000_000), Some("4096"), "WebSocket connections at once; fewer if request_bytes_max has no room for a message of each"),
     key("gateway.stream_message_bytes_max", Kind::Bytes(128, GIB), Some("64KiB"), "largest WebSocket message"),
     key("gateway.validation", Kind::OneOf(&["strict", "warn"]), Some("strict"), "whether a field that breaks its schema is refused or only logged"),

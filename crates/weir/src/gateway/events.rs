@@ -6,6 +6,7 @@ use axum::extract::{Query, State};
 use axum::http::{header, HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::Json;
+use bytes::Bytes;
 use serde::Deserialize;
 
 use super::body::{self, Fault};
@@ -52,6 +53,11 @@ pub(super) async fn post(
             return refused(rejection.status(StatusCode::PAYLOAD_TOO_LARGE));
         }
     };
+    let Some(mut room) = gateway.answers.try_hold(body.events.len()) else {
+        let message = "the answers that wait to be read take all the memory they may";
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        return refused(Rejection::later("WEIR-0908", message, status, 100));
+    };
     // What the events need of it they hold themselves.
     drop(bytes);
     // Who asks for a certain form of results can read a list of one.
@@ -62,7 +68,9 @@ pub(super) async fn post(
         (_, last) => {
             outcomes.extend(last);
             let refused_only = options.results.as_deref() == Some("refused");
-            answer_many(&Summary::new(outcomes, refused_only))
+            let mut summary = Summary::new(outcomes, refused_only);
+            let json = room.json_of(&mut summary);
+            answer_many(&summary, room.bytes(json))
         }
     }
 }
@@ -90,8 +98,9 @@ fn answer_one(outcome: EventOutcome) -> Response {
     with_retry_after(response, retry_after_ms)
 }
 
-fn answer_many(summary: &Summary) -> Response {
-    with_retry_after((summary.status(), Json(summary)).into_response(), summary.retry_after_ms())
+fn answer_many(summary: &Summary, json: Bytes) -> Response {
+    let kind = [(header::CONTENT_TYPE, "application/json")];
+    with_retry_after((summary.status(), kind, json).into_response(), summary.retry_after_ms())
 }
 
 /// RFC 9110 §10.2.3: whole seconds; the exact figure is in the body.

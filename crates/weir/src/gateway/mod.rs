@@ -9,6 +9,7 @@
 //! | `GET /health`, `/ready` | liveness, readiness |
 //! | `GET /metrics` | Prometheus text, with the embedded broker's figures ([`broker_metrics`]) |
 
+mod answer_room;
 mod body;
 mod bounds;
 mod broker_metrics;
@@ -38,6 +39,7 @@ use axum::Router;
 use tokio::sync::{watch, Semaphore, SemaphorePermit};
 use weir_broker::BrokerServer;
 
+use self::answer_room::AnswerRoom;
 use self::ingest::Ingest;
 use crate::http::guard::Hosts;
 use crate::http::server::Connections;
@@ -53,7 +55,7 @@ pub(crate) struct Limits {
     pub(crate) body_time: Duration,
     pub(crate) events_per_request_max: usize,
     pub(crate) requests_max: usize,
-    /// Bytes of all bodies together; as much again for all messages of streams.
+    /// Bytes of all bodies together; as much again for all messages of streams, and for all answers.
     pub(crate) request_bytes_max: usize,
     pub(crate) streams_max: usize,
     /// A stream may hold so much of a message at any time.
@@ -76,6 +78,7 @@ pub(crate) struct Gateway {
     requests: Arc<Semaphore>,
     /// Room for bodies, in units of [`ROOM_UNIT_BYTES`].
     room: Arc<Semaphore>,
+    answers: AnswerRoom,
     streams: Arc<Semaphore>,
     ready: Arc<AtomicBool>,
     kafka: watch::Receiver<health::Problem>,
@@ -106,6 +109,7 @@ impl Gateway {
             room: semaphore(
                 limits.request_bytes_max.max(limits.body_bytes_max) / ROOM_UNIT_BYTES + 1,
             ),
+            answers: AnswerRoom::new(limits.request_bytes_max),
             streams: semaphore(limits.streams()),
             ready,
             kafka,

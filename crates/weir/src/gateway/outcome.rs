@@ -25,6 +25,11 @@ pub(crate) struct Place {
     pub(crate) offset: Option<i64>,
 }
 
+/// Bytes of a message: whatever it repeats of what came, an answer is bounded.
+const MESSAGE_BYTES_MAX: usize = 1_024;
+/// What stands for a message when the answers that wait to be read take all the memory they may.
+const NO_MESSAGE: &str = "see weir explain";
+
 /// Why an event was not taken.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Rejection {
@@ -51,7 +56,7 @@ impl Rejection {
     pub(crate) fn bad(code: &'static str, message: impl Into<String>) -> Self {
         Self {
             code,
-            message: message.into(),
+            message: bounded(message.into()),
             field: None,
             retry_after_ms: None,
             http_status: StatusCode::BAD_REQUEST,
@@ -115,6 +120,15 @@ impl Summary {
         Self { accepted, duplicate, rejected, results }
     }
 
+    /// Leaves the messages out; codes and fields stay.
+    pub(crate) fn shorten(&mut self) {
+        for result in &mut self.results {
+            if let EventOutcome::Rejected(rejection) = &mut result.outcome {
+                NO_MESSAGE.clone_into(&mut rejection.message);
+            }
+        }
+    }
+
     /// 200 if all were taken, 207 if some were, else the status of the first refusal; a refusal
     /// for now outranks one for good, so that a sender sees that trying again makes sense.
     pub(crate) fn status(&self) -> StatusCode {
@@ -134,6 +148,14 @@ impl Summary {
         let rejections = self.results.iter().filter_map(|result| rejection(&result.outcome));
         rejections.filter_map(|rejection| rejection.retry_after_ms).max()
     }
+}
+
+fn bounded(mut message: String) -> String {
+    if message.len() > MESSAGE_BYTES_MAX {
+        message.truncate(message.floor_char_boundary(MESSAGE_BYTES_MAX));
+        message.push('…');
+    }
+    message
 }
 
 fn rejection(outcome: &EventOutcome) -> Option<&Rejection> {

@@ -15,6 +15,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use tungstenite::error::{CapacityError, Error as WsError, ProtocolError};
 
+use super::answer_room::Held;
 use super::body::Fault;
 use super::events::refused;
 use super::outcome::{EventOutcome, Rejection, Summary};
@@ -79,7 +80,7 @@ async fn serve(mut socket: WebSocket, gateway: Gateway) {
         };
         // A device waits for its turn where a request would be refused: it is connected already.
         let Ok(slot) = gateway.requests.acquire().await else { return };
-        let answer = answer(&gateway, bytes).await;
+        let (answer, _room) = answer(&gateway, bytes).await;
         drop(slot);
         let sending = socket.send(Message::Text(answer.into()));
         if !matches!(tokio::time::timeout(SEND_TIME, sending).await, Ok(Ok(()))) {
@@ -114,8 +115,9 @@ fn goodbye(error: axum::Error) -> Option<(u16, String)> {
     Some((code, reason))
 }
 
-async fn answer(gateway: &Gateway, bytes: Bytes) -> String {
-    let refused = |rejection| to_json(&EventOutcome::Rejected(rejection));
+/// The answer, and its room, to be held until it is sent.
+async fn answer(gateway: &Gateway, bytes: Bytes) -> (String, Option<Held>) {
+    let refused = |rejection| (to_json(&EventOutcome::Rejected(rejection)), None);
     let events_max = gateway.limits.events_per_request_max;
     let body = match body::split(&bytes, false, events_max) {
         Ok(body) => body,
@@ -128,13 +130,18 @@ async fn answer(gateway: &Gateway, bytes: Bytes) -> String {
         }
     };
     drop(bytes);
+    // A device waits for this too; whoever holds it is cut off after SEND_TIME.
+    let Some(mut room) = gateway.answers.hold(body.events.len()).await else {
+        return (String::new(), None);
+    };
     let single = body.single;
     let mut outcomes = gateway.ingest.accept(body.events, None).await;
     match (single, outcomes.pop()) {
-        (true, Some(outcome)) => to_json(&outcome),
+        (true, Some(outcome)) => (to_json(&outcome), Some(room)),
         (_, last) => {
             outcomes.extend(last);
-            to_json(&Summary::new(outcomes, false))
+            let json = room.json_of(&mut Summary::new(outcomes, false));
+            (String::from_utf8(json).unwrap_or_default(), Some(room))
         }
     }
 }

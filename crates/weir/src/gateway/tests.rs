@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::Instant;
 use weir_client::{Priority, SystemClock};
 use weir_traffic::{Accepted, Outgoing, Sink, SinkError, TrafficConfig, TrafficHandle};
@@ -171,6 +171,70 @@ async fn many_repeats_in_one_request_are_duplicates() {
     let body = vec![event; 60].join("\n");
     let (_, body) = answer(send(address, whole("", &body)).await).await;
     assert_eq!((&body["accepted"], &body["duplicate"]), (&1.into(), &59.into()), "{body}");
+}
+
+#[tokio::test]
+async fn answers_that_nobody_reads_hold_no_more_memory_than_bodies_may() {
+    let limits = Limits {
+        body_bytes_max: 1 << 20,
+        events_per_request_max: 40_000,
+        request_bytes_max: 24 << 20,
+        ..LIMITS
+    };
+    let address = start(limits).await;
+    // Each is answered by more than a system takes of it while nobody reads.
+    let request = whole("", &"{}\n".repeat(40_000));
+    let mut unread = Vec::new();
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        // A system takes megabytes for a reader with a large buffer.
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4_096).unwrap();
+        let mut socket = socket.connect(address).await.unwrap();
+        socket.write_all(request.as_bytes()).await.unwrap();
+        let mut head = [0; 12];
+        socket.read_exact(&mut head).await.unwrap();
+        if &head == b"HTTP/1.1 503" {
+            break;
+        }
+        unread.push(socket);
+        assert!(unread.len() < 10, "{} answers wait to be read", unread.len());
+        assert!(Instant::now() < deadline, "the memory of answers has no bound");
+    }
+    drop(unread);
+    let deadline = Instant::now() + PATIENCE;
+    while answer(send(address, &request).await).await.1["rejected"] != 40_000 {
+        assert!(Instant::now() < deadline, "the memory is not given back");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_is_bounded_whatever_came() {
+    let limits = Limits { body_bytes_max: 1 << 20, request_bytes_max: 4 << 20, ..LIMITS };
+    let address = start(limits).await;
+    let long = "\u{7f}".repeat(3_900);
+    let bad = format!(r#"{{"type":"drone.x","source":"t","data":{{}},"priority":"{long}"}}"#);
+    let body = vec![format!("\"{long}\""), bad, format!("{{\"{long}\":1}}")];
+    let body = vec![body.join("\n"); 30].join("\n");
+    let mut socket = send(address, whole("", &body)).await;
+    let answer = read_all(&mut socket).await;
+    assert!(answer.len() < 90 * 1_500 && answer.len() < body.len(), "{} bytes", answer.len());
+}
+
+#[tokio::test]
+async fn a_duplicate_lies_where_its_answer_says() {
+    let address = start(LIMITS).await;
+    for (event_type, status, topic) in [
+        ("drone.x", "accepted", "drone-events"),
+        ("drone.x", "duplicate", "drone-events"),
+        ("log.x", "accepted", "application-logs"),
+        ("log.x", "duplicate", "application-logs"),
+        ("drone.y", "duplicate", "drone-events"),
+    ] {
+        let event = format!(r#"{{"id":"X1","type":"{event_type}","source":"t","data":{{}}}}"#);
+        let (_, body) = answer(send(address, whole("", &event)).await).await;
+        assert_eq!((&body["status"], &body["topic"]), (&status.into(), &topic.into()), "{body}");
+    }
 }
 
 /// A stream, upgraded.
