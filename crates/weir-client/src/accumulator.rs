@@ -16,8 +16,12 @@
 //! fast that the wait fills batches, a batch waits for more: until it is full, until the broker's
 //! pending bytes reach [`REQUEST_BYTES_TARGET`], or for `linger_ms`.
 
+mod transactional;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+
+pub(crate) use transactional::Additions;
 
 use bytes::Bytes;
 use weir_protocol::batch::{BatchBuilder, BatchPool, Header};
@@ -31,6 +35,7 @@ use crate::delivery::{Completion, Outcome};
 use crate::error::ProduceError;
 use crate::partitioner::Partitioner;
 use crate::record::Record;
+use crate::transaction::Transactions;
 
 /// Pending bytes of a broker at which waiting for more gains little: a request of this size costs
 /// about 20 ns per 200-byte record for its system calls and answers.
@@ -45,6 +50,10 @@ const BATCH_HEADER_BYTES: usize = 61;
 /// More than a record needs besides key, value and headers: length, attributes, two deltas, three
 /// lengths, each a varint of at most 5 bytes (10 for the time delta).
 const RECORD_OVERHEAD_BYTES: usize = 36;
+
+/// How long a transaction's first write waits for the markers of the one before, as Java's producer does
+/// (`TransactionManager.ADD_PARTITIONS_RETRY_BACKOFF_MS`).
+const MARKERS_BACKOFF_MS: u64 = 20;
 
 /// Monotonic milliseconds, of any origin. Wall time may jump, and a jump must not expire deliveries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -123,6 +132,8 @@ pub struct Outgoing {
     pub identity: Identity,
     /// The sequence of its first record.
     pub base_sequence: Sequence,
+    /// Whether it belongs to a transaction.
+    pub transactional: bool,
     /// Its records.
     pub payload: Payload,
     /// Its fate; whoever writes it asks there first whether it still may.
@@ -237,6 +248,10 @@ pub struct Accumulator {
     /// Why there is none yet.
     identity_error: Option<String>,
     life: Life,
+    /// Only of a transactional producer.
+    transactions: Option<Transactions>,
+    /// Whether records are taken: what `life` and `transactions` say, in one place for `append`.
+    admits: bool,
     /// Grows with each restart, so that answers to what was abandoned are told apart.
     incarnation: u32,
     rate: RateMeter,
@@ -285,6 +300,8 @@ struct Partition {
     batches_sent: u64,
     /// A sequence may be missing on the broker: go on under a new identity.
     needs_identity: bool,
+    /// The number of the last transaction it was in.
+    transaction: u64,
     /// In its leader's list of partitions with something to send.
     listed: bool,
     /// The topic has it no more.
@@ -382,8 +399,14 @@ impl Accumulator {
         let identity = (!config.idempotent).then_some(Identity::NONE);
         // Buffers that grow anew cost more than the records in them: page faults and copies.
         let pool = BatchPool::new(config.buffer_bytes_max);
+        let transactions = config
+            .transactional_id
+            .as_deref()
+            .map(|id| Transactions::new(id, config.transaction_version_max));
         Accumulator {
-            identity_wanted: config.idempotent,
+            identity_wanted: config.idempotent && transactions.is_none(),
+            admits: transactions.is_none(),
+            transactions,
             identity_error: None,
             config,
             retry_backoff_ms,
@@ -422,6 +445,7 @@ impl Accumulator {
     /// Changes whether records are taken.
     pub fn set_life(&mut self, life: Life) {
         self.life = life;
+        self.renew_admits();
         self.wake_all();
     }
 
@@ -542,6 +566,7 @@ impl Accumulator {
             next_sequence: Sequence(0),
             batches_sent: 0,
             needs_identity: false,
+            transaction: 0,
             listed: false,
             retired: false,
         });
@@ -714,10 +739,8 @@ impl Accumulator {
 
     #[inline]
     fn slot_for(&mut self, record: &Record<'_>) -> Result<Slot, ProduceError> {
-        match self.life {
-            Life::Running => {}
-            Life::Draining => return Err(ProduceError::ShuttingDown),
-            Life::Stopped => return Err(ProduceError::NotRunning),
+        if !self.admits {
+            return Err(self.refusal());
         }
         let topic_index = self.topic_index(record.topic)?;
         self.last_topic = topic_index;
@@ -1017,6 +1040,10 @@ impl Accumulator {
         if partition.needs_identity {
             partition.adopt(current);
         }
+        if !self.may_write_in_transaction(slot, current) {
+            return None;
+        }
+        let partition = &mut self.partitions[slot.0];
         if partition.has_retry() {
             return self.take_retry(slot, to);
         }
@@ -1105,6 +1132,7 @@ impl Accumulator {
             partition: partition.partition,
             identity: partition.identity,
             base_sequence,
+            transactional: self.transactions.is_some(),
             payload,
             completion,
         }
@@ -1159,6 +1187,7 @@ impl Accumulator {
                 }
             }
         }
+        self.discard_if_failed(&mut effects);
         self.wake(broker);
         effects
     }
@@ -1187,36 +1216,38 @@ impl Accumulator {
                 // Its sequence stays unused on the broker: those after it need a new identity. While an
                 // older one may be in the log already, that one must go again as it was, or it would
                 // be there twice; those after this one are then refused as out of order.
+                let renumbers = self.renumbers();
                 let partition = &mut self.partitions[slot.0];
-                partition.needs_identity |=
-                    self.config.idempotent && index == 0 && !partition.retired;
+                partition.needs_identity |= renumbers && index == 0 && !partition.retired;
                 self.finish(slot, index, Outcome::Failed(error), effects);
             }
-            Verdict::Retry { reason, refresh } => {
+            Verdict::Retry { reason, refresh, backoff_ms } => {
                 effects.refresh_metadata |= refresh;
-                self.keep_for_retry(slot, index, bytes, reason, now, effects);
+                let retry_at = now.plus_ms(backoff_ms.unwrap_or_else(|| self.backoff_ms(slot)));
+                self.keep_for_retry(slot, index, bytes, reason, retry_at, effects);
             }
         }
     }
 
     fn verdict(&mut self, slot: Slot, index: usize, answer: Answer) -> Verdict {
-        let partition = &mut self.partitions[slot.0];
         let (code, message) = match answer {
             Answer::Acked { base_offset, append_time } => {
                 return Verdict::Acked(Outcome::Acked { base_offset, append_time });
             }
-            Answer::Lost { .. } if partition.retired => {
-                let topic = partition.topic;
+            Answer::Lost { .. } if self.partitions[slot.0].retired => {
+                let topic = self.partitions[slot.0].topic;
                 return Verdict::Failed(self.gone(topic));
             }
-            Answer::Lost { reason } => return Verdict::Retry { reason, refresh: true },
+            Answer::Lost { reason } => {
+                return Verdict::Retry { reason, refresh: true, backoff_ms: None }
+            }
             Answer::Refused { code, message } => (code, message),
         };
         let reason = message
             .as_deref()
             .map_or_else(|| code.name().to_owned(), |text| format!("{}: {text}", code.name()));
-        if partition.retired {
-            let topic = partition.topic;
+        if self.partitions[slot.0].retired {
+            let topic = self.partitions[slot.0].topic;
             return Verdict::Failed(self.gone(topic));
         }
         match code {
@@ -1227,15 +1258,25 @@ impl Accumulator {
             ErrorCode::OutOfOrderSequenceNumber
             | ErrorCode::UnknownProducerId
             | ErrorCode::InvalidProducerEpoch
-                if self.config.idempotent =>
+                if self.renumbers() || (self.config.idempotent && index > 0) =>
             {
                 // Behind one that failed itself this only follows from it. As the oldest it means that
                 // the broker lost what it had acknowledged, or that a sequence is missing: it is not in
-                // the log, so it goes again under a new identity (KIP-360).
-                partition.needs_identity |= index == 0;
-                Verdict::Retry { reason, refresh: false }
+                // the log, so it goes again under a new identity (KIP-360). In a transaction it fails that
+                // one: what it has lost went with the identity.
+                self.partitions[slot.0].needs_identity |= index == 0;
+                Verdict::Retry { reason, refresh: false, backoff_ms: None }
             }
-            code if code.is_retriable() => Verdict::Retry { reason, refresh: true },
+            ErrorCode::ProducerFenced if self.transactions.is_some() => {
+                Verdict::Failed(self.die_fenced())
+            }
+            // The markers of the transaction before are being written still.
+            ErrorCode::ConcurrentTransactions => {
+                Verdict::Retry { reason, refresh: false, backoff_ms: Some(MARKERS_BACKOFF_MS) }
+            }
+            code if code.is_retriable() => {
+                Verdict::Retry { reason, refresh: true, backoff_ms: None }
+            }
             _ => Verdict::Failed(ProduceError::Refused { code, message }),
         }
     }
@@ -1246,19 +1287,19 @@ impl Accumulator {
         index: usize,
         bytes: Bytes,
         reason: String,
-        now: MonoMs,
+        retry_at: MonoMs,
         effects: &mut Effects,
     ) {
-        let backoff_ms = self.backoff_ms(slot);
         let partition = &mut self.partitions[slot.0];
         let batch = &mut partition.in_flight[index];
-        let gave_up = batch.timed_out || batch.attempts > self.config.retries_max;
+        let may_retry = self.transactions.as_ref().is_none_or(Transactions::may_retry);
+        let gave_up = batch.timed_out || batch.attempts > self.config.retries_max || !may_retry;
         batch.last_error = reason;
         batch.waiting = Some(bytes);
         if !partition.recovering {
             partition.recovering = true;
             partition.failures = partition.failures.saturating_add(1);
-            partition.retry_at = now.plus_ms(backoff_ms);
+            partition.retry_at = retry_at;
         }
         if gave_up {
             self.give_up(slot, index, effects);
@@ -1278,9 +1319,10 @@ impl Accumulator {
         let last = std::mem::take(&mut partition.in_flight[index].last_error);
         // Those behind it keep their sequences: if it did reach the log they fit, if not the broker
         // says OUT_OF_ORDER and they are renumbered. New ones wait for that.
-        partition.needs_identity |= self.config.idempotent && partition.in_flight.len() == 1;
+        let is_alone = partition.in_flight.len() == 1;
         let unwritten = partition.in_flight[index].completion.withdraw();
-        let error = self.timeout_error(last, unwritten);
+        self.partitions[slot.0].needs_identity |= self.renumbers() && is_alone;
+        let error = self.discarded_with().unwrap_or_else(|| self.timeout_error(last, unwritten));
         self.finish(slot, index, Outcome::Failed(error), effects);
     }
 
@@ -1288,6 +1330,7 @@ impl Accumulator {
     fn finish(&mut self, slot: Slot, index: usize, outcome: Outcome, effects: &mut Effects) {
         let Some(batch) = self.partitions[slot.0].in_flight.remove(index) else { return };
         if !batch.timed_out {
+            self.note_outcome(&outcome, true);
             self.count_outcome(batch.count, &outcome);
             effects.completed.push((batch.completion, outcome));
         }
@@ -1329,7 +1372,12 @@ impl Accumulator {
 enum Verdict {
     Acked(Outcome),
     Failed(ProduceError),
-    Retry { reason: String, refresh: bool },
+    Retry {
+        reason: String,
+        refresh: bool,
+        /// Instead of the usual one.
+        backoff_ms: Option<u64>,
+    },
 }
 
 /// Time and the end.
@@ -1347,6 +1395,7 @@ impl Accumulator {
             self.settle(slot);
         }
         self.retire_missing(now, &mut effects);
+        self.discard_if_failed(&mut effects);
         effects
     }
 
@@ -1369,6 +1418,7 @@ impl Accumulator {
             }
             self.settle(slot);
         }
+        self.discard_if_failed(&mut effects);
         effects
     }
 
@@ -1421,6 +1471,7 @@ impl Accumulator {
             broker.sealed_count -= 1;
         }
         let outcome = Outcome::Failed(error);
+        self.note_outcome(&outcome, false);
         self.count_outcome(batch.count, &outcome);
         effects.completed.push((batch.completion, outcome));
         effects.freed_room = true;
@@ -1458,6 +1509,7 @@ impl Accumulator {
         let unwritten = completion.withdraw();
         let last = if unwritten { "no connection" } else { "no answer" };
         let outcome = Outcome::Failed(self.timeout_error(last.to_owned(), unwritten));
+        self.note_outcome(&outcome, true);
         self.count_outcome(count, &outcome);
         effects.completed.push((completion, outcome));
     }
@@ -1493,14 +1545,17 @@ impl Accumulator {
         }
         for partition in &mut self.partitions {
             // What was abandoned may or may not be in the log.
-            partition.needs_identity =
-                self.config.idempotent && partition.identity != Identity::NONE;
+            partition.needs_identity = self.config.idempotent
+                && self.transactions.is_none()
+                && partition.identity != Identity::NONE;
             partition.recovering = false;
             partition.outstanding_to = None;
         }
         self.incarnation += 1;
-        self.identity_wanted = self.config.idempotent;
+        self.restart_transactions();
+        self.identity_wanted = self.config.idempotent && self.transactions.is_none();
         self.life = Life::Running;
+        self.renew_admits();
         Ok(())
     }
 }

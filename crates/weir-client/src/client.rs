@@ -36,6 +36,12 @@ const MISSING_KEPT: Duration = Duration::from_secs(300);
 /// How often a topic that does not exist is looked for.
 const MISSING_LOOK: Duration = Duration::from_secs(1);
 
+/// FindCoordinator's key type of a group.
+const GROUP_COORDINATOR: i8 = 0;
+
+/// FindCoordinator's key type of a transactional id.
+const TRANSACTION_COORDINATOR: i8 = 1;
+
 /// A topic somebody uses.
 #[derive(Debug, Clone, Copy, Default)]
 struct Tracked {
@@ -306,10 +312,22 @@ impl Client {
 
     /// Which broker keeps this group.
     pub(crate) async fn find_group_coordinator(&self, group: &str) -> Result<NodeId, ClientError> {
+        self.find_coordinator(group, GROUP_COORDINATOR).await
+    }
+
+    /// Which broker keeps the transactions of this id.
+    pub(crate) async fn find_transaction_coordinator(
+        &self,
+        transactional_id: &str,
+    ) -> Result<NodeId, ClientError> {
+        self.find_coordinator(transactional_id, TRANSACTION_COORDINATOR).await
+    }
+
+    async fn find_coordinator(&self, key: &str, key_type: i8) -> Result<NodeId, ClientError> {
         let request = FindCoordinatorRequest {
-            key: Str::copy_from(group),
-            key_type: 0,
-            coordinator_keys: vec![Str::copy_from(group)],
+            key: Str::copy_from(key),
+            key_type,
+            coordinator_keys: vec![Str::copy_from(key)],
         };
         let response = self.ask_any(&request).await?;
         let (code, message, node, endpoint) = coordinator(response);

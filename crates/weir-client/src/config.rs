@@ -11,6 +11,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::consumer::RebalanceHook;
 use crate::partitioner::Partitioner;
 use crate::security::Security;
+use crate::transaction::TxnVersion;
 
 /// Kafka's bound on requests in flight for an idempotent producer: a broker remembers the last five
 /// batches of a producer per partition (`ProducerStateEntry.NUM_BATCHES_TO_RETAIN`).
@@ -142,6 +143,14 @@ pub struct ProducerConfig {
     pub delivery_timeout_ms: u32,
     /// `retries`: sends after the first; the delivery timeout is the usual bound.
     pub retries_max: u32,
+    /// `transactional.id`: makes the producer transactional; no two may have the same at once, the older
+    /// one is fenced. Needs `idempotent`.
+    pub transactional_id: Option<String>,
+    /// `transaction.timeout.ms`: the coordinator aborts a transaction open for longer, and fences its
+    /// producer. At most the broker's `transaction.max.timeout.ms` (15 minutes).
+    pub transaction_timeout_ms: u32,
+    /// The newest protocol of transactions to speak where the cluster offers it.
+    pub transaction_version_max: TxnVersion,
     /// The partitioner of topics not named in `topic_partitioners`.
     pub partitioner: Partitioner,
     /// Partitioners by topic.
@@ -163,6 +172,9 @@ impl Default for ProducerConfig {
             max_block_ms: 60_000,
             delivery_timeout_ms: 120_000,
             retries_max: u32::MAX,
+            transactional_id: None,
+            transaction_timeout_ms: 60_000,
+            transaction_version_max: TxnVersion::V2,
             partitioner: Partitioner::Murmur2,
             topic_partitioners: Vec::new(),
         }

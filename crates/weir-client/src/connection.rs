@@ -83,11 +83,19 @@ pub struct Connection {
     in_flight: Arc<Semaphore>,
     next_correlation_id: AtomicI32,
     client_id: String,
-    /// By API key: the broker's versions.
-    versions: Vec<Option<RangeInclusive<i16>>>,
+    offered: Offered,
     /// Who we are, if the broker is to know.
     sasl: Option<SaslSettings>,
     login_timeout_ms: u32,
+}
+
+/// What the broker says it can do.
+#[derive(Debug, Default)]
+struct Offered {
+    /// By API key: its versions.
+    versions: Vec<Option<RangeInclusive<i16>>>,
+    /// The finalized level of `transaction.version`; 0 where it names none.
+    transaction_version: i16,
 }
 
 /// Until when a request must have been written, and what to say if it is not.
@@ -198,11 +206,11 @@ impl Connection {
             in_flight: Arc::new(Semaphore::new(REQUESTS_IN_FLIGHT_MAX)),
             next_correlation_id: AtomicI32::new(0),
             client_id: config.client_id.clone(),
-            versions: Vec::new(),
+            offered: Offered::default(),
             sasl: config.security.sasl.clone(),
             login_timeout_ms: config.request_timeout_ms,
         };
-        connection.versions = connection.negotiate(config.request_timeout_ms).await?;
+        connection.offered = connection.negotiate(config.request_timeout_ms).await?;
         let mut writer = connection.writer.lock().await;
         writer.log_in_at = connection.sasl.is_some().then(Instant::now);
         connection.log_in_if_due(&mut writer).await?;
@@ -228,7 +236,7 @@ impl Connection {
         let ours = *R::VERSIONS.start()..=(*R::VERSIONS.end()).min(version_max);
         let theirs = usize::try_from(R::API_KEY.get())
             .ok()
-            .and_then(|key| self.versions.get(key))
+            .and_then(|key| self.offered.versions.get(key))
             .and_then(Option::as_ref);
         let common = theirs.and_then(|theirs| frame::common_versions(&ours, theirs));
         common.map(|range| *range.end()).ok_or_else(|| ClientError::UnsupportedVersion {
@@ -401,10 +409,13 @@ impl Connection {
         }
     }
 
-    async fn negotiate(
-        &self,
-        timeout_ms: u32,
-    ) -> Result<Vec<Option<RangeInclusive<i16>>>, ClientError> {
+    /// The level of `transaction.version` the cluster has finalized (KIP-890), as this broker knew it
+    /// when the connection was made.
+    pub(crate) fn transaction_version(&self) -> i16 {
+        self.offered.transaction_version
+    }
+
+    async fn negotiate(&self, timeout_ms: u32) -> Result<Offered, ClientError> {
         let newest = *ApiVersionsRequest::VERSIONS.end();
         let mut response = self.ask_versions(newest, timeout_ms).await?;
         if response.error_code == ErrorCode::UnsupportedVersion.code() {
@@ -418,6 +429,10 @@ impl Connection {
         if !code.is_none() {
             return Err(ClientError::Broker { api: "ApiVersions", code, message: None });
         }
+        let features = response.finalized_features.iter();
+        let level = |name| features.clone().find(|feature| &*feature.name == name);
+        let transaction_version =
+            level("transaction.version").map_or(0, |feature| feature.max_version_level);
         let mut versions = Vec::new();
         for api in response.api_keys {
             let Ok(key) = usize::try_from(api.api_key) else { continue };
@@ -426,7 +441,7 @@ impl Connection {
             }
             versions[key] = Some(api.min_version..=api.max_version);
         }
-        Ok(versions)
+        Ok(Offered { versions, transaction_version })
     }
 
     async fn ask_versions(

@@ -24,6 +24,7 @@ use crate::error::ClientError;
 use crate::fetcher::{FetchState, Fetching, Plan, Start};
 use crate::group::{Interest, Membership, Step, StepId};
 use crate::record::{ConsumedRecord, RecordRef};
+use crate::transaction::GroupMetadata;
 
 /// Fetch v13 names topics by id only (KIP-516).
 const FETCH_VERSION_BY_NAME_MAX: i16 = 12;
@@ -316,6 +317,23 @@ impl Consumer {
     /// The next offset `poll` would return, if known.
     pub fn position(&self, partition: &TopicPartition) -> Option<Offset> {
         self.inner.state().position(partition)
+    }
+
+    /// Its place in its group, for [`crate::Producer::send_offsets_to_transaction`]: a transaction must
+    /// not commit offsets of a member that has lost its partitions.
+    ///
+    /// # Errors
+    /// [`ClientError::WrongMode`] without a group, or while it has no place in it.
+    pub fn group_metadata(&self) -> Result<GroupMetadata, ClientError> {
+        let Some(membership) = &self.inner.membership else {
+            return Err(ClientError::WrongMode { what: "group metadata needs a group" });
+        };
+        if self.inner.mode().kind == Kind::Assigned {
+            return Ok(GroupMetadata::new(membership.config().group_id.clone()));
+        }
+        membership
+            .metadata()
+            .ok_or(ClientError::WrongMode { what: "group metadata needs a place in the group" })
     }
 
     /// Records between position and end per partition, as of its last fetch.

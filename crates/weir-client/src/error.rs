@@ -8,7 +8,7 @@ use weir_protocol::types::{Offset, PartitionId};
 pub enum ErrorClass {
     /// The same call may succeed later.
     Retriable,
-    /// The running transaction must be aborted; then go on. Not used before transactions.
+    /// The running transaction must be aborted; then go on.
     Abortable,
     /// Trying again cannot help: the call, the configuration or this instance is at fault.
     Fatal,
@@ -336,6 +336,24 @@ pub enum ProduceError {
         /// The broker's own words, if it had any.
         message: Option<String>,
     },
+    /// A transactional producer takes records within a transaction only.
+    #[error("no transaction is open: the producer is {state}")]
+    NoTransaction {
+        /// Where the producer stands.
+        state: &'static str,
+    },
+    /// The record's transaction has failed and can only be aborted; the record goes with it.
+    #[error("the transaction must be aborted: {reason}")]
+    TransactionFailed {
+        /// What has failed it.
+        reason: String,
+    },
+    /// The record was not sent, as its transaction was aborted before.
+    #[error("the record's transaction was aborted")]
+    TransactionAborted,
+    /// Another producer with the same transactional id has taken over.
+    #[error("fenced by a newer producer with the same transactional id")]
+    Fenced,
     /// The producer was closed before the answer came; the record may or may not be in the log.
     #[error("producer closed before the answer came")]
     Abandoned,
@@ -358,6 +376,10 @@ impl ProduceError {
             ProduceError::Abandoned => "WEIR-0425",
             ProduceError::NotSent { .. } => "WEIR-0426",
             ProduceError::PartitionGone { .. } => "WEIR-0427",
+            ProduceError::Fenced => "WEIR-0452",
+            ProduceError::TransactionFailed { .. } => "WEIR-0453",
+            ProduceError::NoTransaction { .. } => "WEIR-0456",
+            ProduceError::TransactionAborted => "WEIR-0457",
         }
     }
 
@@ -375,6 +397,17 @@ impl ProduceError {
             {
                 ErrorClass::Retriable
             }
+            // Only a transactional producer hears of these: others go on under a new identity.
+            ProduceError::Refused {
+                code:
+                    ErrorCode::TransactionAbortable
+                    | ErrorCode::InvalidProducerEpoch
+                    | ErrorCode::OutOfOrderSequenceNumber
+                    | ErrorCode::UnknownProducerId,
+                ..
+            }
+            | ProduceError::TransactionFailed { .. }
+            | ProduceError::TransactionAborted => ErrorClass::Abortable,
             _ => ErrorClass::Fatal,
         }
     }

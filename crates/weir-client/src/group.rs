@@ -34,6 +34,7 @@ use crate::config::GroupConfig;
 use crate::consumer::{PartitionOffset, TopicPartition};
 use crate::error::ClientError;
 use crate::fetcher::topic_partition;
+use crate::transaction::GroupMetadata;
 
 use calls::check;
 use classic::{JoinCall, JoinFailed, Joined};
@@ -198,6 +199,17 @@ impl Membership {
 
     fn machine(&self) -> MutexGuard<'_, Machine> {
         lock(&self.machine)
+    }
+
+    /// Who commits offsets in a transaction; `None` without a place in the group.
+    pub(crate) fn metadata(&self) -> Option<GroupMetadata> {
+        let machine = self.machine();
+        Some(GroupMetadata {
+            group_id: self.config.group_id.clone(),
+            generation_id: machine.epoch()?,
+            member_id: machine.member_id().to_string(),
+            instance_id: self.config.instance_id.clone(),
+        })
     }
 
     fn dealt(&self) -> MutexGuard<'_, BTreeMap<Str, i32>> {

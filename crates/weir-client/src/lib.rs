@@ -24,6 +24,7 @@ pub mod consumer;
 pub mod delivery;
 pub mod error;
 pub mod event;
+pub mod exactly_once;
 pub mod group;
 pub mod metadata;
 pub mod partitioner;
@@ -33,12 +34,14 @@ pub mod security;
 pub mod spelling;
 pub mod timestamp;
 pub mod tls;
+pub mod transaction;
 pub mod transport;
 
 mod attempts;
 mod fetcher;
 mod sasl;
 mod sender;
+mod transactor;
 
 pub use admin::Admin;
 pub use attempts::Attempts;
@@ -52,6 +55,7 @@ pub use consumer::{Consumer, PartitionOffset, RebalanceHook, TopicPartition};
 pub use delivery::{BatchDelivery, Delivery, RecordMetadata};
 pub use error::{ClientError, ErrorClass, ProduceError};
 pub use event::{Event, EventBuilder, EventError, Priority};
+pub use exactly_once::{ExactlyOnce, Outbox, StepError};
 pub use partitioner::Partitioner;
 pub use producer::{Appender, Producer, ProducerStats};
 pub use record::{ConsumedRecord, Record, RecordRef};
@@ -59,6 +63,7 @@ pub use security::{
     ClientCertificate, Password, SaslMechanism, SaslSettings, Security, TlsSettings,
 };
 pub use tls::TlsTransport;
+pub use transaction::{GroupMetadata, TransactionError, TxnVersion};
 pub use transport::{MemTransport, TcpTransport, Transport};
 
 /// A record header: a name and a value that may be null.

@@ -18,6 +18,8 @@ use crate::error::{ClientError, ProduceError};
 use crate::record::Record;
 use crate::sender::Shared;
 
+mod transactional;
+
 /// Figures of a producer since it was made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ProducerStats {
@@ -178,12 +180,14 @@ impl Producer {
     }
 
     /// Takes no more records, delivers what is there until the deadline, then fails the rest with
-    /// [`ProduceError::Abandoned`].
+    /// [`ProduceError::Abandoned`]. A transaction that is open is aborted.
     ///
     /// # Errors
     /// [`ProduceError::Abandoned`] if something was abandoned, [`ProduceError::ShuttingDown`] or
     /// [`ProduceError::NotRunning`] if it was closed before.
     pub async fn close(&self, deadline: Duration) -> Result<(), ProduceError> {
+        let until = Instant::now() + deadline;
+        self.abort_unfinished(deadline).await;
         let completions = {
             let mut core = self.shared.core();
             match core.life() {
@@ -194,7 +198,7 @@ impl Producer {
             core.seal_all()
         };
         self.shared.wake_brokers();
-        let _ = tokio::time::timeout(deadline, decided(completions)).await;
+        let _ = tokio::time::timeout_at(until, decided(completions)).await;
         if self.abandon() {
             return Err(ProduceError::Abandoned);
         }
@@ -273,6 +277,12 @@ fn check(config: &ProducerConfig) -> Result<(), ClientError> {
     let refuse = |key, reason: &str| Err(ClientError::Config { key, reason: reason.to_owned() });
     if config.idempotent && config.acks != Acks::All {
         return refuse("acks", "an idempotent producer needs acks all");
+    }
+    if config.transactional_id.is_some() && !config.idempotent {
+        return refuse("transactional_id", "a transactional producer needs idempotence");
+    }
+    if config.transactional_id.as_ref().is_some_and(String::is_empty) {
+        return refuse("transactional_id", "is empty");
     }
     if config.in_flight_max == 0 {
         return refuse("in_flight_max", "must be at least 1");

@@ -32,12 +32,17 @@ use crate::config::{Acks, ProducerConfig};
 use crate::connection::{Connection, Reply};
 use crate::delivery::Completion;
 use crate::error::ClientError;
+use crate::transaction::TxnVersion;
+use crate::transactor::{add_partitions, Transactor};
 
 /// How often the delivery timeout is looked at.
 const EXPIRY_TICK: Duration = Duration::from_millis(50);
 
 /// Produce v13 names topics by id only (KIP-516).
 const PRODUCE_VERSION_BY_NAME_MAX: i16 = 12;
+
+/// From v12 on a write adds its partition to the transaction (KIP-890).
+const PRODUCE_VERSION_TXN_V1_MAX: i16 = 11;
 
 /// What the producer's tasks share.
 #[derive(Debug)]
@@ -48,6 +53,9 @@ pub(crate) struct Shared {
     /// By broker index.
     wakes: RwLock<Vec<Arc<Notify>>>,
     identity_wanted: Notify,
+    /// Partitions wait to be added to the transaction.
+    pub(crate) additions_wanted: Notify,
+    pub(crate) transactor: Transactor,
     /// Told when bytes are freed.
     pub(crate) room: Notify,
     pub(crate) attempts: AttemptCounter,
@@ -81,6 +89,8 @@ impl Shared {
             config,
             wakes: RwLock::default(),
             identity_wanted: Notify::new(),
+            additions_wanted: Notify::new(),
+            transactor: Transactor::default(),
             room: Notify::new(),
             attempts: AttemptCounter::default(),
             wanted: Mutex::default(),
@@ -104,7 +114,11 @@ impl Shared {
         self.wakes.write().unwrap_or_else(PoisonError::into_inner).clear();
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         tasks.spawn(supervise(Arc::clone(self)));
-        tasks.spawn(obtain_identities(Arc::clone(self)));
+        if self.config.transactional_id.is_some() {
+            tasks.spawn(add_partitions(Arc::clone(self)));
+        } else {
+            tasks.spawn(obtain_identities(Arc::clone(self)));
+        }
         drop(tasks);
         self.ensure_loops(brokers);
         self.identity_wanted.notify_one();
@@ -273,6 +287,9 @@ async fn serve_broker(shared: Arc<Shared>, broker: BrokerIndex, wake: Arc<Notify
         let (step, node, incarnation) = {
             let mut core = shared.core();
             let step = core.step(broker, shared.now());
+            if core.wants_additions() {
+                shared.additions_wanted.notify_one();
+            }
             (step, core.node(broker), core.incarnation())
         };
         match step {
@@ -317,8 +334,17 @@ async fn send(
     let timeout_ms =
         shared.client.config().request_timeout_ms.min(shared.config.delivery_timeout_ms);
     let ids_known = batches.iter().all(|batch| batch.topic_id != Uuid::ZERO);
-    let version_max = if ids_known { i16::MAX } else { PRODUCE_VERSION_BY_NAME_MAX };
-    let request = produce_request(shared.config.acks, timeout_ms, &batches);
+    let mut version_max = if ids_known { i16::MAX } else { PRODUCE_VERSION_BY_NAME_MAX };
+    let mut request = produce_request(shared.config.acks, timeout_ms, &batches);
+    if shared.config.transactional_id.is_some() {
+        let core = shared.core();
+        if let Some(transactions) = core.transactions() {
+            request.transactional_id = Some(transactions.transactional_id().clone());
+            if transactions.version() == TxnVersion::V1 {
+                version_max = version_max.min(PRODUCE_VERSION_TXN_V1_MAX);
+            }
+        }
+    }
     let frame = connection.version::<ProduceRequest>(version_max).and_then(|version| {
         let frame = connection.frame(&request, version, timeout_ms)?;
         Ok((frame, version))
@@ -496,11 +522,13 @@ fn build(outgoing: Outgoing) -> SentBatch {
         partition,
         identity,
         base_sequence,
+        transactional,
         payload,
         completion,
     } = outgoing;
     let bytes = match payload {
         Payload::Open(mut builder) => {
+            builder.set_transactional(transactional);
             builder.set_producer(identity.id, identity.epoch, base_sequence);
             builder.build()
         }

@@ -7,6 +7,7 @@
 mod group;
 mod log;
 mod serve;
+mod transaction;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -19,6 +20,7 @@ use weir_protocol::types::Uuid;
 
 pub(crate) use group::{FakeGroup, SeenCommit};
 pub(crate) use log::{Entry, PartitionLog};
+pub(crate) use transaction::{FakeTransactions, TxnFault};
 
 /// What happens to one produce of one partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +64,7 @@ pub(crate) struct State {
     /// Connections whose other end is there still.
     pub(crate) open_connections: usize,
     pub(crate) group: FakeGroup,
+    pub(crate) transactions: FakeTransactions,
     /// ApiVersions is answered with UNSUPPORTED_VERSION above this version.
     pub(crate) api_versions_max: i16,
     /// Raw bytes sent instead of the next answer.
@@ -103,6 +106,7 @@ impl FakeCluster {
             connects: 0,
             open_connections: 0,
             group: FakeGroup::default(),
+            transactions: FakeTransactions::default(),
             api_versions_max: 4,
             garbage: None,
             auto_create_partitions: None,

@@ -18,3 +18,4 @@ mod positions;
 mod producer;
 mod reading;
 mod topics;
+mod transactions;

@@ -19,3 +19,4 @@ mod refusals;
 mod security;
 mod sim;
 mod topics;
+mod transactions;

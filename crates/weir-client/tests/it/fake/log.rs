@@ -15,6 +15,9 @@ pub(crate) struct Entry {
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) producer: i64,
     pub(crate) sequence: i32,
+    /// Of a record in a transaction: whether it was committed, once that is decided.
+    pub(crate) committed: Option<bool>,
+    pub(crate) transactional: bool,
 }
 
 #[derive(Debug, Default)]
@@ -73,10 +76,26 @@ impl PartitionLog {
                 headers: record.headers.iter().map(header).collect(),
                 producer: view.producer_id().get(),
                 sequence: view.base_sequence().get() + record.offset.get() as i32,
+                committed: None,
+                transactional: view.is_transactional(),
             });
         }
         self.push_batch(bytes.to_vec(), view.last_offset_delta());
         Ok(base)
+    }
+
+    /// A marker: what the producer has open is decided. With an epoch, the old one is fenced.
+    pub(crate) fn decide(&mut self, producer: i64, commit: bool, raised: Option<i16>) {
+        let open = self.entries.iter_mut().filter(|entry| {
+            entry.transactional && entry.producer == producer && entry.committed.is_none()
+        });
+        open.for_each(|entry| entry.committed = Some(commit));
+        if let (Some(epoch), Some(state)) = (raised, self.producers.get_mut(&ProducerId(producer)))
+        {
+            state.epoch = ProducerEpoch(epoch);
+            state.next = Sequence(0);
+            state.recent.clear();
+        }
     }
 
     /// Puts a batch at the end without any check.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
-use weir_protocol::api::api_versions::{ApiVersion, ApiVersionsResponse};
+use weir_protocol::api::api_versions::{ApiVersion, ApiVersionsResponse, FinalizedFeatureKey};
 use weir_protocol::api::fetch::{
     AbortedTransaction, FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData,
 };
@@ -85,7 +85,16 @@ async fn handle(
             answer(header, &metadata(&mut cluster.state(), &request))
         }
         ApiKey::InitProducerId => {
-            let _: InitProducerIdRequest = frame::decode_request(decoder, version).unwrap();
+            let request: InitProducerIdRequest =
+                frame::decode_request(decoder.clone(), version).unwrap();
+            if request.transactional_id.is_some() {
+                return super::transaction::handle(
+                    cluster,
+                    header,
+                    ApiKey::InitProducerId,
+                    decoder,
+                );
+            }
             let mut state = cluster.state();
             state.next_producer_id += 1;
             let error = match state.hold_ids {
@@ -121,6 +130,10 @@ async fn handle(
             }
             answer(header, &response)
         }
+        key @ (ApiKey::AddPartitionsToTxn
+        | ApiKey::AddOffsetsToTxn
+        | ApiKey::TxnOffsetCommit
+        | ApiKey::EndTxn) => super::transaction::handle(cluster, header, key, decoder),
         key => super::group::handle(cluster, header, key, decoder).await,
     }
 }
@@ -152,10 +165,22 @@ fn api_versions(state: &State, header: &RequestHeader) -> Reply {
             (ApiKey::OffsetCommit, 7, 9),
             (ApiKey::OffsetFetch, 8, 9),
             (ApiKey::ApiVersions, 0, state.api_versions_max),
+            (ApiKey::AddPartitionsToTxn, 0, 5),
+            (ApiKey::AddOffsetsToTxn, 0, 4),
+            (ApiKey::TxnOffsetCommit, 0, 5),
+            (ApiKey::EndTxn, 0, 5),
         ]
         .into_iter()
         .map(offered)
         .collect(),
+        finalized_features: (state.transactions.version > 0)
+            .then(|| FinalizedFeatureKey {
+                name: Str::from("transaction.version"),
+                max_version_level: state.transactions.version,
+                min_version_level: 0,
+            })
+            .into_iter()
+            .collect(),
         ..ApiVersionsResponse::default()
     };
     if header.api_version <= state.api_versions_max {
@@ -260,7 +285,9 @@ async fn produce(
                 Fault::None | Fault::Refuse(_) | Fault::WriteAndRefuse(_) => {}
             }
             let records = data.records.unwrap();
-            let done = write(&mut cluster.state(), node, &name, data.index, &records, fault);
+            let place = (name.as_str(), data.index);
+            let version = header.api_version;
+            let done = write(&mut cluster.state(), (node, version), place, &records, fault);
             let (code, base_offset) = done.map_or_else(|code| (code.code(), -1), |base| (0, base));
             partitions.push(PartitionProduceResponse {
                 index: data.index,
@@ -283,16 +310,18 @@ async fn produce(
 
 fn write(
     state: &mut State,
-    node: i32,
-    topic: &str,
-    partition: i32,
+    (node, version): (i32, i16),
+    (topic, index): (&str, i32),
     records: &Bytes,
     fault: Fault,
 ) -> Result<i64, ErrorCode> {
-    let partition = &mut state.topics.get_mut(topic).unwrap()[partition as usize];
-    if partition.leader != node {
+    if state.topics[topic][index as usize].leader != node {
         return Err(ErrorCode::NotLeaderOrFollower);
     }
+    if !matches!(fault, Fault::Refuse(_)) {
+        state.check_transactional_write(topic, index, version, records)?;
+    }
+    let partition = &mut state.topics.get_mut(topic).unwrap()[index as usize];
     match fault {
         Fault::Refuse(code) => Err(code),
         Fault::WriteAndRefuse(code) => {
