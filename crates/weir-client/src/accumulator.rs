@@ -16,6 +16,7 @@
 //! fast that the wait fills batches, a batch waits for more: until it is full, until the broker's
 //! pending bytes reach [`REQUEST_BYTES_TARGET`], or for `linger_ms`.
 
+mod split;
 mod transactional;
 
 use std::collections::{HashMap, VecDeque};
@@ -223,6 +224,7 @@ pub(crate) struct Counters {
     pub(crate) records_acked: u64,
     pub(crate) records_failed: u64,
     pub(crate) retries: u64,
+    pub(crate) splits: u64,
     pub(crate) requests: u64,
     pub(crate) bytes: u64,
 }
@@ -306,6 +308,8 @@ struct Partition {
     listed: bool,
     /// The topic has it no more.
     retired: bool,
+    /// What the broker has been found to take, where that is less than the configuration says.
+    batch_bytes_max: usize,
 }
 
 #[derive(Debug)]
@@ -398,7 +402,7 @@ impl Accumulator {
     pub fn new(config: ProducerConfig, retry_backoff_ms: u32, retry_backoff_ms_max: u32) -> Self {
         let identity = (!config.idempotent).then_some(Identity::NONE);
         // Buffers that grow anew cost more than the records in them: page faults and copies.
-        let pool = BatchPool::new(config.buffer_bytes_max);
+        let pool = BatchPool::with_level(config.buffer_bytes_max, config.compression_level);
         let transactions = config
             .transactional_id
             .as_deref()
@@ -569,6 +573,7 @@ impl Accumulator {
             transaction: 0,
             listed: false,
             retired: false,
+            batch_bytes_max: self.config.batch_bytes_max,
         });
     }
 
@@ -820,10 +825,9 @@ impl Accumulator {
                 partition: Some(partition.partition),
             });
         }
-        let overfull = partition
-            .open
-            .as_ref()
-            .is_some_and(|open| open.builder.size_bytes() + record_bytes > limit_bytes);
+        let overfull = partition.open.as_ref().is_some_and(|open| {
+            open.builder.size_bytes() + record_bytes > partition.batch_bytes_max
+        });
         if overfull {
             self.seal(slot);
         }
@@ -1044,6 +1048,10 @@ impl Accumulator {
             return None;
         }
         let partition = &mut self.partitions[slot.0];
+        // Halves of a batch may be more than the broker knows again: then one after the other.
+        if partition.in_flight.len() > self.config.in_flight_max && partition.outstanding > 0 {
+            return None;
+        }
         if partition.has_retry() {
             return self.take_retry(slot, to);
         }
@@ -1221,6 +1229,12 @@ impl Accumulator {
                 partition.needs_identity |= renumbers && index == 0 && !partition.retired;
                 self.finish(slot, index, Outcome::Failed(error), effects);
             }
+            Verdict::Split(error) => {
+                if !self.split(slot, index, &bytes) {
+                    self.partitions[slot.0].needs_identity |= self.renumbers() && index == 0;
+                    self.finish(slot, index, Outcome::Failed(error), effects);
+                }
+            }
             Verdict::Retry { reason, refresh, backoff_ms } => {
                 effects.refresh_metadata |= refresh;
                 let retry_at = now.plus_ms(backoff_ms.unwrap_or_else(|| self.backoff_ms(slot)));
@@ -1277,8 +1291,57 @@ impl Accumulator {
             code if code.is_retriable() => {
                 Verdict::Retry { reason, refresh: true, backoff_ms: None }
             }
+            ErrorCode::MessageTooLarge | ErrorCode::RecordListTooLarge => {
+                Verdict::Split(ProduceError::Refused { code, message })
+            }
             _ => Verdict::Failed(ProduceError::Refused { code, message }),
         }
+    }
+
+    /// Puts a batch that is too large back in two, to go at once. They keep its sequences: it is not in
+    /// the log, and no record gets the sequence of another. `false`: it has one record only, or its time
+    /// is over.
+    fn split(&mut self, slot: Slot, index: usize, bytes: &Bytes) -> bool {
+        let (codec, inflate_bytes_max) = (self.config.compression, self.config.batch_bytes_max);
+        let may_retry = self.transactions.as_ref().is_none_or(Transactions::may_retry);
+        if self.partitions[slot.0].in_flight[index].timed_out || !may_retry {
+            return false;
+        }
+        let halves = split::halves(bytes, codec, &self.pool, inflate_bytes_max);
+        let Some([first, second]) = halves else { return false };
+        let Some(whole) = self.partitions[slot.0].in_flight.remove(index) else { return false };
+        let completions = Completion::split(whole.completion, first.count as u32);
+        let after_first = match whole.base_sequence {
+            Sequence::NONE => Sequence::NONE,
+            base => base.plus(first.count),
+        };
+        let halves = [(first, whole.base_sequence), (second, after_first)];
+        let partition = &mut self.partitions[slot.0];
+        partition.recovering = true;
+        partition.batch_bytes_max =
+            partition.batch_bytes_max.min(whole.bytes / 2).max(BATCH_HEADER_BYTES);
+        partition.bytes -= whole.bytes;
+        self.buffered_bytes -= whole.bytes;
+        for (place, ((half, base_sequence), completion)) in
+            halves.into_iter().zip(completions).enumerate()
+        {
+            partition.bytes += half.size_bytes;
+            self.buffered_bytes += half.size_bytes;
+            let batch = SentBatch {
+                batch: self.next_batch,
+                completion,
+                bytes: half.size_bytes,
+                count: half.count,
+                base_sequence,
+                waiting: Some(half.bytes),
+                last_error: String::new(),
+                ..whole
+            };
+            self.next_batch += 1;
+            partition.in_flight.insert(index + place, batch);
+        }
+        self.counters.splits += 1;
+        true
     }
 
     fn keep_for_retry(
@@ -1343,6 +1406,7 @@ impl Accumulator {
         match outcome {
             Outcome::Acked { .. } => self.counters.records_acked += count,
             Outcome::Failed(_) => self.counters.records_failed += count,
+            Outcome::Parts(_) => debug_assert!(false, "halves are counted each"),
         }
     }
 
@@ -1371,6 +1435,8 @@ impl Accumulator {
 
 enum Verdict {
     Acked(Outcome),
+    /// Too large: in halves, or not at all.
+    Split(ProduceError),
     Failed(ProduceError),
     Retry {
         reason: String,

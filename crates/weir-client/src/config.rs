@@ -121,6 +121,9 @@ pub struct ProducerConfig {
     pub idempotent: bool,
     /// `compression.type`.
     pub compression: Codec,
+    /// `compression.gzip.level` (1 to 9) or `compression.zstd.level` (KIP-390), by the codec; `None` is
+    /// its default. Snappy and LZ4 have no levels here.
+    pub compression_level: Option<i32>,
     /// `batch.size`: the most bytes of one batch before compression; a batch is sealed when the next
     /// record would pass it. Also the largest record.
     pub batch_bytes_max: usize,
@@ -163,6 +166,7 @@ impl Default for ProducerConfig {
             acks: Acks::All,
             idempotent: true,
             compression: Codec::None,
+            compression_level: None,
             batch_bytes_max: 1_000_000,
             request_bytes_max: 1 << 20,
             linger_ms: 5,

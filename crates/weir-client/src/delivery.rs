@@ -37,6 +37,19 @@ pub(crate) enum Outcome {
     },
     /// Failed for good.
     Failed(ProduceError),
+    /// The batch was too large and went in parts: the index of each part's first record, in order.
+    Parts(Arc<[(u32, Outcome)]>),
+}
+
+impl Outcome {
+    /// The first error in it.
+    fn error(&self) -> Option<&ProduceError> {
+        match self {
+            Outcome::Acked { .. } => None,
+            Outcome::Failed(error) => Some(error),
+            Outcome::Parts(parts) => parts.iter().find_map(|(_, part)| part.error()),
+        }
+    }
 }
 
 /// The shared fate of the records of one batch.
@@ -47,7 +60,19 @@ pub(crate) struct Completion {
     waiters: Mutex<Vec<Waker>>,
     /// [`HELD`], [`WRITTEN`] or [`WITHDRAWN`].
     on_wire: AtomicU8,
+    /// Of a part: the whole, and the index there of its first record.
+    part_of: Option<(Arc<Whole>, u32)>,
 }
+
+/// A batch that went in parts: decided when all of them are.
+#[derive(Debug)]
+struct Whole {
+    completion: Arc<Completion>,
+    parts: Mutex<Vec<(u32, Outcome)>>,
+}
+
+/// A batch is halved.
+const PARTS: usize = 2;
 
 /// The batch has never been handed to a connection.
 const HELD: u8 = 0;
@@ -63,6 +88,23 @@ impl Completion {
             outcome: OnceLock::new(),
             waiters: Mutex::new(Vec::new()),
             on_wire: AtomicU8::new(HELD),
+            part_of: None,
+        })
+    }
+
+    /// Completions of two parts, of which the first has so many records. The batch was refused, so no
+    /// part has been written.
+    pub(crate) fn split(whole: Arc<Self>, first_count: u32) -> [Arc<Self>; PARTS] {
+        let partition = whole.partition;
+        let whole = Arc::new(Whole { completion: whole, parts: Mutex::default() });
+        [0, first_count].map(|first| {
+            Arc::new(Completion {
+                partition,
+                outcome: OnceLock::new(),
+                waiters: Mutex::default(),
+                on_wire: AtomicU8::new(HELD),
+                part_of: Some((Arc::clone(&whole), first)),
+            })
         })
     }
 
@@ -83,8 +125,12 @@ impl Completion {
 
     /// Sets the outcome and wakes everybody. Only the first call counts.
     pub(crate) fn complete(&self, outcome: Outcome) {
+        let of_whole = self.part_of.as_ref().map(|(whole, first)| (whole, *first, outcome.clone()));
         if self.outcome.set(outcome).is_err() {
             return;
+        }
+        if let Some((whole, first, outcome)) = of_whole {
+            whole.take_part(first, outcome);
         }
         let waiters =
             std::mem::take(&mut *self.waiters.lock().unwrap_or_else(PoisonError::into_inner));
@@ -116,7 +162,27 @@ impl Completion {
                 append_time: *append_time,
             }),
             Outcome::Failed(error) => Err(error.clone()),
+            Outcome::Parts(parts) => {
+                let after = parts.partition_point(|(first, _)| *first <= index);
+                match parts.get(after.wrapping_sub(1)) {
+                    Some((first, part)) => self.of_record(part, index - first),
+                    None => Err(ProduceError::Abandoned),
+                }
+            }
         }
+    }
+}
+
+impl Whole {
+    fn take_part(&self, first: u32, outcome: Outcome) {
+        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        parts.push((first, outcome));
+        if parts.len() < PARTS {
+            return;
+        }
+        let mut parts = std::mem::take(&mut *parts);
+        parts.sort_by_key(|(first, _)| *first);
+        self.completion.complete(Outcome::Parts(parts.into()));
     }
 }
 
@@ -173,8 +239,8 @@ impl BatchDelivery {
         let mut first_error = None;
         for completion in self.completions {
             let outcome = std::future::poll_fn(|cx| completion.poll(cx).map(Outcome::clone)).await;
-            if let Outcome::Failed(error) = outcome {
-                first_error.get_or_insert(error);
+            if let Some(error) = outcome.error() {
+                first_error.get_or_insert_with(|| error.clone());
             }
         }
         first_error.map_or(Ok(()), Err)
@@ -207,6 +273,24 @@ mod tests {
         let completion = Completion::new(PartitionId(0));
         assert!(completion.withdraw() && completion.withdraw());
         assert!(!completion.begin_writing());
+    }
+
+    #[tokio::test]
+    async fn a_batch_in_parts_is_decided_when_all_of_them_are() {
+        let completion = Completion::new(PartitionId(0));
+        let record = |index| Delivery::new(Arc::clone(&completion), index);
+        let acked = |base| Outcome::Acked { base_offset: Some(Offset(base)), append_time: None };
+        let [first, second] = Completion::split(Arc::clone(&completion), 4);
+        let [third, fourth] = Completion::split(Arc::clone(&second), 3);
+        fourth.complete(acked(90));
+        first.complete(acked(10));
+        assert_eq!(record(0).try_result(), None, "a part is open");
+        third.complete(Outcome::Failed(ProduceError::Abandoned));
+        assert_eq!(record(3).await.unwrap().offset, Some(Offset(13)));
+        assert_eq!(record(4).await, Err(ProduceError::Abandoned));
+        assert_eq!(record(8).await.unwrap().offset, Some(Offset(91)));
+        let all = BatchDelivery { completions: vec![completion], count: 9 };
+        assert_eq!(all.wait().await, Err(ProduceError::Abandoned));
     }
 
     #[tokio::test]

@@ -31,6 +31,8 @@ pub struct ProducerStats {
     pub records_failed: u64,
     /// Batches sent again.
     pub retries: u64,
+    /// Batches the broker found too large, sent again in halves.
+    pub splits: u64,
     /// Produce requests made.
     pub requests: u64,
     /// Bytes of record batches sent, retries included, before compression on the first send.
@@ -239,6 +241,7 @@ impl Producer {
             records_acked: counters.records_acked,
             records_failed: counters.records_failed,
             retries: counters.retries,
+            splits: counters.splits,
             requests: counters.requests,
             bytes: counters.bytes,
             buffered_bytes: core.buffered_bytes(),
@@ -283,6 +286,19 @@ fn check(config: &ProducerConfig) -> Result<(), ClientError> {
     }
     if config.transactional_id.as_ref().is_some_and(String::is_empty) {
         return refuse("transactional_id", "is empty");
+    }
+    if let Some(level) = config.compression_level {
+        match config.compression.levels() {
+            Some(levels) if levels.contains(&level) => {}
+            Some(levels) => {
+                let (codec, low, high) = (config.compression, levels.start(), levels.end());
+                return refuse("compression_level", &format!("{codec} has levels {low} to {high}"));
+            }
+            None => {
+                let codec = config.compression;
+                return refuse("compression_level", &format!("{codec} has no levels"));
+            }
+        }
     }
     if config.in_flight_max == 0 {
         return refuse("in_flight_max", "must be at least 1");

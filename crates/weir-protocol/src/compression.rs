@@ -11,6 +11,7 @@
 
 use std::fmt;
 use std::io::{self, Read, Write};
+use std::ops::RangeInclusive;
 
 use lz4_flex::frame::{BlockMode, BlockSize, FrameDecoder, FrameEncoder, FrameInfo};
 
@@ -68,6 +69,18 @@ impl Codec {
             Self::Snappy => "snappy",
             Self::Lz4 => "lz4",
             Self::Zstd => "zstd",
+        }
+    }
+
+    /// The levels it can be told to compress at (KIP-390); `None` where there is one way only. Higher is
+    /// smaller and slower.
+    #[must_use]
+    pub fn levels(self) -> Option<RangeInclusive<i32>> {
+        match self {
+            Self::Gzip => Some(1..=9),
+            Self::Zstd => Some(zstd::compression_level_range()),
+            // The LZ4 here is the fast one; Java's levels are those of its slow one.
+            Self::None | Self::Snappy | Self::Lz4 => None,
         }
     }
 

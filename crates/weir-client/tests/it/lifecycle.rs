@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use weir_client::{Acks, ProduceError, Producer, ProducerConfig, Record};
+use weir_client::{Acks, Codec, ProduceError, Producer, ProducerConfig, Record};
 use weir_protocol::types::PartitionId;
 
 use crate::fake::{FakeCluster, Fault};
@@ -90,6 +90,10 @@ async fn dropping_a_producer_fails_what_is_not_delivered() {
     assert_eq!(delivery.await, Err(ProduceError::Abandoned));
 }
 
+fn at_level(compression: Codec, level: i32) -> ProducerConfig {
+    ProducerConfig { compression, compression_level: Some(level), ..ProducerConfig::default() }
+}
+
 #[tokio::test(start_paused = true)]
 async fn settings_that_contradict_each_other_are_refused() {
     let cluster = FakeCluster::new(1);
@@ -98,6 +102,8 @@ async fn settings_that_contradict_each_other_are_refused() {
         ("acks", ProducerConfig { acks: Acks::Leader, ..ProducerConfig::default() }),
         ("in_flight_max", ProducerConfig { in_flight_max: 6, ..ProducerConfig::default() }),
         ("in_flight_max", ProducerConfig { in_flight_max: 0, ..ProducerConfig::default() }),
+        ("compression_level", at_level(Codec::Gzip, 10)),
+        ("compression_level", at_level(Codec::Lz4, 1)),
         (
             "batch_bytes_max",
             ProducerConfig { batch_bytes_max: 9 << 20, ..ProducerConfig::default() },

@@ -47,6 +47,10 @@ async fn run(seed: u64) {
     let faults_percent = 5 + rng.below(40);
     let mut script_rng = Rng(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     cluster.script(move |_, _, _| fault(&mut script_rng, faults_percent));
+    // In some runs batches are found too large, and halved.
+    if rng.below(4) == 0 {
+        cluster.state().batch_bytes_max = 300;
+    }
     let config = ProducerConfig {
         linger_ms: 1,
         batch_bytes_max: 300 + rng.below(1_000) as usize,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use weir_client::{Acks, Header, ProduceError, Producer, ProducerConfig, Record};
+use weir_client::{Acks, Codec, Header, ProduceError, Producer, ProducerConfig, Record};
 use weir_protocol::error_code::ErrorCode;
 use weir_protocol::types::{Offset, PartitionId};
 
@@ -364,4 +364,57 @@ async fn a_batch_delivery_tells_of_a_failure_inside() {
     });
     assert!(matches!(delivery.wait().await, Err(ProduceError::Refused { .. })));
     assert_eq!(cluster.values("t", 0), ["a"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_too_large_goes_in_parts_and_every_record_knows_its_offset() {
+    for codec in Codec::ALL {
+        let cluster = FakeCluster::new(1).with_topic("t", 1);
+        cluster.state().batch_bytes_max = 1_000;
+        let config = ProducerConfig { compression: codec, ..ProducerConfig::default() };
+        let producer = producer(&cluster, config).await;
+        let mut deliveries = Vec::new();
+        for number in 0..300_u32 {
+            // Digits that no codec makes much smaller.
+            let value: String = (1..12)
+                .map(|n| (number * 7_919 + 1).wrapping_mul(n * 104_729).to_string())
+                .collect();
+            deliveries.push((value.clone(), producer.send(to(0, &value)).unwrap()));
+        }
+        producer.flush().await;
+        for (place, (value, delivery)) in deliveries.into_iter().enumerate() {
+            let offset = delivery.await.unwrap().offset.unwrap().get() as usize;
+            assert_eq!(offset, place, "{codec}");
+            assert_eq!(cluster.entries("t", 0)[offset].value, value, "{codec}");
+        }
+        assert_eq!(cluster.entries("t", 0).len(), 300);
+        let splits = producer.stats().splits;
+        assert!(splits > 2, "{codec}: {splits}");
+        // It has learnt what the broker takes.
+        let again = producer.stats();
+        for number in 0..20 {
+            producer.send_wait(to(0, &"x".repeat(100 + number))).await.unwrap();
+        }
+        producer.flush().await;
+        assert_eq!(producer.stats().splits, again.splits, "{codec}");
+        assert_eq!(again.buffered_bytes, 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_too_large_for_the_broker_fails_alone_among_its_batch() {
+    let cluster = FakeCluster::new(1).with_topic("t", 1);
+    cluster.state().batch_bytes_max = 1_000;
+    let producer = producer(&cluster, ProducerConfig::default()).await;
+    let large = "x".repeat(2_000);
+    let ((), all) = producer.send_batch(|appender| {
+        for value in ["a", "b", large.as_str(), "c", "d"] {
+            appender.append(&to(0, value)).unwrap();
+        }
+    });
+    let error = all.wait().await.unwrap_err();
+    let ProduceError::Refused { code, .. } = &error else { panic!("{error}") };
+    assert_eq!(*code, ErrorCode::MessageTooLarge);
+    assert_eq!(cluster.values("t", 0), ["a", "b", "c", "d"]);
+    assert_eq!((producer.stats().records_acked, producer.stats().records_failed), (4, 1));
 }

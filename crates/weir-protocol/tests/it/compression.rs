@@ -198,3 +198,26 @@ fn inflated_records_are_slices_of_one_buffer() {
     let distance = values[1].as_ptr() as usize - values[0].as_ptr() as usize;
     assert_eq!(distance, 1_000 + 9, "the record between them, and nothing else");
 }
+
+#[test]
+fn a_higher_level_is_smaller_and_reads_the_same() {
+    // Text with some order in it, so that levels differ.
+    let input: Vec<u8> = (0..40_000_u32)
+        .flat_map(|n| {
+            format!("{{\"device\":{},\"v\":{}}}", n % 97, n.wrapping_mul(2_654_435_761) % 9_973)
+                .into_bytes()
+        })
+        .collect();
+    for codec in [Codec::Gzip, Codec::Zstd] {
+        let at = |level| {
+            let mut output = Vec::new();
+            Compressor::default().compress_at(codec, level, &input, &mut output).unwrap();
+            assert_eq!(decompress(codec, &output, input.len()).unwrap(), input);
+            output.len()
+        };
+        let (low, usual, high) = (at(Some(1)), at(None), at(Some(9)));
+        assert!(low > high && (high..=low).contains(&usual), "{codec}: {low} {usual} {high}");
+        assert!(codec.levels().is_some_and(|levels| levels.contains(&1) && levels.contains(&9)));
+    }
+    assert_eq!(Codec::Lz4.levels(), None);
+}

@@ -62,7 +62,7 @@ fn answer(core: &mut Accumulator, sent: Vec<Outgoing>, code: ErrorCode, now: u64
 fn failures(effects: &Effects) -> Vec<ProduceError> {
     let failed = effects.completed.iter().filter_map(|(_, outcome)| match outcome {
         Outcome::Failed(error) => Some(error.clone()),
-        Outcome::Acked { .. } => None,
+        Outcome::Acked { .. } | Outcome::Parts(_) => None,
     });
     failed.collect()
 }

@@ -318,6 +318,9 @@ fn write(
     if state.topics[topic][index as usize].leader != node {
         return Err(ErrorCode::NotLeaderOrFollower);
     }
+    if records.len() > state.batch_bytes_max {
+        return Err(ErrorCode::MessageTooLarge);
+    }
     if !matches!(fault, Fault::Refuse(_)) {
         state.check_transactional_write(topic, index, version, records)?;
     }

@@ -29,6 +29,8 @@ pub struct BatchPool {
 
 struct Shared {
     idle_bytes_max: usize,
+    /// At which its compressors work.
+    level: Option<i32>,
     idle: Mutex<Idle>,
 }
 
@@ -49,8 +51,15 @@ impl BatchPool {
     /// A pool that keeps at most `idle_bytes_max` for later.
     #[must_use]
     pub fn new(idle_bytes_max: usize) -> Self {
+        Self::with_level(idle_bytes_max, None)
+    }
+
+    /// As [`new`](Self::new), for builders that compress at this level; see
+    /// [`Compressor::compress_at`].
+    #[must_use]
+    pub fn with_level(idle_bytes_max: usize, level: Option<i32>) -> Self {
         let idle = Mutex::new(Idle::default());
-        Self { shared: Arc::new(Shared { idle_bytes_max, idle }) }
+        Self { shared: Arc::new(Shared { idle_bytes_max, level, idle }) }
     }
 
     /// Memory it keeps for later.
@@ -91,7 +100,7 @@ impl BatchPool {
         output.resize(HEADER_BYTES, 0);
         let mut compressor = self.take_compressor();
         let records = batch.get(HEADER_BYTES..).unwrap_or_default();
-        let done = compressor.compress(codec, records, &mut output);
+        let done = compressor.compress_at(codec, self.shared.level, records, &mut output);
         self.give_compressor(compressor);
         if done.is_ok() && output.len() < batch.len() {
             return Some(output);
