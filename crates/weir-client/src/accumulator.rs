@@ -16,12 +16,14 @@
 //! fast that the wait fills batches, a batch waits for more: until it is full, until the broker's
 //! pending bytes reach [`REQUEST_BYTES_TARGET`], or for `linger_ms`.
 
+mod generation;
 mod split;
 mod transactional;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use generation::Generations;
 pub(crate) use transactional::Additions;
 
 use bytes::Bytes;
@@ -34,7 +36,7 @@ use weir_protocol::types::{
 use crate::config::ProducerConfig;
 use crate::delivery::{Completion, Outcome};
 use crate::error::ProduceError;
-use crate::partitioner::Partitioner;
+use crate::partitioner::{PartitionGrowth, Partitioner};
 use crate::record::Record;
 use crate::transaction::Transactions;
 
@@ -277,6 +279,7 @@ struct Topic {
     missing_since: Option<MonoMs>,
     /// Where records without a deciding key go now.
     sticky: usize,
+    generations: Generations,
 }
 
 #[derive(Debug)]
@@ -320,6 +323,7 @@ struct OpenBatch {
     opened_at: Option<MonoMs>,
     bytes: usize,
     touched: u64,
+    generation: u32,
 }
 
 impl OpenBatch {
@@ -341,6 +345,7 @@ struct SealedBatch {
     opened_at: Option<MonoMs>,
     bytes: usize,
     count: i32,
+    generation: u32,
 }
 
 #[derive(Debug)]
@@ -348,6 +353,7 @@ struct SentBatch {
     batch: u64,
     /// Its number in its partition.
     ordinal: u64,
+    generation: u32,
     completion: Arc<Completion>,
     opened_at: MonoMs,
     bytes: usize,
@@ -516,6 +522,10 @@ impl Accumulator {
         };
         let mut effects = Effects::default();
         self.renew_topic(topic_index, id, leaders.len(), &mut effects);
+        let known = self.topics[topic_index].slots.len();
+        if (1..leaders.len()).contains(&known) {
+            self.grow_topic(topic_index);
+        }
         for (number, leader) in leaders.iter().enumerate() {
             let leader = leader.map(|node| self.broker_index(node));
             match self.topics[topic_index].slots.get(number) {
@@ -526,16 +536,20 @@ impl Accumulator {
         effects
     }
 
+    /// What is open is of the old number of partitions.
+    fn grow_topic(&mut self, topic_index: usize) {
+        if self.config.partition_growth == PartitionGrowth::AtOnce {
+            return;
+        }
+        for at in 0..self.topics[topic_index].slots.len() {
+            self.seal(self.topics[topic_index].slots[at]);
+        }
+        self.topics[topic_index].generations.grow();
+    }
+
     fn add_topic(&mut self, name: Str) -> usize {
-        let by_name = |(topic, partitioner): &(String, Partitioner)| {
-            (topic.as_str() == &*name).then_some(*partitioner)
-        };
-        let partitioner = self
-            .config
-            .topic_partitioners
-            .iter()
-            .find_map(by_name)
-            .unwrap_or(self.config.partitioner);
+        let own = self.config.topic_partitioners.iter().find(|(topic, _)| *topic == *name);
+        let partitioner = own.map_or(&self.config.partitioner, |(_, own)| own).clone();
         let index = self.topics.len();
         self.topic_by_name.insert(name.clone(), index);
         self.topics.push(Topic {
@@ -545,6 +559,7 @@ impl Accumulator {
             slots: Vec::new(),
             missing_since: None,
             sticky: 0,
+            generations: Generations::new(),
         });
         index
     }
@@ -689,6 +704,12 @@ impl Partition {
         self.in_flight.front().map_or(0, |oldest| self.batches_sent - oldest.ordinal)
     }
 
+    /// Of the batch that is to be sent next for the first time.
+    fn next_generation(&self) -> Option<u32> {
+        let sealed = self.sealed.front().map(|batch| batch.generation);
+        sealed.or(self.open.as_ref().map(|open| open.generation))
+    }
+
     fn opened_at(&self) -> Option<MonoMs> {
         let sealed = self.sealed.front().map(|batch| batch.opened_at);
         sealed.or(self.open.as_ref().map(|open| open.opened_at)).flatten()
@@ -753,7 +774,7 @@ impl Accumulator {
         let count = i32::try_from(topic.slots.len()).unwrap_or(i32::MAX);
         let chosen = match record.partition {
             Some(partition) => Some(partition.get()),
-            None => topic.partitioner.partition(record.key, count),
+            None => topic.partitioner.choose(record, count),
         };
         match chosen {
             Some(number) => {
@@ -795,7 +816,7 @@ impl Accumulator {
         let found = (0..count).map(|step| (start + step) % count).find(|index| usable(*index));
         let index = found.unwrap_or(start);
         let slot = topic.slots[index];
-        let every_record_moves = topic.partitioner == Partitioner::RoundRobin;
+        let every_record_moves = topic.partitioner.takes_turns();
         self.topics[topic_index].sticky = if every_record_moves { index + 1 } else { index };
         slot
     }
@@ -844,12 +865,14 @@ impl Accumulator {
                 self.brokers[leader.0].ready.push_back(slot);
             }
         }
+        let topic = &mut self.topics[partition.topic];
         partition.open.get_or_insert_with(|| OpenBatch {
             builder: BatchBuilder::with_pool(codec, &self.pool),
             completion: Completion::new(number),
             opened_at: None,
             bytes: 0,
             touched: 0,
+            generation: topic.generations.opened(),
         })
     }
 
@@ -885,6 +908,7 @@ impl Accumulator {
             completion: open.completion,
             opened_at: open.opened_at,
             bytes: open.bytes,
+            generation: open.generation,
         });
         let (leader, topic) = (partition.leader, partition.topic);
         self.move_sticky(topic, slot);
@@ -1058,6 +1082,10 @@ impl Accumulator {
         if partition.sent_since_oldest() >= self.config.in_flight_max as u64 {
             return None;
         }
+        let generation = partition.next_generation()?;
+        if !self.topics[partition.topic].generations.may_send(generation) {
+            return None;
+        }
         if partition.in_flight.is_empty() && partition.identity != current {
             partition.adopt(current);
         }
@@ -1090,6 +1118,7 @@ impl Accumulator {
         partition.in_flight.push_back(SentBatch {
             batch: batch_number,
             ordinal: partition.batches_sent,
+            generation: sealed.generation,
             completion: sealed.completion,
             opened_at: sealed.opened_at.unwrap_or(now),
             bytes: sealed.bytes,
@@ -1340,6 +1369,8 @@ impl Accumulator {
             self.next_batch += 1;
             partition.in_flight.insert(index + place, batch);
         }
+        let topic = self.partitions[slot.0].topic;
+        self.topics[topic].generations.split(whole.generation);
         self.counters.splits += 1;
         true
     }
@@ -1399,6 +1430,22 @@ impl Accumulator {
         }
         effects.freed_room = true;
         self.free(slot, batch.bytes, batch.count);
+        self.decided(slot, batch.generation);
+    }
+
+    /// A batch is decided: those that waited for it, as the topic grew after it, may go.
+    fn decided(&mut self, slot: Slot, generation: u32) {
+        let topic = self.partitions[slot.0].topic;
+        if !self.topics[topic].generations.decided(generation) {
+            return;
+        }
+        for at in 0..self.topics[topic].slots.len() {
+            let slot = self.topics[topic].slots[at];
+            self.list(slot);
+            if let Some(leader) = self.partitions[slot.0].leader {
+                self.wake(leader);
+            }
+        }
     }
 
     fn count_outcome(&mut self, count: i32, outcome: &Outcome) {
@@ -1542,6 +1589,7 @@ impl Accumulator {
         effects.completed.push((batch.completion, outcome));
         effects.freed_room = true;
         self.free(slot, batch.bytes, batch.count);
+        self.decided(slot, batch.generation);
     }
 
     fn expire_sent(

@@ -9,7 +9,7 @@ use weir_protocol::compression::Codec;
 
 use crate::clock::{Clock, SystemClock};
 use crate::consumer::RebalanceHook;
-use crate::partitioner::Partitioner;
+use crate::partitioner::{PartitionGrowth, Partitioner};
 use crate::security::Security;
 use crate::transaction::TxnVersion;
 
@@ -158,6 +158,8 @@ pub struct ProducerConfig {
     pub partitioner: Partitioner,
     /// Partitioners by topic.
     pub topic_partitioners: Vec<(String, Partitioner)>,
+    /// What becomes of the order per key when a topic gets more partitions.
+    pub partition_growth: PartitionGrowth,
 }
 
 impl Default for ProducerConfig {
@@ -181,6 +183,7 @@ impl Default for ProducerConfig {
             transaction_version_max: TxnVersion::V2,
             partitioner: Partitioner::Murmur2,
             topic_partitioners: Vec::new(),
+            partition_growth: PartitionGrowth::KeepOrder,
         }
     }
 }

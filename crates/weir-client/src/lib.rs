@@ -56,7 +56,7 @@ pub use delivery::{BatchDelivery, Delivery, RecordMetadata};
 pub use error::{ClientError, ErrorClass, ProduceError};
 pub use event::{Event, EventBuilder, EventError, Priority};
 pub use exactly_once::{ExactlyOnce, Outbox, StepError};
-pub use partitioner::Partitioner;
+pub use partitioner::{Partition, PartitionGrowth, Partitioner};
 pub use producer::{Appender, Producer, ProducerStats};
 pub use record::{ConsumedRecord, Record, RecordRef};
 pub use security::{
