@@ -9,6 +9,7 @@ use weir_protocol::compression::Codec;
 
 use crate::clock::{Clock, SystemClock};
 use crate::consumer::RebalanceHook;
+use crate::interceptor::Interceptor;
 use crate::partitioner::{PartitionGrowth, Partitioner};
 use crate::security::Security;
 use crate::transaction::TxnVersion;
@@ -158,6 +159,8 @@ pub struct ProducerConfig {
     pub partitioner: Partitioner,
     /// Partitioners by topic.
     pub topic_partitioners: Vec<(String, Partitioner)>,
+    /// `interceptor.classes`: may change a record's topic, key or headers before its partition is chosen.
+    pub interceptors: Vec<Arc<dyn Interceptor>>,
     /// What becomes of the order per key when a topic gets more partitions.
     pub partition_growth: PartitionGrowth,
 }
@@ -183,6 +186,7 @@ impl Default for ProducerConfig {
             transaction_version_max: TxnVersion::V2,
             partitioner: Partitioner::Murmur2,
             topic_partitioners: Vec::new(),
+            interceptors: Vec::new(),
             partition_growth: PartitionGrowth::KeepOrder,
         }
     }

@@ -15,6 +15,7 @@ use crate::client::Client;
 use crate::config::{Acks, ProducerConfig, IDEMPOTENT_IN_FLIGHT_MAX};
 use crate::delivery::{BatchDelivery, Completion, Delivery};
 use crate::error::{ClientError, ProduceError};
+use crate::interceptor::{intercept, Interceptor};
 use crate::record::Record;
 use crate::sender::Shared;
 
@@ -128,8 +129,9 @@ impl Producer {
             let room = self.shared.room.notified();
             let error = match self.send(record) {
                 Err(error @ ProduceError::BufferFull { .. }) => error,
-                Err(ProduceError::TopicNotReady { .. }) => {
-                    self.ready_until(record.topic, deadline).await?;
+                Err(ProduceError::TopicNotReady { topic }) => {
+                    // An interceptor may have chosen another than the record names.
+                    self.ready_until(&topic, deadline).await?;
                     continue;
                 }
                 done => return done,
@@ -334,13 +336,20 @@ impl fmt::Debug for Appender<'_> {
     }
 }
 
-impl Appender<'_> {
+impl<'a> Appender<'a> {
     /// As [`Producer::send`], without a future of its own: the delivery of the whole `send_batch`
     /// covers it.
     ///
     /// # Errors
     /// As there.
     pub fn append(&mut self, record: &Record<'_>) -> Result<(), ProduceError> {
+        match self.interceptors() {
+            [] => self.append_as_is(record),
+            some => intercept(some, record, |record| self.append_as_is(record)),
+        }
+    }
+
+    fn append_as_is(&mut self, record: &Record<'_>) -> Result<(), ProduceError> {
         let now = self.wall_time(record);
         let Some(core) = self.core.as_mut() else { return Err(ProduceError::NotRunning) };
         let appended = core.append(record, now, self.stamp);
@@ -352,6 +361,13 @@ impl Appender<'_> {
     /// # Errors
     /// As there.
     pub fn append_tracked(&mut self, record: &Record<'_>) -> Result<Delivery, ProduceError> {
+        match self.interceptors() {
+            [] => self.append_tracked_as_is(record),
+            some => intercept(some, record, |record| self.append_tracked_as_is(record)),
+        }
+    }
+
+    fn append_tracked_as_is(&mut self, record: &Record<'_>) -> Result<Delivery, ProduceError> {
         let now = self.wall_time(record);
         let Some(core) = self.core.as_mut() else { return Err(ProduceError::NotRunning) };
         let appended = core.append(record, now, self.stamp);
@@ -374,10 +390,31 @@ impl Appender<'_> {
         value_bytes_hint: usize,
         write: impl FnOnce(&mut Vec<u8>),
     ) -> Result<(), ProduceError> {
+        match self.interceptors() {
+            [] => self.append_with_as_is(record, value_bytes_hint, write),
+            some => {
+                let bare = Record { value: None, ..*record };
+                intercept(some, &bare, |record| {
+                    self.append_with_as_is(record, value_bytes_hint, write)
+                })
+            }
+        }
+    }
+
+    fn append_with_as_is(
+        &mut self,
+        record: &Record<'_>,
+        value_bytes_hint: usize,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<(), ProduceError> {
         let now = self.wall_time(record);
         let Some(core) = self.core.as_mut() else { return Err(ProduceError::NotRunning) };
         let appended = core.append_with(record, value_bytes_hint, now, self.stamp, write);
         self.took(appended, record).map(drop)
+    }
+
+    fn interceptors(&self) -> &'a [Arc<dyn Interceptor>] {
+        &self.shared.config.interceptors
     }
 
     #[inline]

@@ -190,6 +190,20 @@ impl State {
         self.topics.insert(name.to_owned(), (0..partitions).map(partition).collect());
     }
 
+    pub(crate) fn grow_topic(&mut self, name: &str, more: i32) {
+        let node_count = self.node_count;
+        let partitions = self.topics.get_mut(name).unwrap();
+        for _ in 0..more {
+            let number = i32::try_from(partitions.len()).unwrap();
+            partitions.push(FakePartition {
+                leader: number % node_count + 1,
+                leader_epoch: 1,
+                log: PartitionLog::default(),
+                produces: 0,
+            });
+        }
+    }
+
     pub(crate) fn topic_id(&self, name: &str) -> Uuid {
         let place = self.topics.keys().position(|known| known == name);
         place.map_or(Uuid::ZERO, |place| Uuid([place as u8 + 1; 16]))

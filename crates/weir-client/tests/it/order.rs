@@ -2,9 +2,10 @@
 //! once, and each key's records are in the order they were sent.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use weir_client::{Producer, ProducerConfig, Record};
+use weir_client::{PartitionGrowth, Producer, ProducerConfig, Record};
 use weir_protocol::error_code::ErrorCode;
 
 use crate::fake::{FakeCluster, Fault};
@@ -113,4 +114,70 @@ fn nothing_is_lost_doubled_or_reordered_through_faults() {
             assert!(ended.is_ok(), "seed {seed}: not done in {limit:?} of virtual time");
         });
     }
+}
+
+/// A topic grows under load: keys move to other partitions, and yet no later record of a key is written
+/// before an earlier one.
+async fn grow(seed: u64, growth: PartitionGrowth) -> usize {
+    let mut rng = Rng(seed);
+    let cluster = FakeCluster::new(3).with_topic("t", 2);
+    let mut script_rng = Rng(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    cluster.script(move |_, _, _| fault(&mut script_rng, 30));
+    let config = ProducerConfig {
+        linger_ms: 1,
+        batch_bytes_max: 300,
+        partition_growth: growth,
+        ..ProducerConfig::default()
+    };
+    let client = cluster.client().await;
+    let producer = Producer::new(Arc::clone(&client), config).unwrap();
+    producer.ready("t").await.unwrap();
+    let mut deliveries = Vec::new();
+    for number in 0..RECORDS {
+        if number % 100 == 50 {
+            cluster.state().grow_topic("t", 2);
+            client.refresh_soon();
+        }
+        let key = format!("dev-{}", rng.below(KEYS));
+        let value = format!("{number:05}");
+        let record = Record::new("t", value.as_bytes()).with_key(key.as_bytes());
+        deliveries.push(producer.send_wait(record).await.unwrap());
+        if rng.below(4) == 0 {
+            tokio::time::sleep(Duration::from_millis(rng.below(20))).await;
+        }
+    }
+    for delivery in deliveries {
+        delivery.await.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+    }
+    let partitions = cluster.state().topics["t"].len();
+    assert_eq!(partitions, 10, "seed {seed}");
+    let mut entries: Vec<_> = (0..partitions).flat_map(|p| cluster.entries("t", p)).collect();
+    assert_eq!(entries.len() as u64, RECORDS, "seed {seed}");
+    entries.sort_by_key(|entry| entry.written);
+    let mut last: BTreeMap<String, String> = BTreeMap::new();
+    let mut overtaken = 0;
+    for entry in entries {
+        let before = last.insert(entry.key.unwrap(), entry.value.clone());
+        overtaken += usize::from(before.is_some_and(|before| before > entry.value));
+    }
+    overtaken
+}
+
+#[test]
+fn order_per_key_holds_while_partitions_are_added() {
+    let mut overtaken_at_once = 0;
+    for seed in 1..20 {
+        println!("seed {seed}");
+        let run = |growth| {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_time()
+                .start_paused(true)
+                .build()
+                .unwrap();
+            runtime.block_on(grow(seed, growth))
+        };
+        assert_eq!(run(PartitionGrowth::KeepOrder), 0, "seed {seed}");
+        overtaken_at_once += run(PartitionGrowth::AtOnce);
+    }
+    assert!(overtaken_at_once > 0, "the test would see it");
 }

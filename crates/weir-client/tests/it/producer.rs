@@ -1,8 +1,12 @@
 //! What a producer does when all is well, and when brokers are not.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use weir_client::{Acks, Codec, Header, ProduceError, Producer, ProducerConfig, Record};
+use weir_client::{
+    Acks, Codec, Header, Intercepted, Interceptor, Partitioner, ProduceError, Producer,
+    ProducerConfig, Record,
+};
 use weir_protocol::error_code::ErrorCode;
 use weir_protocol::types::{Offset, PartitionId};
 
@@ -417,4 +421,71 @@ async fn a_record_too_large_for_the_broker_fails_alone_among_its_batch() {
     assert_eq!(*code, ErrorCode::MessageTooLarge);
     assert_eq!(cluster.values("t", 0), ["a", "b", "c", "d"]);
     assert_eq!((producer.stats().records_acked, producer.stats().records_failed), (4, 1));
+}
+
+/// Routes by a header, as the router of spec 003.
+#[derive(Debug)]
+struct Route;
+
+impl Interceptor for Route {
+    fn on_send(&self, record: &mut Intercepted<'_>) {
+        let target = record.header("target_topic").map(<[u8]>::to_vec);
+        if let Some(target) = target.and_then(|target| String::from_utf8(target).ok()) {
+            record.set_topic(target);
+            record.set_key(Some(b"abc".to_vec()));
+            record.remove_header("target_topic");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interceptor_changes_topic_and_key_before_the_partition_is_chosen() {
+    let cluster = FakeCluster::new(1).with_topic("t", 1).with_topic("other", 12);
+    let config =
+        ProducerConfig { interceptors: vec![Arc::new(Route)], ..ProducerConfig::default() };
+    let producer = producer(&cluster, config).await;
+    let headers = [Header { key: "target_topic", value: Some(b"other") }];
+    let record = Record::new("t", b"v").with_headers(&headers);
+    // The topic it names is ready, the one it goes to is not yet.
+    let metadata = producer.send_wait(record).await.unwrap().await.unwrap();
+    let place = 479_470_107 % 12;
+    assert_eq!(metadata.partition, PartitionId(place));
+    let entry = &cluster.entries("other", place as usize)[0];
+    assert_eq!((entry.key.as_deref(), entry.headers.len()), (Some("abc"), 0));
+
+    let ((), delivery) = producer.send_batch(|appender| {
+        appender.append(&record).unwrap();
+        let in_place = Record { value: None, ..record };
+        appender.append_with(&in_place, 8, |out| out.extend_from_slice(b"in place")).unwrap();
+        appender.append(&Record::new("t", b"stays")).unwrap();
+    });
+    delivery.wait().await.unwrap();
+    assert_eq!(cluster.values("other", place as usize), ["v", "v", "in place"]);
+    assert_eq!(cluster.values("t", 0), ["stays"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_waits_for_its_partition_and_a_record_without_one_goes_elsewhere() {
+    for (partitioner, moves) in [
+        (Partitioner::Murmur2, false),
+        (Partitioner::Crc32, false),
+        (Partitioner::Sticky, true),
+        (Partitioner::RoundRobin, true),
+    ] {
+        let cluster = FakeCluster::new(1).with_topic("t", 2);
+        let config = ProducerConfig { partitioner, ..ProducerConfig::default() };
+        let producer = producer(&cluster, config).await;
+        let home = producer.send(Record::new("t", b"v").with_key(b"k")).unwrap().partition();
+        producer.flush().await;
+        cluster.state().topics.get_mut("t").unwrap()[home.get() as usize].leader = -1;
+        producer.ready("t").await.unwrap();
+        // Until the metadata without the leader is there.
+        tokio::time::sleep(Duration::from_secs(301)).await;
+        for _ in 0..3 {
+            let keyed = producer.send(Record::new("t", b"v").with_key(b"k")).unwrap();
+            assert_eq!(keyed.partition() != home, moves, "a key decides alone");
+            let keyless = producer.send(Record::new("t", b"v")).unwrap();
+            assert_ne!(keyless.partition(), home);
+        }
+    }
 }

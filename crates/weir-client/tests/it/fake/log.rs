@@ -1,11 +1,14 @@
 //! One partition's log with Kafka's rules for idempotent producers.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use weir_protocol::batch::{self, BatchView};
 use weir_protocol::error_code::ErrorCode;
 use weir_protocol::types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence};
+
+static WRITTEN: AtomicU64 = AtomicU64::new(0);
 
 /// A record as it was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +21,8 @@ pub(crate) struct Entry {
     /// Of a record in a transaction: whether it was committed, once that is decided.
     pub(crate) committed: Option<bool>,
     pub(crate) transactional: bool,
+    /// Counts what was written anywhere: which of two records was written first.
+    pub(crate) written: u64,
 }
 
 #[derive(Debug, Default)]
@@ -78,6 +83,7 @@ impl PartitionLog {
                 sequence: view.base_sequence().get() + record.offset.get() as i32,
                 committed: None,
                 transactional: view.is_transactional(),
+                written: WRITTEN.fetch_add(1, Ordering::Relaxed),
             });
         }
         self.push_batch(bytes.to_vec(), view.last_offset_delta());
