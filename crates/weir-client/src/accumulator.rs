@@ -228,6 +228,15 @@ pub(crate) struct Counters {
     pub(crate) retries: u64,
     pub(crate) splits: u64,
     pub(crate) requests: u64,
+    pub(crate) answers: u64,
+    pub(crate) request_latency_us: u64,
+    pub(crate) request_latency_us_max: u64,
+    pub(crate) throttle_ms: u64,
+    pub(crate) throttle_ms_max: u64,
+    pub(crate) batches: u64,
+    pub(crate) batch_bytes: u64,
+    pub(crate) transactions_committed: u64,
+    pub(crate) transactions_aborted: u64,
     pub(crate) bytes: u64,
 }
 
@@ -259,6 +268,8 @@ pub struct Accumulator {
     /// Grows with each restart, so that answers to what was abandoned are told apart.
     incarnation: u32,
     rate: RateMeter,
+    /// The largest record that fits all bounds.
+    record_bytes_max: usize,
     /// Buffers come back when the bytes of an answered batch are dropped.
     pool: BatchPool,
     /// Grows when bytes are freed; with `full_at` it tells whether waiting for room is over.
@@ -378,6 +389,8 @@ struct Broker {
     /// An append that brings `pending_bytes` to this wakes the loop: 1 while it idles, the target
     /// while it waits for more, `usize::MAX` while it is awake or its window is full.
     wake_at_bytes: usize,
+    /// It has told us to send nothing until then: our quota is used up (KIP-219).
+    throttled_until: MonoMs,
 }
 
 /// Bytes per millisecond, averaged over some milliseconds.
@@ -409,6 +422,10 @@ impl Accumulator {
         let identity = (!config.idempotent).then_some(Identity::NONE);
         // Buffers that grow anew cost more than the records in them: page faults and copies.
         let pool = BatchPool::with_level(config.buffer_bytes_max, config.compression_level);
+        let record_bytes_max = config
+            .record_bytes_max
+            .max(config.batch_bytes_max)
+            .min(config.partition_buffer_bytes_max);
         let transactions = config
             .transactional_id
             .as_deref()
@@ -434,6 +451,7 @@ impl Accumulator {
             life: Life::Running,
             incarnation: 0,
             rate: RateMeter::default(),
+            record_bytes_max,
             pool,
             freed_epoch: 1,
             full_at: 0,
@@ -603,6 +621,7 @@ impl Accumulator {
                 pending_bytes: 0,
                 sealed_count: 0,
                 wake_at_bytes: 1,
+                throttled_until: MonoMs::default(),
             });
         }
         index
@@ -825,7 +844,7 @@ impl Accumulator {
     /// would overfill it.
     #[inline]
     fn make_room(&mut self, slot: Slot, record_bytes: usize) -> Result<(), ProduceError> {
-        let limit_bytes = self.config.batch_bytes_max;
+        let limit_bytes = self.record_bytes_max;
         if record_bytes + BATCH_HEADER_BYTES > limit_bytes {
             return Err(ProduceError::RecordTooLarge { record_bytes, limit_bytes });
         }
@@ -968,6 +987,9 @@ impl Accumulator {
         broker.wake_at_bytes = usize::MAX;
         if self.identity.is_none() || broker.in_flight >= self.config.in_flight_max {
             return Step::Idle;
+        }
+        if broker.throttled_until > now {
+            return Step::WaitUntil(broker.throttled_until);
         }
         if let Some(until) = self.hold_until(broker_index, bytes_per_ms, now) {
             // What waits for a retry has its own time, which may come first.
@@ -1133,6 +1155,8 @@ impl Accumulator {
         partition.outstanding += 1;
         partition.outstanding_to = Some(to);
         self.counters.bytes += sealed.bytes as u64;
+        self.counters.batches += 1;
+        self.counters.batch_bytes += sealed.bytes as u64;
         let payload = Payload::Open(sealed.builder);
         Some(self.outgoing(slot, batch_number, base_sequence, payload, completion))
     }
@@ -1227,6 +1251,27 @@ impl Accumulator {
         self.discard_if_failed(&mut effects);
         self.wake(broker);
         effects
+    }
+
+    /// A request was answered: how long that took, and how long the broker wants to be left alone. A
+    /// longer wait than the delivery timeout would only fail what waits.
+    pub(crate) fn note_request(
+        &mut self,
+        broker: BrokerIndex,
+        latency_us: u64,
+        throttle_ms: i32,
+        now: MonoMs,
+    ) {
+        let throttle_ms = u64::try_from(throttle_ms).unwrap_or(0);
+        let throttle_ms = throttle_ms.min(self.config.delivery_timeout_ms.into());
+        let counters = &mut self.counters;
+        counters.answers += 1;
+        counters.request_latency_us += latency_us;
+        counters.request_latency_us_max = counters.request_latency_us_max.max(latency_us);
+        counters.throttle_ms += throttle_ms;
+        counters.throttle_ms_max = counters.throttle_ms_max.max(throttle_ms);
+        let broker = &mut self.brokers[broker.0];
+        broker.throttled_until = broker.throttled_until.max(now.plus_ms(throttle_ms));
     }
 
     fn on_answer(
@@ -1331,7 +1376,7 @@ impl Accumulator {
     /// the log, and no record gets the sequence of another. `false`: it has one record only, or its time
     /// is over.
     fn split(&mut self, slot: Slot, index: usize, bytes: &Bytes) -> bool {
-        let (codec, inflate_bytes_max) = (self.config.compression, self.config.batch_bytes_max);
+        let (codec, inflate_bytes_max) = (self.config.compression, self.record_bytes_max);
         let may_retry = self.transactions.as_ref().is_none_or(Transactions::may_retry);
         if self.partitions[slot.0].in_flight[index].timed_out || !may_retry {
             return false;

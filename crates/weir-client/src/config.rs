@@ -126,8 +126,11 @@ pub struct ProducerConfig {
     /// its default. Snappy and LZ4 have no levels here.
     pub compression_level: Option<i32>,
     /// `batch.size`: the most bytes of one batch before compression; a batch is sealed when the next
-    /// record would pass it. Also the largest record.
+    /// record would pass it. A larger record has a batch of its own.
     pub batch_bytes_max: usize,
+    /// The largest record, where that is more than `batch_bytes_max`. The broker has its own bound
+    /// (`max.message.bytes`, 1,048,588).
+    pub record_bytes_max: usize,
     /// `max.request.size`: the most bytes of one produce request; one batch is always sent. Larger ones
     /// cost more: their bytes have left the cache before they are summed and written.
     pub request_bytes_max: usize,
@@ -173,6 +176,7 @@ impl Default for ProducerConfig {
             compression: Codec::None,
             compression_level: None,
             batch_bytes_max: 1_000_000,
+            record_bytes_max: 1_000_000,
             request_bytes_max: 1 << 20,
             linger_ms: 5,
             in_flight_max: IDEMPOTENT_IN_FLIGHT_MAX,

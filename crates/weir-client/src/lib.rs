@@ -30,6 +30,7 @@ pub mod interceptor;
 pub mod metadata;
 pub mod partitioner;
 pub mod producer;
+pub mod profile;
 pub mod record;
 pub mod security;
 pub mod spelling;
@@ -60,6 +61,7 @@ pub use exactly_once::{ExactlyOnce, Outbox, StepError};
 pub use interceptor::{Intercepted, Interceptor};
 pub use partitioner::{Partition, PartitionGrowth, Partitioner};
 pub use producer::{Appender, Producer, ProducerStats};
+pub use profile::Profile;
 pub use record::{ConsumedRecord, Record, RecordRef};
 pub use security::{
     ClientCertificate, Password, SaslMechanism, SaslSettings, Security, TlsSettings,

@@ -36,12 +36,65 @@ pub struct ProducerStats {
     pub splits: u64,
     /// Produce requests made.
     pub requests: u64,
+    /// Produce requests answered.
+    pub answers: u64,
+    /// From the write of a produce request to its answer, of all that were answered, in microseconds.
+    pub request_latency_us: u64,
+    /// The longest such time.
+    pub request_latency_us_max: u64,
+    /// How long brokers have told this producer to wait for its quota, in milliseconds. It does.
+    pub throttle_ms: u64,
+    /// The longest such wait.
+    pub throttle_ms_max: u64,
+    /// Batches sent for the first time.
+    pub batches: u64,
+    /// Their bytes before compression.
+    pub batch_bytes: u64,
+    /// Transactions committed.
+    pub transactions_committed: u64,
+    /// Transactions aborted.
+    pub transactions_aborted: u64,
+    /// What `buffered_bytes` may come to.
+    pub buffer_bytes_max: usize,
     /// Bytes of record batches sent, retries included, before compression on the first send.
     pub bytes: u64,
     /// Bytes of records not answered yet.
     pub buffered_bytes: usize,
     /// Records not answered yet.
     pub buffered_records: u64,
+}
+
+/// Kafka's figures of a producer, from the counters. A rate is the difference of a counter between two
+/// looks.
+impl ProducerStats {
+    /// `buffer-available-bytes`.
+    pub fn buffer_available_bytes(&self) -> usize {
+        self.buffer_bytes_max.saturating_sub(self.buffered_bytes)
+    }
+
+    /// `batch-size-avg`: bytes of a batch before compression; `None` before the first.
+    pub fn batch_bytes_avg(&self) -> Option<f64> {
+        ratio(self.batch_bytes, self.batches)
+    }
+
+    /// `request-latency-avg` in milliseconds; `None` before the first answer.
+    pub fn request_latency_ms_avg(&self) -> Option<f64> {
+        ratio(self.request_latency_us, self.answers).map(|us| us / 1_000.0)
+    }
+
+    /// `produce-throttle-time-avg` in milliseconds; `None` before the first answer.
+    pub fn throttle_ms_avg(&self) -> Option<f64> {
+        ratio(self.throttle_ms, self.answers)
+    }
+
+    /// Of all records decided, how many have failed; `None` before the first.
+    pub fn record_error_ratio(&self) -> Option<f64> {
+        ratio(self.records_failed, self.records_failed + self.records_acked)
+    }
+}
+
+fn ratio(sum: u64, count: u64) -> Option<f64> {
+    (count > 0).then(|| sum as f64 / count as f64)
 }
 
 /// Sends records, batched per partition, idempotent by default.
@@ -245,6 +298,16 @@ impl Producer {
             retries: counters.retries,
             splits: counters.splits,
             requests: counters.requests,
+            answers: counters.answers,
+            request_latency_us: counters.request_latency_us,
+            request_latency_us_max: counters.request_latency_us_max,
+            throttle_ms: counters.throttle_ms,
+            throttle_ms_max: counters.throttle_ms_max,
+            batches: counters.batches,
+            batch_bytes: counters.batch_bytes,
+            transactions_committed: counters.transactions_committed,
+            transactions_aborted: counters.transactions_aborted,
+            buffer_bytes_max: self.shared.config.buffer_bytes_max,
             bytes: counters.bytes,
             buffered_bytes: core.buffered_bytes(),
             buffered_records: core.buffered_records(),
@@ -278,7 +341,7 @@ async fn decided(completions: Vec<Arc<Completion>>) {
     let _ = all.wait().await;
 }
 
-fn check(config: &ProducerConfig) -> Result<(), ClientError> {
+pub(crate) fn check(config: &ProducerConfig) -> Result<(), ClientError> {
     let refuse = |key, reason: &str| Err(ClientError::Config { key, reason: reason.to_owned() });
     if config.idempotent && config.acks != Acks::All {
         return refuse("acks", "an idempotent producer needs acks all");

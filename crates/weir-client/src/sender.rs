@@ -373,10 +373,15 @@ async fn send(
         return;
     }
     let (keep, answering) = (Arc::clone(shared), Arc::clone(&connection));
+    let written_at = Instant::now();
     let on_reply = move |reply: Reply| {
         let response = reply.and_then(|bytes| answering.decode::<ProduceRequest>(bytes, version));
         match response {
             Ok(response) => {
+                let latency_us =
+                    u64::try_from(written_at.elapsed().as_micros()).unwrap_or(u64::MAX);
+                let (now, throttle_ms) = (keep.now(), response.throttle_time_ms);
+                keep.core().note_request(broker, latency_us, throttle_ms, now);
                 keep.want_deleted(&response, &batches);
                 let mut answers = match_answers(response, batches);
                 keep.count_attempt(&answers);

@@ -282,6 +282,10 @@ impl Shared {
                     core.set_identity(next);
                 }
                 let _ = core.with_transactions(|transactions| transactions.end_answered());
+                match commit {
+                    true => core.counters.transactions_committed += 1,
+                    false => core.counters.transactions_aborted += 1,
+                }
                 Ok(())
             }
             Err(TransactionError::Refused { code: ErrorCode::InvalidTxnState, .. })

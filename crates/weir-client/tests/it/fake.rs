@@ -70,6 +70,8 @@ pub(crate) struct State {
     /// Raw bytes sent instead of the next answer.
     pub(crate) garbage: Option<Vec<u8>>,
     pub(crate) auto_create_partitions: Option<i32>,
+    /// What produce answers say of the quota.
+    pub(crate) throttle_ms: i32,
     /// `max.message.bytes` of every topic.
     pub(crate) batch_bytes_max: usize,
     pub(crate) metadata_requests: usize,
@@ -112,6 +114,7 @@ impl FakeCluster {
             api_versions_max: 4,
             garbage: None,
             auto_create_partitions: None,
+            throttle_ms: 0,
             batch_bytes_max: usize::MAX,
             metadata_requests: 0,
             fetches: 0,

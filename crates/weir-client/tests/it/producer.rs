@@ -489,3 +489,56 @@ async fn a_key_waits_for_its_partition_and_a_record_without_one_goes_elsewhere()
         }
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_throttles_is_left_alone_for_so_long_and_the_figures_say_it() {
+    let cluster = FakeCluster::new(2).with_topic("t", 2);
+    let producer = producer(&cluster, ProducerConfig::default()).await;
+    cluster.state().throttle_ms = 2_000;
+    producer.send(to(0, "a")).unwrap().await.unwrap();
+    cluster.state().throttle_ms = 0;
+    let started = tokio::time::Instant::now();
+    // The other broker has said nothing.
+    producer.send(to(1, "b")).unwrap().await.unwrap();
+    assert!(started.elapsed() < Duration::from_millis(100), "{:?}", started.elapsed());
+    producer.send(to(0, "c")).unwrap().await.unwrap();
+    let waited = started.elapsed().as_millis();
+    assert!((1_900..2_100).contains(&waited), "{waited}");
+    let stats = producer.stats();
+    assert_eq!((stats.throttle_ms, stats.throttle_ms_max, stats.answers), (2_000, 2_000, 3));
+    assert_eq!((stats.batches, stats.record_error_ratio()), (3, Some(0.0)));
+    assert_eq!(stats.buffer_available_bytes(), ProducerConfig::default().buffer_bytes_max);
+    assert!(stats.batch_bytes_avg().is_some_and(|bytes| bytes > 61.0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_throttle_beyond_reason_ends_with_the_delivery_timeout() {
+    let cluster = FakeCluster::new(1).with_topic("t", 1);
+    let config = ProducerConfig { delivery_timeout_ms: 3_000, ..ProducerConfig::default() };
+    let producer = producer(&cluster, config).await;
+    for (throttle_ms, waits_ms) in [(i32::MAX, 0), (-1, 3_000), (0, 0)] {
+        cluster.state().throttle_ms = throttle_ms;
+        let started = tokio::time::Instant::now();
+        let sent = producer.send_wait(to(0, "v")).await.unwrap();
+        // Throttled for exactly its delivery timeout it may go either way.
+        let _ = sent.await;
+        let waited = started.elapsed().as_millis();
+        assert!((waits_ms..waits_ms + 200).contains(&waited), "{throttle_ms}: {waited}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_larger_than_a_batch_has_one_of_its_own() {
+    let cluster = FakeCluster::new(1).with_topic("t", 1);
+    let config = ProducerConfig { batch_bytes_max: 1_000, ..ProducerConfig::default() };
+    let producer = producer(&cluster, config).await;
+    let large = "x".repeat(50_000);
+    let ((), all) = producer.send_batch(|appender| {
+        for value in ["a", large.as_str(), "b"] {
+            appender.append(&to(0, value)).unwrap();
+        }
+    });
+    all.wait().await.unwrap();
+    assert_eq!(cluster.values("t", 0), ["a", large.as_str(), "b"]);
+    assert_eq!(producer.stats().batches, 3);
+}

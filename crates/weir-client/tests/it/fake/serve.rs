@@ -305,6 +305,7 @@ async fn produce(
     if cut {
         return Reply::Cut;
     }
+    response.throttle_time_ms = cluster.state().throttle_ms;
     answer(header, &response)
 }
 
