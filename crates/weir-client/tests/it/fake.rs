@@ -47,6 +47,9 @@ pub(crate) enum Fault {
 /// Chooses the fault of a produce: topic, partition, how many produces the partition has seen.
 pub(crate) type Script = Box<dyn FnMut(&str, i32, usize) -> Fault + Send>;
 
+/// Changes a frame before it is sent.
+pub(crate) type Mangle = Box<dyn FnMut(&mut Vec<u8>) + Send>;
+
 pub(crate) struct State {
     pub(crate) topics: BTreeMap<String, Vec<FakePartition>>,
     pub(crate) script: Script,
@@ -70,6 +73,8 @@ pub(crate) struct State {
     /// Raw bytes sent instead of the next answer.
     pub(crate) garbage: Option<Vec<u8>>,
     pub(crate) auto_create_partitions: Option<i32>,
+    /// What is done to the frames of produce answers.
+    pub(crate) mangle: Option<Mangle>,
     /// What produce answers say of the quota.
     pub(crate) throttle_ms: i32,
     /// `max.message.bytes` of every topic.
@@ -114,6 +119,7 @@ impl FakeCluster {
             api_versions_max: 4,
             garbage: None,
             auto_create_partitions: None,
+            mangle: None,
             throttle_ms: 0,
             batch_bytes_max: usize::MAX,
             metadata_requests: 0,

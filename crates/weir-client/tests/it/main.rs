@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
 mod administration;
+mod bad_brokers;
 mod cluster;
 mod connection;
 mod consumer;

@@ -55,6 +55,12 @@ pub(crate) async fn serve(cluster: FakeCluster, node: i32, mut stream: DuplexStr
         };
         match reply {
             Reply::Frame(bytes) => {
+                let mut bytes = bytes.to_vec();
+                if header.api_key == ApiKey::Produce.get() {
+                    if let Some(mangle) = &mut cluster.state().mangle {
+                        mangle(&mut bytes);
+                    }
+                }
                 if stream.write_all(&bytes).await.is_err() {
                     return;
                 }
