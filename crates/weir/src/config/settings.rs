@@ -33,6 +33,8 @@ pub(crate) struct TopicSettings {
     /// As with the partitions.
     pub(crate) retention_named: bool,
     pub(crate) fnv1a: bool,
+    /// How keys become partitions, by the client's name of it.
+    pub(crate) partitioner: String,
     /// Fields of `data` that are the key; empty: the gateway's own.
     pub(crate) key_fields: Vec<String>,
 }
@@ -121,6 +123,7 @@ impl TopicSettings {
             retention_ms: None,
             retention_named: false,
             fnv1a: name == FNV_TOPIC,
+            partitioner: if name == FNV_TOPIC { "fnv1a" } else { "murmur2" }.to_owned(),
             key_fields: Vec::new(),
         }
     }
@@ -269,7 +272,7 @@ fn topics(values: &Values) -> Outcome<Vec<TopicSettings>> {
                 topic.retention_named = true;
             }
             "key" => topic.key_fields = values.list(&full),
-            _ => topic.fnv1a = value == "fnv1a",
+            _ => topic.partitioner = value,
         }
     }
     Ok(topics.into_values().collect())

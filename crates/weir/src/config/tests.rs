@@ -127,7 +127,10 @@ fn topics_and_routes_extend_the_built_in_tables() {
     assert_eq!(settings.routes, [("pump.*".to_owned(), "pump-events".to_owned())]);
     let topic = settings.topics.iter().find(|topic| topic.name == "pump-events").unwrap();
     assert_eq!((topic.partitions, topic.retention_ms), (6, Some(2 * 86_400_000)));
-    assert!(settings.topics.iter().any(|topic| topic.name == "iot-sensor-data" && topic.fnv1a));
+    assert!(settings
+        .topics
+        .iter()
+        .any(|topic| topic.name == "iot-sensor-data" && topic.partitioner == "fnv1a"));
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! Figures for Prometheus. Every name of every metric is a constant of this file, of `broker_metrics.rs`
-//! or of `cluster_metrics.rs`.
+//! Figures for Prometheus. Every name of every metric is a constant of this file, of `broker_metrics.rs`,
+//! of `cluster_metrics.rs` or of `producer_metrics.rs`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -12,9 +12,11 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry};
 use weir_broker::BrokerStats;
+use weir_client::ProducerStats;
 
 use super::broker_metrics;
 use super::cluster_metrics::{self, ClusterFigures};
+use super::producer_metrics;
 
 /// Type label of events that have no schema: their number is not bounded by us.
 const OTHER_TYPE: &str = "other";
@@ -44,7 +46,7 @@ struct ReasonLabel {
     reason: String,
 }
 
-type FloatGauge = Gauge<f64, AtomicU64>;
+pub(super) type FloatGauge = Gauge<f64, AtomicU64>;
 type Durations = Family<EventLabels, Histogram, fn() -> Histogram>;
 
 /// All metrics of the process.
@@ -78,6 +80,8 @@ pub(crate) struct TrafficGauges {
     /// HTTP connections that are open, and those refused since the start.
     pub(crate) connections: usize,
     pub(crate) connections_refused: u64,
+    /// The producer to Kafka, if there is one.
+    pub(crate) producer: Option<ProducerStats>,
 }
 
 /// Makes metrics that begin at nothing.
@@ -205,6 +209,9 @@ impl Metrics {
         let _ = encode_registry(&mut text, &self.registry);
         if let Some(figures) = &*self.cluster.lock().unwrap_or_else(PoisonError::into_inner) {
             let _ = cluster_metrics::encode(&mut text, figures);
+        }
+        if let Some(stats) = &traffic.producer {
+            let _ = producer_metrics::encode(&mut text, stats);
         }
         if let Some(stats) = broker {
             let _ = broker_metrics::encode(&mut text, stats);

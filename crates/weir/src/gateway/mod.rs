@@ -21,6 +21,7 @@ pub(crate) mod metrics;
 mod origin;
 pub(crate) mod outcome;
 pub(crate) mod prepare;
+mod producer_metrics;
 mod receive;
 pub(crate) mod route;
 mod status;
@@ -38,6 +39,7 @@ use axum::routing::{get, post};
 use axum::Router;
 use tokio::sync::{watch, Semaphore, SemaphorePermit};
 use weir_broker::BrokerServer;
+use weir_client::Producer;
 
 use self::answer_room::AnswerRoom;
 use self::ingest::Ingest;
@@ -88,6 +90,8 @@ pub(crate) struct Gateway {
     connections: Option<Arc<Connections>>,
     /// Of the embedded broker, for `/metrics`. It is stopped by its last holder, which is not the gateway.
     broker: Option<Weak<BrokerServer>>,
+    /// To Kafka, for `/metrics`. It is closed by others.
+    producer: Option<Weak<Producer>>,
 }
 
 impl Gateway {
@@ -117,6 +121,7 @@ impl Gateway {
             hosts: Arc::new(Hosts::only(&[])),
             connections: None,
             broker: None,
+            producer: None,
         }
     }
 
@@ -133,6 +138,11 @@ impl Gateway {
     /// `/metrics` tells of this broker too.
     pub(crate) fn with_broker(self, broker: Option<&Arc<BrokerServer>>) -> Self {
         Self { broker: broker.map(Arc::downgrade), ..self }
+    }
+
+    /// `/metrics` tells of this producer too.
+    pub(crate) fn with_producer(self, producer: &Arc<Producer>) -> Self {
+        Self { producer: Some(Arc::downgrade(producer)), ..self }
     }
 
     /// Units of room for so many bytes.

@@ -61,6 +61,11 @@ pub(super) async fn metrics(State(gateway): State<Gateway>) -> Response {
         breaker_open: stats.breaker.state != BreakerState::Closed,
         connections: gateway.connections.as_ref().map_or(0, |all| all.open()),
         connections_refused: gateway.connections.as_ref().map_or(0, |all| all.refused()),
+        producer: gateway
+            .producer
+            .as_ref()
+            .and_then(Weak::upgrade)
+            .map(|producer| producer.stats()),
     };
     let broker = gateway.broker.as_ref().and_then(Weak::upgrade).map(|broker| broker.stats());
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";

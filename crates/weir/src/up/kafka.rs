@@ -125,13 +125,15 @@ pub(super) async fn connect(settings: &Settings, brokers: &[String]) -> Outcome<
 
 /// The producer behind the traffic manager.
 pub(super) fn producer(settings: &Settings, client: Arc<Client>) -> Outcome<Arc<Producer>> {
-    let fnv = settings.topics.iter().filter(|topic| topic.fnv1a);
+    let partitioners = settings.topics.iter().filter_map(|topic| {
+        Some((topic.name.clone(), Partitioner::from_name(&topic.partitioner)?))
+    });
     let config = ProducerConfig {
         // The largest event with its headers, under the broker's max.message.bytes of 1,048,588.
         batch_bytes_max: BATCH_BYTES_MAX,
         max_block_ms: MAX_BLOCK_MS,
         compression: Codec::from_name(&settings.compression).unwrap_or_default(),
-        topic_partitioners: fnv.map(|topic| (topic.name.clone(), Partitioner::Fnv1a)).collect(),
+        topic_partitioners: partitioners.collect(),
         // A caller waits for what was sent no longer than for what was not.
         delivery_timeout_ms: u32::try_from(
             settings.traffic.wait_max_ms.max(DELIVERY_TIMEOUT_MS_MIN),

@@ -177,7 +177,8 @@ impl Node {
         let connections = Arc::new(Connections::new(settings.http_connections_max, files_max));
         let gateway = gateway(settings, &shared, health)
             .with_connections(&connections)
-            .with_broker(broker.as_ref());
+            .with_broker(broker.as_ref())
+            .with_producer(&producer);
         let gateway = serve(ports.gateway, gateway.router(), &connections);
         tell_hub(settings, &shared.hub, &brokers, broker.is_some(), gateway.address);
         let (sources, mut readers) = start_tasks(settings, &shared, broker.clone());
