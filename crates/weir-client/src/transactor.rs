@@ -20,7 +20,7 @@ use weir_protocol::api::txn_offset_commit::{
     TxnOffsetCommitResponse,
 };
 use weir_protocol::error_code::ErrorCode;
-use weir_protocol::types::{NodeId, ProducerEpoch, ProducerId, Str};
+use weir_protocol::types::{LeaderEpoch, NodeId, ProducerEpoch, ProducerId, Str};
 use weir_protocol::Request;
 
 use crate::accumulator::{Additions, Identity, Slot};
@@ -358,12 +358,12 @@ impl Shared {
         identity: Identity,
     ) -> TxnOffsetCommitRequest {
         let mut topics: Vec<TxnOffsetCommitRequestTopic> = Vec::new();
-        for PartitionOffset { partition, offset } in offsets {
+        for PartitionOffset { partition, offset, leader_epoch } in offsets {
             let committed = TxnOffsetCommitRequestPartition {
                 partition_index: partition.partition.get(),
                 committed_offset: offset.get(),
+                committed_leader_epoch: leader_epoch.map_or(-1, LeaderEpoch::get),
                 committed_metadata: Some(Str::from("")),
-                ..TxnOffsetCommitRequestPartition::default()
             };
             match topics.iter_mut().find(|topic| topic.name == partition.topic) {
                 Some(topic) => topic.partitions.push(committed),

@@ -46,10 +46,7 @@ fn calls(cluster: &FakeCluster, api: &str) -> usize {
 }
 
 fn offset(offset: i64) -> [PartitionOffset; 1] {
-    [PartitionOffset {
-        partition: TopicPartition::new("in", PartitionId(0)),
-        offset: Offset(offset),
-    }]
+    [PartitionOffset::new(TopicPartition::new("in", PartitionId(0)), Offset(offset))]
 }
 
 #[tokio::test(start_paused = true)]
