@@ -24,6 +24,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use generation::Generations;
+pub(crate) use split::Part;
 pub(crate) use transactional::Additions;
 
 use bytes::Bytes;
@@ -150,6 +151,8 @@ pub enum Payload {
     Open(BatchBuilder),
     /// Built.
     Built(Bytes),
+    /// Some records of a batch that was too large; not built yet.
+    Part(Part),
 }
 
 /// What to do for a broker now.
@@ -372,9 +375,23 @@ struct SentBatch {
     attempts: u32,
     base_sequence: Sequence,
     /// The bytes while it waits for a retry; under way the shell has them.
-    waiting: Option<Bytes>,
+    waiting: Option<Waiting>,
     last_error: String,
     timed_out: bool,
+    /// An attempt may have written it, though it was not acknowledged.
+    in_doubt: bool,
+    /// A part of a batch that was in doubt when it was found too large: it may be in the log as a part of
+    /// the whole, where the broker does not know it again by its sequences.
+    part_in_doubt: bool,
+}
+
+/// What is sent when a batch goes again.
+#[derive(Debug)]
+enum Waiting {
+    /// The bytes.
+    Built(Bytes),
+    /// Records of a batch that was too large, from this one on.
+    Part { whole: Bytes, first: i32 },
 }
 
 #[derive(Debug)]
@@ -1094,10 +1111,6 @@ impl Accumulator {
             return None;
         }
         let partition = &mut self.partitions[slot.0];
-        // Halves of a batch may be more than the broker knows again: then one after the other.
-        if partition.in_flight.len() > self.config.in_flight_max && partition.outstanding > 0 {
-            return None;
-        }
         if partition.has_retry() {
             return self.take_retry(slot, to);
         }
@@ -1150,6 +1163,8 @@ impl Accumulator {
             waiting: None,
             last_error: String::new(),
             timed_out: false,
+            in_doubt: false,
+            part_in_doubt: false,
         });
         partition.batches_sent += 1;
         partition.outstanding += 1;
@@ -1163,16 +1178,30 @@ impl Accumulator {
 
     fn take_retry(&mut self, slot: Slot, to: BrokerIndex) -> Option<Outgoing> {
         let partition = &mut self.partitions[slot.0];
+        let oldest = partition.in_flight.front()?.ordinal;
         let batch = partition.in_flight.iter_mut().find(|batch| batch.waiting.is_some())?;
-        let bytes = batch.waiting.take()?;
+        // Halves may make more of them than the broker knows again.
+        if batch.ordinal - oldest >= self.config.in_flight_max as u64 {
+            return None;
+        }
+        let (payload, bytes) = match batch.waiting.take()? {
+            Waiting::Built(bytes) => {
+                let size = bytes.len();
+                (Payload::Built(bytes), size)
+            }
+            Waiting::Part { whole, first } => {
+                let builder = BatchBuilder::with_pool(self.config.compression, &self.pool);
+                (Payload::Part(Part { whole, first, count: batch.count, builder }), batch.bytes)
+            }
+        };
         batch.attempts = batch.attempts.saturating_add(1);
         let (number, base_sequence) = (batch.batch, batch.base_sequence);
         let completion = Arc::clone(&batch.completion);
         partition.outstanding += 1;
         partition.outstanding_to = Some(to);
         self.counters.retries += 1;
-        self.counters.bytes += bytes.len() as u64;
-        Some(self.outgoing(slot, number, base_sequence, Payload::Built(bytes), completion))
+        self.counters.bytes += bytes as u64;
+        Some(self.outgoing(slot, number, base_sequence, payload, completion))
     }
 
     fn outgoing(
@@ -1209,13 +1238,15 @@ impl Accumulator {
 }
 
 impl Partition {
-    /// Takes over an identity, renumbering from 0 what waits.
+    /// Takes over an identity, renumbering from 0 what waits: it is known not to be in the log.
     fn adopt(&mut self, current: Identity) {
         assert!(self.outstanding == 0, "what is under way counts under the old identity");
         self.identity = current;
         self.needs_identity = false;
         self.next_sequence = Sequence(0);
         for batch in &mut self.in_flight {
+            batch.in_doubt = false;
+            batch.part_in_doubt = false;
             batch.base_sequence = self.next_sequence;
             self.next_sequence = self.next_sequence.plus(batch.count);
         }
@@ -1288,10 +1319,15 @@ impl Accumulator {
             return;
         };
         partition.outstanding -= 1;
+        let batch = &mut partition.in_flight[index];
+        batch.in_doubt |= answer.leaves_doubt(&batch.completion);
         match self.verdict(slot, index, answer) {
             Verdict::Acked(outcome) => {
-                self.partitions[slot.0].failures = 0;
-                self.partitions[slot.0].retry_at = MonoMs::default();
+                let batch_bytes_max = self.config.batch_bytes_max;
+                let partition = &mut self.partitions[slot.0];
+                partition.failures = 0;
+                partition.retry_at = MonoMs::default();
+                partition.widen_batches(batch_bytes_max);
                 self.finish(slot, index, outcome, effects);
             }
             Verdict::Failed(error) => {
@@ -1304,14 +1340,24 @@ impl Accumulator {
                 self.finish(slot, index, Outcome::Failed(error), effects);
             }
             Verdict::Split(error) => {
-                if !self.split(slot, index, &bytes) {
+                if !self.split(slot, index, bytes) {
                     self.partitions[slot.0].needs_identity |= self.renumbers() && index == 0;
                     self.finish(slot, index, Outcome::Failed(error), effects);
                 }
             }
-            Verdict::Retry { reason, refresh, backoff_ms } => {
+            Verdict::Retry { reason, refresh } => {
                 effects.refresh_metadata |= refresh;
-                let retry_at = now.plus_ms(backoff_ms.unwrap_or_else(|| self.backoff_ms(slot)));
+                let retry_at = now.plus_ms(self.backoff_ms(slot));
+                let partition = &mut self.partitions[slot.0];
+                if !partition.recovering {
+                    partition.failures = partition.failures.saturating_add(1);
+                }
+                self.keep_for_retry(slot, index, bytes, reason, retry_at, effects);
+            }
+            Verdict::Soon { reason } => {
+                let batch = &mut self.partitions[slot.0].in_flight[index];
+                batch.attempts = batch.attempts.saturating_sub(1);
+                let retry_at = now.plus_ms(MARKERS_BACKOFF_MS);
                 self.keep_for_retry(slot, index, bytes, reason, retry_at, effects);
             }
         }
@@ -1326,9 +1372,7 @@ impl Accumulator {
                 let topic = self.partitions[slot.0].topic;
                 return Verdict::Failed(self.gone(topic));
             }
-            Answer::Lost { reason } => {
-                return Verdict::Retry { reason, refresh: true, backoff_ms: None }
-            }
+            Answer::Lost { reason } => return Verdict::Retry { reason, refresh: true },
             Answer::Refused { code, message } => (code, message),
         };
         let reason = message
@@ -1343,6 +1387,13 @@ impl Accumulator {
             ErrorCode::DuplicateSequenceNumber => {
                 Verdict::Acked(Outcome::Acked { base_offset: None, append_time: None })
             }
+            ErrorCode::OutOfOrderSequenceNumber | ErrorCode::UnknownProducerId
+                if index == 0 && self.partitions[slot.0].in_flight[index].part_in_doubt =>
+            {
+                // The whole may be in the log, and then this part is: under a new identity it would be
+                // there twice.
+                Verdict::Failed(self.timeout_error(reason, false))
+            }
             ErrorCode::OutOfOrderSequenceNumber
             | ErrorCode::UnknownProducerId
             | ErrorCode::InvalidProducerEpoch
@@ -1353,71 +1404,18 @@ impl Accumulator {
                 // the log, so it goes again under a new identity (KIP-360). In a transaction it fails that
                 // one: what it has lost went with the identity.
                 self.partitions[slot.0].needs_identity |= index == 0;
-                Verdict::Retry { reason, refresh: false, backoff_ms: None }
+                Verdict::Retry { reason, refresh: false }
             }
             ErrorCode::ProducerFenced if self.transactions.is_some() => {
                 Verdict::Failed(self.die_fenced())
             }
-            // The markers of the transaction before are being written still.
-            ErrorCode::ConcurrentTransactions => {
-                Verdict::Retry { reason, refresh: false, backoff_ms: Some(MARKERS_BACKOFF_MS) }
-            }
-            code if code.is_retriable() => {
-                Verdict::Retry { reason, refresh: true, backoff_ms: None }
-            }
+            ErrorCode::ConcurrentTransactions => Verdict::Soon { reason },
+            code if code.is_retriable() => Verdict::Retry { reason, refresh: true },
             ErrorCode::MessageTooLarge | ErrorCode::RecordListTooLarge => {
                 Verdict::Split(ProduceError::Refused { code, message })
             }
             _ => Verdict::Failed(ProduceError::Refused { code, message }),
         }
-    }
-
-    /// Puts a batch that is too large back in two, to go at once. They keep its sequences: it is not in
-    /// the log, and no record gets the sequence of another. `false`: it has one record only, or its time
-    /// is over.
-    fn split(&mut self, slot: Slot, index: usize, bytes: &Bytes) -> bool {
-        let (codec, inflate_bytes_max) = (self.config.compression, self.record_bytes_max);
-        let may_retry = self.transactions.as_ref().is_none_or(Transactions::may_retry);
-        if self.partitions[slot.0].in_flight[index].timed_out || !may_retry {
-            return false;
-        }
-        let halves = split::halves(bytes, codec, &self.pool, inflate_bytes_max);
-        let Some([first, second]) = halves else { return false };
-        let Some(whole) = self.partitions[slot.0].in_flight.remove(index) else { return false };
-        let completions = Completion::split(whole.completion, first.count as u32);
-        let after_first = match whole.base_sequence {
-            Sequence::NONE => Sequence::NONE,
-            base => base.plus(first.count),
-        };
-        let halves = [(first, whole.base_sequence), (second, after_first)];
-        let partition = &mut self.partitions[slot.0];
-        partition.recovering = true;
-        partition.batch_bytes_max =
-            partition.batch_bytes_max.min(whole.bytes / 2).max(BATCH_HEADER_BYTES);
-        partition.bytes -= whole.bytes;
-        self.buffered_bytes -= whole.bytes;
-        for (place, ((half, base_sequence), completion)) in
-            halves.into_iter().zip(completions).enumerate()
-        {
-            partition.bytes += half.size_bytes;
-            self.buffered_bytes += half.size_bytes;
-            let batch = SentBatch {
-                batch: self.next_batch,
-                completion,
-                bytes: half.size_bytes,
-                count: half.count,
-                base_sequence,
-                waiting: Some(half.bytes),
-                last_error: String::new(),
-                ..whole
-            };
-            self.next_batch += 1;
-            partition.in_flight.insert(index + place, batch);
-        }
-        let topic = self.partitions[slot.0].topic;
-        self.topics[topic].generations.split(whole.generation);
-        self.counters.splits += 1;
-        true
     }
 
     fn keep_for_retry(
@@ -1434,10 +1432,9 @@ impl Accumulator {
         let may_retry = self.transactions.as_ref().is_none_or(Transactions::may_retry);
         let gave_up = batch.timed_out || batch.attempts > self.config.retries_max || !may_retry;
         batch.last_error = reason;
-        batch.waiting = Some(bytes);
+        batch.waiting = Some(Waiting::Built(bytes));
         if !partition.recovering {
             partition.recovering = true;
-            partition.failures = partition.failures.saturating_add(1);
             partition.retry_at = retry_at;
         }
         if gave_up {
@@ -1533,9 +1530,27 @@ enum Verdict {
     Retry {
         reason: String,
         refresh: bool,
-        /// Instead of the usual one.
-        backoff_ms: Option<u64>,
     },
+    /// Not an attempt: the markers of the transaction before are being written still.
+    Soon {
+        reason: String,
+    },
+}
+
+impl Answer {
+    /// Whether the batch may be in the log though it was not acknowledged. A leader that steps down while
+    /// a write waits for its followers answers as if it had none.
+    fn leaves_doubt(&self, completion: &Completion) -> bool {
+        match self {
+            Answer::Acked { .. } => false,
+            Answer::Lost { .. } => completion.may_be_written(),
+            Answer::Refused {
+                code: ErrorCode::ConcurrentTransactions | ErrorCode::NotEnoughReplicas,
+                ..
+            } => false,
+            Answer::Refused { code, .. } => code.is_retriable(),
+        }
+    }
 }
 
 /// Time and the end.

@@ -92,17 +92,18 @@ impl Completion {
         })
     }
 
-    /// Completions of two parts, of which the first has so many records. The batch was refused, so no
-    /// part has been written.
+    /// Completions of two parts, of which the first has so many records. Where the whole was handed to a
+    /// connection, so were they.
     pub(crate) fn split(whole: Arc<Self>, first_count: u32) -> [Arc<Self>; PARTS] {
         let partition = whole.partition;
+        let on_wire = whole.on_wire.load(Ordering::Acquire);
         let whole = Arc::new(Whole { completion: whole, parts: Mutex::default() });
         [0, first_count].map(|first| {
             Arc::new(Completion {
                 partition,
                 outcome: OnceLock::new(),
                 waiters: Mutex::default(),
-                on_wire: AtomicU8::new(HELD),
+                on_wire: AtomicU8::new(on_wire),
                 part_of: Some((Arc::clone(&whole), first)),
             })
         })
@@ -121,6 +122,16 @@ impl Completion {
         let withdrawn =
             self.on_wire.compare_exchange(HELD, WITHDRAWN, Ordering::AcqRel, Ordering::Acquire);
         withdrawn.is_ok() || withdrawn == Err(WITHDRAWN)
+    }
+
+    /// Whether it has been handed to a connection.
+    pub(crate) fn may_be_written(&self) -> bool {
+        self.on_wire.load(Ordering::Acquire) == WRITTEN
+    }
+
+    /// Of a part of a batch that was too large.
+    pub(crate) fn is_part(&self) -> bool {
+        self.part_of.is_some()
     }
 
     /// Sets the outcome and wakes everybody. Only the first call counts.

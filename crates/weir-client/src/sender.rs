@@ -17,7 +17,7 @@ use weir_protocol::api::produce::{
     PartitionProduceData, PartitionProduceResponse, ProduceRequest, ProduceResponse,
     TopicProduceData,
 };
-use weir_protocol::batch::{self, BatchView};
+use weir_protocol::batch::{self, BatchBuilder, BatchView};
 use weir_protocol::error_code::ErrorCode;
 use weir_protocol::types::{
     Offset, PartitionId, ProducerEpoch, ProducerId, Sequence, Str, TimestampMs, Uuid,
@@ -77,6 +77,45 @@ struct SentBatch {
     partition: PartitionId,
     bytes: Bytes,
     completion: Arc<Completion>,
+}
+
+/// An answer with the bytes of its batch, for a retry.
+type Answered = (Slot, u64, Bytes, Answer);
+
+/// The batches of one request.
+#[derive(Debug, Default)]
+struct ToSend {
+    batches: Vec<SentBatch>,
+    /// What does not go with it, and why.
+    aside: Vec<Answered>,
+}
+
+impl ToSend {
+    fn add(&mut self, outgoing: Outgoing) {
+        match build(outgoing) {
+            Ok(batch) => self.batches.push(batch),
+            Err(aside) => self.aside.push(aside),
+        }
+    }
+
+    /// Takes out what was failed while the connection was made: it must not be written any more, as its
+    /// sender may have been told that it is not.
+    fn set_withdrawn_aside(&mut self) {
+        let withdrawn =
+            self.batches.extract_if(.., |batch| !batch.completion.begin_writing()).map(|batch| {
+                let reason = "not sent in time".to_owned();
+                (batch.slot, batch.batch, batch.bytes, Answer::Lost { reason })
+            });
+        self.aside.extend(withdrawn);
+    }
+
+    /// The same answer for each that was to go.
+    fn answered(self, answer: &Answer) -> Vec<Answered> {
+        let mut answers = self.aside;
+        let same = |batch: SentBatch| (batch.slot, batch.batch, batch.bytes, answer.clone());
+        answers.extend(self.batches.into_iter().map(same));
+        answers
+    }
 }
 
 impl Shared {
@@ -241,9 +280,13 @@ impl Shared {
     fn count_attempt(&self, answers: &[(Slot, u64, Bytes, Answer)]) {
         let for_now = |answer: &Answer| match answer {
             Answer::Acked { .. } => None,
-            // One topic that is gone says nothing about the others.
+            // One topic that is gone says nothing about the others, and the markers of a transaction
+            // are written by a broker that works.
             Answer::Refused {
-                code: ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId,
+                code:
+                    ErrorCode::UnknownTopicOrPartition
+                    | ErrorCode::UnknownTopicId
+                    | ErrorCode::ConcurrentTransactions,
                 ..
             } => None,
             Answer::Refused { code, message } => code.is_retriable().then(|| match message {
@@ -294,14 +337,15 @@ async fn serve_broker(shared: Arc<Shared>, broker: BrokerIndex, wake: Arc<Notify
         };
         match step {
             Step::Send(outgoing) => {
-                let batches: Vec<SentBatch> = outgoing.into_iter().map(build).collect();
+                let mut request = ToSend::default();
+                outgoing.into_iter().for_each(|batch| request.add(batch));
                 match shared.client.connection(node, shared.lane).await {
                     Ok(connection) => {
-                        send(&shared, broker, incarnation, connection, batches).await;
+                        send(&shared, broker, incarnation, connection, request).await;
                     }
                     Err(error) => {
                         shared.attempts.failed(&error);
-                        lose(&shared, broker, incarnation, batches, &error);
+                        lose(&shared, broker, incarnation, request, &error);
                     }
                 }
             }
@@ -323,51 +367,50 @@ async fn send(
     broker: BrokerIndex,
     incarnation: u32,
     connection: Arc<Connection>,
-    mut batches: Vec<SentBatch>,
+    mut request: ToSend,
 ) {
     // First: what is not to be written must not get into the request.
-    let withdrawn = take_withdrawn(&mut batches);
-    if batches.is_empty() {
-        return take_same(shared, broker, incarnation, withdrawn, &timed_out());
+    request.set_withdrawn_aside();
+    if request.batches.is_empty() {
+        return shared.take_answers(broker, incarnation, request.aside);
     }
+    let batches = &request.batches;
     // An answer later than the delivery timeout is of no use to anybody.
     let timeout_ms =
         shared.client.config().request_timeout_ms.min(shared.config.delivery_timeout_ms);
     let ids_known = batches.iter().all(|batch| batch.topic_id != Uuid::ZERO);
     let mut version_max = if ids_known { i16::MAX } else { PRODUCE_VERSION_BY_NAME_MAX };
-    let mut request = produce_request(shared.config.acks, timeout_ms, &batches);
+    let mut produce = produce_request(shared.config.acks, timeout_ms, batches);
     if shared.config.transactional_id.is_some() {
         let core = shared.core();
         if let Some(transactions) = core.transactions() {
-            request.transactional_id = Some(transactions.transactional_id().clone());
+            produce.transactional_id = Some(transactions.transactional_id().clone());
             if transactions.version() == TxnVersion::V1 {
                 version_max = version_max.min(PRODUCE_VERSION_TXN_V1_MAX);
             }
         }
     }
     let frame = connection.version::<ProduceRequest>(version_max).and_then(|version| {
-        let frame = connection.frame(&request, version, timeout_ms)?;
+        let frame = connection.frame(&produce, version, timeout_ms)?;
         Ok((frame, version))
     });
     let (frame, version) = match frame {
         Ok(ready) => ready,
         Err(error) => {
             shared.attempts.failed(&error);
-            batches.extend(withdrawn);
-            return lose(shared, broker, incarnation, batches, &error);
+            return lose(shared, broker, incarnation, request, &error);
         }
     };
     if shared.config.acks == Acks::None {
-        batches.extend(withdrawn);
         match connection.send_unanswered(frame).await {
             Ok(()) => {
                 let acked = Answer::Acked { base_offset: None, append_time: None };
                 shared.attempts.succeeded();
-                take_same(shared, broker, incarnation, batches, &acked);
+                shared.take_answers(broker, incarnation, request.answered(&acked));
             }
             Err(error) => {
                 shared.attempts.failed_on(&connection, &error);
-                lose(shared, broker, incarnation, batches, &error);
+                lose(shared, broker, incarnation, request, &error);
             }
         }
         return;
@@ -382,16 +425,15 @@ async fn send(
                     u64::try_from(written_at.elapsed().as_micros()).unwrap_or(u64::MAX);
                 let (now, throttle_ms) = (keep.now(), response.throttle_time_ms);
                 keep.core().note_request(broker, latency_us, throttle_ms, now);
-                keep.want_deleted(&response, &batches);
-                let mut answers = match_answers(response, batches);
+                keep.want_deleted(&response, &request.batches);
+                let mut answers = match_answers(response, request.batches);
                 keep.count_attempt(&answers);
-                answers.extend(same(withdrawn, &timed_out()));
+                answers.extend(request.aside);
                 keep.take_answers(broker, incarnation, answers);
             }
             Err(error) => {
                 keep.attempts.failed_on(&answering, &error);
-                batches.extend(withdrawn);
-                lose(&keep, broker, incarnation, batches, &error);
+                lose(&keep, broker, incarnation, request, &error);
             }
         }
     };
@@ -427,48 +469,12 @@ fn lose(
     shared: &Shared,
     broker: BrokerIndex,
     incarnation: u32,
-    batches: Vec<SentBatch>,
+    request: ToSend,
     error: &ClientError,
 ) {
-    tracing::debug!(%error, batches = batches.len(), "produce request got no answer");
-    take_same(shared, broker, incarnation, batches, &Answer::Lost { reason: error.to_string() });
-}
-
-fn take_same(
-    shared: &Shared,
-    broker: BrokerIndex,
-    incarnation: u32,
-    batches: Vec<SentBatch>,
-    answer: &Answer,
-) {
-    shared.take_answers(broker, incarnation, same(batches, answer).collect());
-}
-
-fn same(
-    batches: Vec<SentBatch>,
-    answer: &Answer,
-) -> impl Iterator<Item = (Slot, u64, Bytes, Answer)> + '_ {
-    batches.into_iter().map(|batch| (batch.slot, batch.batch, batch.bytes, answer.clone()))
-}
-
-/// Takes out what was failed while the connection was made: it must not be written any more, as its
-/// sender may have been told that it is not.
-fn take_withdrawn(batches: &mut Vec<SentBatch>) -> Vec<SentBatch> {
-    let mut withdrawn = Vec::new();
-    let mut index = 0;
-    while let Some(batch) = batches.get(index) {
-        if batch.completion.begin_writing() {
-            index += 1;
-        } else {
-            withdrawn.push(batches.remove(index));
-        }
-    }
-    withdrawn
-}
-
-/// What a batch is told that was not sent since its time was over.
-fn timed_out() -> Answer {
-    Answer::Lost { reason: "not sent in time".to_owned() }
+    tracing::debug!(%error, batches = request.batches.len(), "produce request got no answer");
+    let lost = Answer::Lost { reason: error.to_string() };
+    shared.take_answers(broker, incarnation, request.answered(&lost));
 }
 
 /// Gives each batch the broker's word about its partition.
@@ -518,7 +524,7 @@ fn answer(partition: PartitionProduceResponse) -> Answer {
 }
 
 /// Compresses and sums a new batch; a retried one is only stamped again if its identity changed.
-fn build(outgoing: Outgoing) -> SentBatch {
+fn build(outgoing: Outgoing) -> Result<SentBatch, Answered> {
     let Outgoing {
         slot,
         batch,
@@ -531,15 +537,27 @@ fn build(outgoing: Outgoing) -> SentBatch {
         payload,
         completion,
     } = outgoing;
-    let bytes = match payload {
-        Payload::Open(mut builder) => {
-            builder.set_transactional(transactional);
-            builder.set_producer(identity.id, identity.epoch, base_sequence);
-            builder.build()
-        }
-        Payload::Built(bytes) => restamp(bytes, identity, base_sequence),
+    let finish = |mut builder: BatchBuilder| {
+        builder.set_transactional(transactional);
+        builder.set_producer(identity.id, identity.epoch, base_sequence);
+        builder.build()
     };
-    SentBatch { slot, batch, topic, topic_id, partition, bytes, completion }
+    let bytes = match payload {
+        Payload::Open(builder) => finish(builder),
+        Payload::Built(bytes) => restamp(bytes, identity, base_sequence),
+        Payload::Part(part) => match part.fill() {
+            Ok(builder) => finish(builder),
+            Err(whole) => {
+                let message = "too large, and cannot be read again to be halved";
+                let answer = Answer::Refused {
+                    code: ErrorCode::UnknownServerError,
+                    message: Some(message.to_owned()),
+                };
+                return Err((slot, batch, whole, answer));
+            }
+        },
+    };
+    Ok(SentBatch { slot, batch, topic, topic_id, partition, bytes, completion })
 }
 
 /// Puts a finished batch under another identity. Copies it, which happens after losses only.

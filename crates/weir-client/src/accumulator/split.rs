@@ -1,85 +1,136 @@
 //! A batch that the broker finds too large, in halves.
+//!
+//! The halves keep the sequences of the whole, so that no record gets the sequence of another. They are
+//! built when they are sent, outside the core's lock.
 
 use bytes::Bytes;
-use weir_protocol::batch::{BatchBuilder, BatchPool, BatchView, Header};
-use weir_protocol::compression::Codec;
+use weir_protocol::batch::{BatchBuilder, BatchView, Header};
+use weir_protocol::types::Sequence;
 
-/// One half, built under the identity of the whole; it is stamped anew when it is sent.
+use super::{Accumulator, Partition, SentBatch, Slot, Waiting, BATCH_HEADER_BYTES};
+use crate::delivery::Completion;
+use crate::transaction::Transactions;
+
+/// After so many batches that were not too large, batches are twice as large as before.
+const WIDEN_BATCHES: usize = 256;
+
+/// Some records of a batch, to be built as one of its own.
 #[derive(Debug)]
-pub(super) struct Half {
-    pub(super) bytes: Bytes,
+pub struct Part {
+    pub(super) whole: Bytes,
+    pub(super) first: i32,
     pub(super) count: i32,
-    /// Before compression.
-    pub(super) size_bytes: usize,
+    pub(super) builder: BatchBuilder,
 }
 
-/// The records of a batch in two batches, in order. `None`: it has one record, or cannot be read again.
-pub(super) fn halves(
-    bytes: &Bytes,
-    codec: Codec,
-    pool: &BatchPool,
-    inflate_bytes_max: usize,
-) -> Option<[Half; 2]> {
-    let view = BatchView::parse_shared(bytes).ok()?;
-    let count = view.record_count();
-    if count < 2 {
-        return None;
-    }
-    let mut records = view.records(inflate_bytes_max).ok()?;
-    let mut half = |count: i32| {
-        let mut builder = BatchBuilder::with_pool(codec, pool);
-        builder.set_transactional(view.is_transactional());
-        for _ in 0..count {
-            let record = records.next_view()?.ok()?;
-            let header = |(key, value)| Some(Header { key: std::str::from_utf8(key).ok()?, value });
-            let headers: Vec<Header<'_>> =
-                record.headers.iter().map(header).collect::<Option<_>>()?;
-            builder.append(record.timestamp, record.key, record.value, &headers);
+impl Part {
+    /// A builder with the records; the whole, if that cannot be read again.
+    pub(crate) fn fill(mut self) -> Result<BatchBuilder, Bytes> {
+        match copy(&self.whole, self.first, self.count, &mut self.builder) {
+            Some(()) => Ok(self.builder),
+            None => Err(self.whole),
         }
-        let size_bytes = builder.size_bytes();
-        Some(Half { bytes: builder.build(), count, size_bytes })
-    };
-    Some([half(count / 2)?, half(count - count / 2)?])
+    }
+}
+
+fn copy(whole: &Bytes, first: i32, count: i32, into: &mut BatchBuilder) -> Option<()> {
+    let view = BatchView::parse_shared(whole).ok()?;
+    // Its size is that of a batch built here, which was bounded when its records were taken.
+    let mut records = view.records(usize::MAX).ok()?;
+    for _ in 0..first {
+        records.next_view()?.ok()?;
+    }
+    for _ in 0..count {
+        let record = records.next_view()?.ok()?;
+        let header = |(key, value)| Some(Header { key: std::str::from_utf8(key).ok()?, value });
+        let headers: Vec<Header<'_>> = record.headers.iter().map(header).collect::<Option<_>>()?;
+        into.append(record.timestamp, record.key, record.value, &headers);
+    }
+    Some(())
+}
+
+impl Accumulator {
+    /// Puts a batch that is too large back in two, to go at once. `false`: it has one record only, or its
+    /// time is over.
+    pub(super) fn split(&mut self, slot: Slot, index: usize, bytes: Bytes) -> bool {
+        let may_retry = self.transactions.as_ref().is_none_or(Transactions::may_retry);
+        let partition = &mut self.partitions[slot.0];
+        let whole = &partition.in_flight[index];
+        if whole.count < 2 || whole.timed_out || !may_retry {
+            return false;
+        }
+        let Some(whole) = partition.in_flight.remove(index) else { return false };
+        if !whole.completion.is_part() {
+            // Parts teach nothing: there may be one record in them that is too large for itself.
+            let half = (whole.bytes / 2).max(BATCH_HEADER_BYTES);
+            partition.batch_bytes_max = partition.batch_bytes_max.min(half);
+        }
+        let (topic, generation) = (partition.topic, whole.generation);
+        let halves = whole.halves(&bytes, self.next_batch);
+        self.next_batch += halves.len() as u64;
+        partition.recovering = true;
+        partition.batches_sent += 1;
+        for later in partition.in_flight.range_mut(index..) {
+            later.ordinal += 1;
+        }
+        for (place, half) in halves.into_iter().enumerate() {
+            partition.in_flight.insert(index + place, half);
+        }
+        self.topics[topic].generations.split(generation);
+        self.counters.splits += 1;
+        true
+    }
+}
+
+impl Partition {
+    /// A batch was not too large.
+    pub(super) fn widen_batches(&mut self, bytes_max: usize) {
+        if self.batch_bytes_max < bytes_max {
+            let step = self.batch_bytes_max / WIDEN_BATCHES + 1;
+            self.batch_bytes_max = (self.batch_bytes_max + step).min(bytes_max);
+        }
+    }
+}
+
+impl SentBatch {
+    /// Its records in two batches, in order, with the numbers from `batch` on. Together they are booked
+    /// with its bytes.
+    fn halves(self, bytes: &Bytes, batch: u64) -> [SentBatch; 2] {
+        let (first_count, first_bytes) = (self.count / 2, self.bytes / 2);
+        let after_first = match self.base_sequence {
+            Sequence::NONE => Sequence::NONE,
+            base => base.plus(first_count),
+        };
+        let [first, second] = Completion::split(self.completion, first_count as u32);
+        let waiting = |first| Some(Waiting::Part { whole: bytes.clone(), first });
+        let part_in_doubt = self.part_in_doubt || self.in_doubt;
+        let first = SentBatch {
+            batch,
+            completion: first,
+            bytes: first_bytes,
+            count: first_count,
+            attempts: 0,
+            waiting: waiting(0),
+            last_error: String::new(),
+            part_in_doubt,
+            ..self
+        };
+        let second = SentBatch {
+            batch: batch + 1,
+            ordinal: self.ordinal + 1,
+            completion: second,
+            bytes: self.bytes - first_bytes,
+            count: self.count - first_count,
+            attempts: 0,
+            base_sequence: after_first,
+            waiting: waiting(first_count),
+            last_error: String::new(),
+            part_in_doubt,
+            ..self
+        };
+        [first, second]
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use weir_protocol::types::TimestampMs;
-
-    #[test]
-    fn halves_have_all_records_in_order_with_keys_headers_and_times() {
-        for codec in Codec::ALL {
-            let mut builder = BatchBuilder::new(codec);
-            for number in 0..7_u8 {
-                let headers = [Header { key: "h", value: Some(&[number]) }];
-                let time = TimestampMs(100 + i64::from(number));
-                builder.append(time, Some(&[number]), Some(&[number; 50]), &headers);
-            }
-            let whole = builder.build();
-            let read = |bytes: &Bytes| -> Vec<_> {
-                let view = BatchView::parse(bytes).unwrap();
-                view.verify_crc().unwrap();
-                view.records(1 << 20)
-                    .unwrap()
-                    .map(|record| {
-                        let record = record.unwrap();
-                        (record.timestamp, record.key, record.value, record.headers)
-                    })
-                    .collect()
-            };
-            let [first, second] = halves(&whole, codec, &BatchPool::default(), 1 << 20).unwrap();
-            assert_eq!((first.count, second.count), (3, 4));
-            let mut both = read(&first.bytes);
-            both.extend(read(&second.bytes));
-            assert_eq!(both, read(&whole), "{codec}");
-        }
-    }
-
-    #[test]
-    fn a_single_record_has_no_halves() {
-        let mut builder = BatchBuilder::new(Codec::None);
-        builder.append(TimestampMs(1), None, Some(b"v"), &[]);
-        assert!(halves(&builder.build(), Codec::None, &BatchPool::default(), 1 << 20).is_none());
-    }
-}
+mod tests;

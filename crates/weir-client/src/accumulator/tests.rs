@@ -59,6 +59,7 @@ pub(super) fn answer(
             let bytes = match out.payload {
                 Payload::Open(mut builder) => builder.build(),
                 Payload::Built(bytes) => bytes,
+                Payload::Part(part) => part.fill().unwrap().build(),
             };
             (out.slot, out.batch, bytes, answer.clone())
         })
@@ -72,6 +73,7 @@ pub(super) fn lose(core: &mut Accumulator, outgoing: Vec<Outgoing>, now: u64) {
         let bytes = match out.payload {
             Payload::Open(mut builder) => builder.build(),
             Payload::Built(bytes) => bytes,
+            Payload::Part(part) => part.fill().unwrap().build(),
         };
         (out.slot, out.batch, bytes, Answer::Lost { reason: "cut".to_owned() })
     };

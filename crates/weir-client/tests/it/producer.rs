@@ -394,13 +394,19 @@ async fn a_batch_too_large_goes_in_parts_and_every_record_knows_its_offset() {
         assert_eq!(cluster.entries("t", 0).len(), 300);
         let splits = producer.stats().splits;
         assert!(splits > 2, "{codec}: {splits}");
-        // It has learnt what the broker takes.
-        let again = producer.stats();
-        for number in 0..20 {
-            producer.send_wait(to(0, &"x".repeat(100 + number))).await.unwrap();
+        // From each batch it learns, until it knows what the broker takes.
+        let mut splits = Vec::new();
+        for _ in 0..12 {
+            let before = producer.stats().splits;
+            for number in 0..20 {
+                let value: String = (1..12).map(|n| (number * n * 104_729).to_string()).collect();
+                producer.send_wait(to(0, &value)).await.unwrap();
+            }
+            producer.flush().await;
+            splits.push(producer.stats().splits - before);
         }
-        producer.flush().await;
-        assert_eq!(producer.stats().splits, again.splits, "{codec}");
+        assert_eq!(splits.last(), Some(&0), "{codec}: {splits:?}");
+        let again = producer.stats();
         assert_eq!(again.buffered_bytes, 0);
     }
 }
@@ -541,4 +547,33 @@ async fn a_record_larger_than_a_batch_has_one_of_its_own() {
     all.wait().await.unwrap();
     assert_eq!(cluster.values("t", 0), ["a", large.as_str(), "b"]);
     assert_eq!(producer.stats().batches, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_written_without_an_answer_and_then_too_large_is_not_written_again_in_halves() {
+    let cluster = FakeCluster::new(1).with_topic("t", 1);
+    let limit = cluster.clone();
+    let mut is_first = true;
+    cluster.script(move |_, _, _| match std::mem::take(&mut is_first) {
+        true => Fault::CutAfter,
+        false => Fault::None,
+    });
+    let producer = producer(&cluster, ProducerConfig::default()).await;
+    let ((), all) = producer.send_batch(|appender| {
+        for value in ["aaaaaaaaaa", "bbbbbbbbbb", "cccccccccc", "dddddddddd"] {
+            appender.append(&to(0, value)).unwrap();
+        }
+    });
+    let waiting = tokio::spawn(all.wait());
+    while limit.entries("t", 0).is_empty() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    // Somebody lowers max.message.bytes.
+    limit.state().batch_bytes_max = 100;
+    let error = waiting.await.unwrap().unwrap_err();
+    assert!(matches!(error, ProduceError::DeliveryTimeout { .. }), "nobody can tell: {error}");
+    assert!(producer.stats().splits > 0);
+    assert_eq!(cluster.entries("t", 0).len(), 4, "once");
+    producer.send_wait(to(0, "next")).await.unwrap().await.unwrap();
+    assert_eq!(cluster.values("t", 0)[4..], ["next"]);
 }

@@ -48,6 +48,7 @@ fn answer(core: &mut Accumulator, sent: Vec<Outgoing>, code: ErrorCode, now: u64
             let bytes = match out.payload {
                 Payload::Open(mut builder) => builder.build(),
                 Payload::Built(bytes) => bytes,
+                Payload::Part(part) => part.fill().unwrap().build(),
             };
             let answer = match code {
                 ErrorCode::None => Answer::Acked { base_offset: None, append_time: None },
