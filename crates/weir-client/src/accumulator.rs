@@ -568,6 +568,7 @@ impl Accumulator {
                 None => self.add_partition(topic_index, number, leader),
             }
         }
+        self.discard_if_failed(&mut effects);
         effects
     }
 
@@ -1285,7 +1286,7 @@ impl Accumulator {
     }
 
     /// A request was answered: how long that took, and how long the broker wants to be left alone. A
-    /// longer wait than the delivery timeout would only fail what waits.
+    /// wait near the delivery timeout would only fail what waits.
     pub(crate) fn note_request(
         &mut self,
         broker: BrokerIndex,
@@ -1294,7 +1295,7 @@ impl Accumulator {
         now: MonoMs,
     ) {
         let throttle_ms = u64::try_from(throttle_ms).unwrap_or(0);
-        let throttle_ms = throttle_ms.min(self.config.delivery_timeout_ms.into());
+        let throttle_ms = throttle_ms.min(u64::from(self.config.delivery_timeout_ms) / 2);
         let counters = &mut self.counters;
         counters.answers += 1;
         counters.request_latency_us += latency_us;

@@ -669,6 +669,38 @@ mod tests {
         assert_eq!(same.as_ptr(), second.as_ptr(), "unchanged batches are not copied");
     }
 
+    /// As the core hands it out, and as it goes to the socket.
+    fn built(transactional: bool, payload: Payload) -> Bytes {
+        let outgoing = Outgoing {
+            slot: Slot::test(0),
+            batch: 0,
+            topic: Str::from("t"),
+            topic_id: Uuid::ZERO,
+            partition: PartitionId(0),
+            identity: Identity { id: ProducerId(8), epoch: ProducerEpoch(3) },
+            base_sequence: Sequence(0),
+            transactional,
+            payload,
+            completion: Completion::new(PartitionId(0)),
+        };
+        build(outgoing).unwrap().bytes
+    }
+
+    #[test]
+    fn batches_of_a_transaction_carry_its_bit_and_others_do_not() {
+        for transactional in [true, false] {
+            let mut builder = BatchBuilder::new(Codec::Lz4);
+            builder.append(TimestampMs(5), Some(b"k"), Some(b"value"), &[]);
+            let first = built(transactional, Payload::Open(builder));
+            let again = built(transactional, Payload::Built(first.clone()));
+            for bytes in [first, again] {
+                let view = BatchView::parse(&bytes).unwrap();
+                view.verify_crc().unwrap();
+                assert_eq!(view.is_transactional(), transactional);
+            }
+        }
+    }
+
     #[test]
     fn answers_find_their_batches_in_any_order() {
         let batch = |topic: &'static str, partition, number| SentBatch {

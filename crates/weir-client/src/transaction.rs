@@ -55,7 +55,8 @@ pub(crate) enum Ending {
         /// Or abort.
         commit: bool,
     },
-    /// InitProducerId with the present identity: a sequence may be missing (KIP-360).
+    /// InitProducerId with the present identity: a sequence may be missing (KIP-360), or something that was
+    /// meant for this transaction may still arrive.
     Bump,
 }
 
@@ -114,6 +115,9 @@ pub(crate) struct Transactions {
     must_bump: bool,
     /// Calls that add offsets and are not answered.
     offsets_pending: usize,
+    /// Requests that would add something to the transaction and were not answered: one may arrive when the
+    /// next transaction is open. Version 2 tells it by its epoch.
+    unanswered: usize,
     /// Version 1: partitions with something to send, not added yet.
     to_add: VecDeque<Slot>,
     /// What was not sent is to be discarded.
@@ -133,6 +137,7 @@ impl Transactions {
             end_answered: false,
             must_bump: false,
             offsets_pending: 0,
+            unanswered: 0,
             to_add: VecDeque::new(),
             must_discard: false,
         }
@@ -230,6 +235,7 @@ impl Transactions {
         self.end_asked = false;
         self.end_answered = false;
         self.must_bump = false;
+        self.unanswered = 0;
         self.must_discard = false;
         self.phase = Phase::Open;
         Ok(())
@@ -275,7 +281,9 @@ impl Transactions {
         Some(match self.started {
             false => Ending::Nothing,
             true if !self.end_answered => Ending::End { commit },
-            true if self.must_bump && self.version == TxnVersion::V1 => Ending::Bump,
+            true if self.version == TxnVersion::V1 && (self.must_bump || self.unanswered > 0) => {
+                Ending::Bump
+            }
             true => Ending::Nothing,
         })
     }
@@ -313,6 +321,20 @@ impl Transactions {
         self.offsets_pending += 1;
         self.started = true;
         Ok(())
+    }
+
+    /// A request that adds something to this transaction goes out.
+    pub(crate) fn addition_asked(&mut self, transaction: u64) {
+        if self.number == transaction {
+            self.unanswered += 1;
+        }
+    }
+
+    /// It was answered.
+    pub(crate) fn addition_answered(&mut self, transaction: u64) {
+        if self.number == transaction {
+            self.unanswered = self.unanswered.saturating_sub(1);
+        }
     }
 
     /// Their call is over. `failure`: they may be in the transaction, or not.

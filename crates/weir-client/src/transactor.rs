@@ -48,7 +48,7 @@ pub(crate) struct Transactor {
     /// The cluster's `transaction.version` as the coordinator last told it.
     version: AtomicI16,
     /// One call at a time.
-    pub(crate) turn: tokio::sync::Mutex<()>,
+    turn: tokio::sync::Mutex<()>,
     /// Held while partitions are being added: an end must not overtake them, or they would be added to
     /// the next transaction.
     adding: tokio::sync::Mutex<()>,
@@ -61,6 +61,50 @@ impl Transactor {
             ..=1 => TxnVersion::V1,
             _ => TxnVersion::V2,
         }
+    }
+
+    /// Waits for its turn: an earlier call may be held without being polled.
+    pub(crate) async fn turn(
+        &self,
+        limit: &Limit,
+    ) -> Result<tokio::sync::MutexGuard<'_, ()>, TransactionError> {
+        let turn = tokio::time::timeout_at(limit.deadline, self.turn.lock()).await;
+        turn.map_err(|_| limit.passed("another call is under way".to_owned()))
+    }
+
+    /// Waits until no partitions are being added.
+    async fn none_added(&self, limit: &Limit) -> Result<(), TransactionError> {
+        match tokio::time::timeout_at(limit.deadline, self.adding.lock()).await {
+            Ok(adding) => drop(adding),
+            Err(_) => return Err(limit.passed("partitions are being added".to_owned())),
+        }
+        Ok(())
+    }
+}
+
+/// A request that adds something to a transaction, until it is answered. One that is lost or given up is
+/// never answered.
+struct Unanswered<'a> {
+    shared: &'a Shared,
+    transaction: u64,
+}
+
+impl<'a> Unanswered<'a> {
+    fn asked(shared: &'a Shared) -> Self {
+        let mut core = shared.core();
+        let asked = core.with_transactions(|transactions| {
+            let transaction = transactions.number();
+            transactions.addition_asked(transaction);
+            transaction
+        });
+        Unanswered { shared, transaction: asked.map_or(0, |(transaction, _)| transaction) }
+    }
+
+    fn answered(self) {
+        let Unanswered { shared, transaction } = self;
+        let _ = shared.core().with_transactions(|transactions| {
+            transactions.addition_answered(transaction);
+        });
     }
 }
 
@@ -110,6 +154,11 @@ where
             // By the time a coordinator can be reached again it may be another.
             Ok(Err(error)) if error.is_retriable() => {
                 (Judgement::Elsewhere, ErrorCode::NetworkException, error.to_string())
+            }
+            // The coordinator could not be found out, which is as good as its own word.
+            Ok(Err(ClientError::Broker { api, code, message })) => {
+                let detail = message.map(|text| format!(": {text}")).unwrap_or_default();
+                (judge(call, code), code, format!("{api}: {}{detail}", code.name()))
             }
             Ok(Err(error)) => return Err(error.into()),
         };
@@ -264,7 +313,7 @@ impl Shared {
         };
         let version_max = if version == TxnVersion::V1 { VERSION_TXN_V1_MAX } else { i16::MAX };
         let place = &self.transactor.coordinator;
-        drop(self.transactor.adding.lock().await);
+        self.transactor.none_added(limit).await?;
         let _ = self.core().with_transactions(|transactions| transactions.end_asked());
         let answered = insist(self, (Call::End, place), limit, || async {
             let response = self.ask_coordinator(request, version_max).await?;
@@ -325,7 +374,9 @@ impl Shared {
             *locked(place) = Some(node);
             let connection = self.client.connection(node, Lane::SHARED).await?;
             let timeout_ms = self.client.config().request_timeout_ms;
+            let asked = Unanswered::asked(self);
             let response = connection.request(request, version_max, timeout_ms).await?;
+            asked.answered();
             Ok((worst_of_offsets(&response), ()))
         })
         .await
@@ -345,7 +396,9 @@ impl Shared {
             group_id: Str::copy_from(&group.group_id),
         };
         insist(self, (Call::AddOffsets, &self.transactor.coordinator), limit, || async {
+            let asked = Unanswered::asked(self);
             let response = self.ask_coordinator(request, i16::MAX).await?;
+            asked.answered();
             Ok((ErrorCode::from_code(response.error_code), ()))
         })
         .await
@@ -439,7 +492,9 @@ pub(crate) async fn add_partitions(shared: Arc<Shared>) {
             if !shared.core().stands(&additions) {
                 return Ok((ErrorCode::None, false));
             }
+            let asked = Unanswered::asked(&shared);
             let response = shared.ask_coordinator(request, ADD_PARTITIONS_VERSION_MAX).await?;
+            asked.answered();
             Ok((worst_of_additions(&response), true))
         })
         .await;
@@ -453,11 +508,22 @@ pub(crate) async fn add_partitions(shared: Arc<Shared>) {
                 shared.wake_brokers();
             }
             Err(error) => {
-                shared.conclude(&error);
+                shared.conclude(&of_additions(error));
                 tokio::time::sleep(shared.client.retry_wait(failures)).await;
                 failures += 1;
             }
         }
+    }
+}
+
+/// What cannot be asked now will not be later: the records that wait for it must not wait for their delivery
+/// timeout.
+fn of_additions(error: TransactionError) -> TransactionError {
+    match error {
+        TransactionError::Client(error) => {
+            TransactionError::MustAbort { reason: format!("AddPartitionsToTxn: {error}") }
+        }
+        other => other,
     }
 }
 

@@ -19,7 +19,7 @@ impl Producer {
     /// [`TransactionError::NotTransactional`] for a producer without `transactional_id`.
     pub async fn init_transactions(&self) -> Result<(), TransactionError> {
         let limit = self.limit("init_transactions");
-        let _turn = self.shared.transactor.turn.lock().await;
+        let _turn = self.shared.transactor.turn(&limit).await?;
         let wanted = self.transition(|transactions| transactions.begin_init())?;
         if !wanted {
             return Ok(());
@@ -53,7 +53,7 @@ impl Producer {
             return Ok(());
         }
         let limit = self.limit("send_offsets_to_transaction");
-        let _turn = self.shared.transactor.turn.lock().await;
+        let _turn = self.shared.transactor.turn(&limit).await?;
         self.transition(|transactions| transactions.begin_offsets())?;
         let mut pending = PendingOffsets { producer: self, failure: Some("offsets were given up") };
         let done =
@@ -76,7 +76,7 @@ impl Producer {
     /// [`TransactionError::Timeout`]: whether it is committed is unknown until a later call says it.
     pub async fn commit_transaction(&self) -> Result<(), TransactionError> {
         let limit = self.limit("commit_transaction");
-        let _turn = self.shared.transactor.turn.lock().await;
+        let _turn = self.shared.transactor.turn(&limit).await?;
         self.transition(|transactions| transactions.begin_commit())?;
         drop(self.shared.core().seal_all());
         self.shared.wake_brokers();
@@ -95,7 +95,7 @@ impl Producer {
     }
 
     async fn abort_within(&self, limit: &Limit) -> Result<(), TransactionError> {
-        let _turn = self.shared.transactor.turn.lock().await;
+        let _turn = self.shared.transactor.turn(limit).await?;
         self.transition(|transactions| transactions.begin_abort())?;
         self.shared.wake_brokers();
         let done = self.finish_transaction(limit).await;

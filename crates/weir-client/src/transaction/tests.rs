@@ -129,6 +129,36 @@ fn offsets_of_unknown_fate_fail_the_transaction() {
     assert_eq!(machine.ending(), Some(Ending::End { commit: false }));
 }
 
+#[test]
+fn version_1_raises_the_epoch_where_an_addition_was_not_answered() {
+    for (version, answered, after_end) in [
+        (TxnVersion::V1, false, Ending::Bump),
+        (TxnVersion::V1, true, Ending::Nothing),
+        (TxnVersion::V2, false, Ending::Nothing),
+    ] {
+        let mut machine = ready(version);
+        machine.begin_offsets().unwrap();
+        machine.addition_asked(1);
+        machine.addition_asked(1);
+        machine.addition_answered(1);
+        if answered {
+            machine.addition_answered(1);
+        }
+        machine.end_offsets(None);
+        machine.begin_commit().unwrap();
+        machine.end_asked();
+        machine.end_answered();
+        assert_eq!(machine.ending(), Some(after_end), "{version:?} {answered}");
+        machine.ended();
+        machine.begin(version).unwrap();
+        // An answer that comes later is not this transaction's.
+        machine.addition_asked(2);
+        machine.addition_answered(1);
+        machine.begin_commit().unwrap();
+        assert_eq!(machine.unanswered, 1);
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 enum Act {
     Init,

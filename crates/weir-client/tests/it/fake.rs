@@ -17,6 +17,7 @@ use std::time::Duration;
 use weir_client::{Client, ClientConfig, ClientError, MemTransport};
 use weir_protocol::error_code::ErrorCode;
 use weir_protocol::types::Uuid;
+use weir_protocol::ApiKey;
 
 pub(crate) use group::{FakeGroup, SeenCommit};
 pub(crate) use log::{Entry, PartitionLog};
@@ -68,6 +69,10 @@ pub(crate) struct State {
     pub(crate) open_connections: usize,
     pub(crate) group: FakeGroup,
     pub(crate) transactions: FakeTransactions,
+    /// What FindCoordinator says.
+    pub(crate) coordinator_error: ErrorCode,
+    /// APIs that the nodes do not have.
+    pub(crate) without: Vec<ApiKey>,
     /// ApiVersions is answered with UNSUPPORTED_VERSION above this version.
     pub(crate) api_versions_max: i16,
     /// Raw bytes sent instead of the next answer.
@@ -116,6 +121,8 @@ impl FakeCluster {
             open_connections: 0,
             group: FakeGroup::default(),
             transactions: FakeTransactions::default(),
+            coordinator_error: ErrorCode::None,
+            without: Vec::new(),
             api_versions_max: 4,
             garbage: None,
             auto_create_partitions: None,

@@ -318,6 +318,132 @@ async fn a_producer_without_transactional_id_has_no_transactions() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn version_1_offsets_that_arrive_late_are_not_of_the_next_transaction() {
+    for aborts in [true, false] {
+        let cluster = FakeCluster::new(1).with_topic("t", 1);
+        let config = ProducerConfig { max_block_ms: 1_000, ..config(TxnVersion::V1) };
+        let producer = producer(&cluster, config).await;
+        let group = GroupMetadata::new("g");
+        // It arrives when the next transaction has added its offsets.
+        let mut of_the_first = 0;
+        cluster.state().transactions.script = Box::new(move |api, _| match api {
+            ApiKey::TxnOffsetCommit if of_the_first == 0 => {
+                of_the_first += 1;
+                TxnFault::Late(if aborts { 5 } else { 6 })
+            }
+            ApiKey::TxnOffsetCommit if aborts && of_the_first == 1 => {
+                of_the_first += 1;
+                TxnFault::Refuse(ErrorCode::IllegalGeneration)
+            }
+            _ => TxnFault::None,
+        });
+        producer.begin_transaction().unwrap();
+        let sent = producer.send_offsets_to_transaction(&offset(5), &group).await;
+        if aborts {
+            assert_eq!(sent.unwrap_err().class(), ErrorClass::Abortable);
+            producer.abort_transaction().await.unwrap();
+        } else {
+            sent.unwrap();
+            producer.commit_transaction().await.unwrap();
+        }
+        assert_eq!(calls(&cluster, "InitProducerId"), 2, "a new epoch");
+        for next in [7, 8] {
+            producer.begin_transaction().unwrap();
+            producer.send_offsets_to_transaction(&offset(next), &group).await.unwrap();
+            producer.commit_transaction().await.unwrap();
+            let place = ("g".to_owned(), "in".to_owned(), 0);
+            assert_eq!(cluster.state().transactions.committed[&place], next, "{aborts}");
+        }
+        assert_eq!(calls(&cluster, "InitProducerId"), 2);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_call_waits_longer_than_max_block_ms_for_another() {
+    let cluster = FakeCluster::new(1).with_topic("t", 1);
+    let config = ProducerConfig { max_block_ms: 2_000, ..config(TxnVersion::V2) };
+    let producer = producer(&cluster, config).await;
+    cluster.state().transactions.script = Box::new(|api, _| match api {
+        ApiKey::EndTxn => TxnFault::Refuse(ErrorCode::CoordinatorLoadInProgress),
+        _ => TxnFault::None,
+    });
+    producer.begin_transaction().unwrap();
+    producer.send(to(0, "a")).unwrap().await.unwrap();
+    // Begun, and not polled any more.
+    let commit = producer.commit_transaction();
+    tokio::pin!(commit);
+    let _ = tokio::time::timeout(Duration::from_millis(100), commit.as_mut()).await;
+    let started = tokio::time::Instant::now();
+    let ended = tokio::time::timeout(Duration::from_secs(60), producer.abort_transaction()).await;
+    let error = ended.expect("it is bounded").unwrap_err();
+    assert!(matches!(error, TransactionError::Timeout { .. }), "{error}");
+    assert!(started.elapsed() <= Duration::from_millis(2_100), "{:?}", started.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_waits_for_partitions_being_added_no_longer_than_max_block_ms() {
+    let cluster = FakeCluster::new(1).with_topic("t", 1);
+    let config = ProducerConfig { max_block_ms: 2_000, ..config(TxnVersion::V1) };
+    let producer = producer(&cluster, config).await;
+    cluster.state().transactions.script = Box::new(|api, count| match (api, count) {
+        (ApiKey::AddPartitionsToTxn, 1) => TxnFault::Stall,
+        _ => TxnFault::None,
+    });
+    producer.begin_transaction().unwrap();
+    producer.send(to(0, "a")).unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let started = tokio::time::Instant::now();
+    let error = producer.abort_transaction().await.unwrap_err();
+    assert!(matches!(error, TransactionError::Timeout { .. }), "{error}");
+    assert!(started.elapsed() <= Duration::from_millis(2_100), "{:?}", started.elapsed());
+    while let Err(error) = producer.abort_transaction().await {
+        assert!(matches!(error, TransactionError::Timeout { .. }), "{error}");
+        assert!(started.elapsed() < Duration::from_secs(60), "it ends with the request");
+    }
+    producer.begin_transaction().unwrap();
+    producer.send(to(0, "b")).unwrap();
+    producer.commit_transaction().await.unwrap();
+    assert_eq!(committed(&cluster, 0), ["b"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_asked_at_all_fails_the_transaction_at_once() {
+    let cluster = FakeCluster::new(1).with_topic("t", 1);
+    cluster.state().without = vec![ApiKey::AddPartitionsToTxn];
+    let producer = producer(&cluster, config(TxnVersion::V1)).await;
+    let started = tokio::time::Instant::now();
+    producer.begin_transaction().unwrap();
+    let error = producer.send(to(0, "a")).unwrap().await.unwrap_err();
+    assert_eq!(error.class(), ErrorClass::Abortable, "{error}");
+    assert!(error.to_string().contains("AddPartitionsToTxn"), "{error}");
+    assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transactional_id_that_is_not_allowed_is_refused_for_good_and_says_so() {
+    let cluster = FakeCluster::new(1).with_topic("t", 1);
+    cluster.state().coordinator_error = ErrorCode::TransactionalIdAuthorizationFailed;
+    let producer = Producer::new(cluster.client().await, config(TxnVersion::V2)).unwrap();
+    let error = producer.init_transactions().await.unwrap_err();
+    let code = ErrorCode::TransactionalIdAuthorizationFailed;
+    assert!(matches!(error, TransactionError::Refused { code: c, .. } if c == code), "{error}");
+    assert_eq!((error.code(), error.class()), ("WEIR-0455", ErrorClass::Fatal));
+    assert_eq!(producer.begin_transaction().unwrap_err().code(), "WEIR-0455");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_that_is_not_allowed_costs_the_transaction_and_not_the_producer() {
+    let cluster = FakeCluster::new(1).with_topic("t", 1);
+    let producer = producer(&cluster, config(TxnVersion::V2)).await;
+    cluster.state().coordinator_error = ErrorCode::GroupAuthorizationFailed;
+    producer.begin_transaction().unwrap();
+    let group = GroupMetadata::new("g");
+    let error = producer.send_offsets_to_transaction(&offset(5), &group).await.unwrap_err();
+    assert!(matches!(error, TransactionError::MustAbort { .. }), "{error}");
+    producer.abort_transaction().await.unwrap();
+}
+
 /// xorshift64: the same seed gives the same run.
 struct Rng(u64);
 

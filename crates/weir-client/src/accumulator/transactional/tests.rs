@@ -1,6 +1,5 @@
 //! Transactions in the core: what is sent when, and what goes down with a failure.
 
-use weir_protocol::batch::BatchView;
 use weir_protocol::error_code::ErrorCode;
 use weir_protocol::types::{NodeId, ProducerEpoch, ProducerId, TimestampMs, Uuid};
 
@@ -17,6 +16,10 @@ fn identity(epoch: i16) -> Identity {
 fn core(partitions: usize) -> Accumulator {
     let config =
         ProducerConfig { transactional_id: Some("tx".to_owned()), ..ProducerConfig::default() };
+    core_with(config, partitions)
+}
+
+fn core_with(config: ProducerConfig, partitions: usize) -> Accumulator {
     let mut core = Accumulator::new(config, 50, 1_000);
     core.update_topic(&Str::from("t"), Uuid::ZERO, &vec![Some(NodeId(1)); partitions]);
     core.with_transactions(|machine| machine.begin_init()).unwrap().0.unwrap();
@@ -79,15 +82,14 @@ fn no_record_is_taken_outside_a_transaction() {
 }
 
 #[test]
-fn batches_carry_the_transactional_bit() {
+fn batches_are_marked_as_of_the_transaction() {
     let mut core = core(1);
     begin(&mut core, TxnVersion::V2);
     append(&mut core, 0).unwrap();
     let sent = step(&mut core, 0).unwrap();
     assert!(sent[0].transactional);
-    let Payload::Open(mut builder) = sent.into_iter().next().unwrap().payload else { panic!() };
-    builder.set_transactional(true);
-    assert!(BatchView::parse(&builder.build()).unwrap().is_transactional());
+    answer(&mut core, sent, ErrorCode::NotEnoughReplicas, 1);
+    assert!(step(&mut core, 2_000).unwrap()[0].transactional, "again too");
 }
 
 #[test]
@@ -222,4 +224,46 @@ fn markers_of_the_last_transaction_are_waited_for_briefly() {
     assert!(!effects.refresh_metadata);
     assert!(step(&mut core, 20).is_none());
     assert_eq!(step(&mut core, 21).map(|sent| sent.len()), Some(1));
+}
+
+#[test]
+fn waiting_for_markers_is_no_delivery_attempt() {
+    let config = ProducerConfig {
+        transactional_id: Some("tx".to_owned()),
+        retries_max: 0,
+        ..ProducerConfig::default()
+    };
+    let mut core = core_with(config, 1);
+    begin(&mut core, TxnVersion::V2);
+    append(&mut core, 0).unwrap();
+    let mut now = 0;
+    for _ in 0..50 {
+        let sent = step(&mut core, now).unwrap();
+        let effects = answer(&mut core, sent, ErrorCode::ConcurrentTransactions, now);
+        assert_eq!(failures(&effects), []);
+        // It does not grow either.
+        now += 20;
+    }
+    let sent = step(&mut core, now).unwrap();
+    let effects = answer(&mut core, sent, ErrorCode::NotEnoughReplicas, now);
+    assert_eq!(failures(&effects).len(), 1, "the one attempt it had");
+}
+
+#[test]
+fn partitions_that_are_gone_take_the_transaction_with_them() {
+    let mut core = core(2);
+    core.update_topic(&Str::from("t"), Uuid([1; 16]), &[Some(NodeId(1)); 2]);
+    begin(&mut core, TxnVersion::V2);
+    append(&mut core, 0).unwrap();
+    append(&mut core, 1).unwrap();
+    let effects = core.update_topic(&Str::from("t"), Uuid([2; 16]), &[Some(NodeId(1)); 1]);
+    let failed = failures(&effects);
+    assert!(
+        matches!(
+            failed[..],
+            [ProduceError::PartitionGone { .. }, ProduceError::TransactionFailed { .. }]
+        ),
+        "{failed:?}"
+    );
+    assert!(append(&mut core, 0).is_err());
 }

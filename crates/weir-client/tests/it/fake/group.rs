@@ -89,7 +89,12 @@ pub(super) async fn handle(
 ) -> Reply {
     let version = header.api_version;
     match key {
-        ApiKey::FindCoordinator => answer(header, &coordinator(cluster.state().group.moved_to)),
+        ApiKey::FindCoordinator => {
+            let state = cluster.state();
+            let (error, moved_to) = (state.coordinator_error, state.group.moved_to);
+            drop(state);
+            answer(header, &coordinator(error, moved_to))
+        }
         ApiKey::JoinGroup => {
             let request: JoinGroupRequest = frame::decode_request(decoder, version).unwrap();
             let delay = cluster.state().group.join_delay;
@@ -143,12 +148,13 @@ pub(super) async fn handle(
     }
 }
 
-fn coordinator(moved_to: Option<i32>) -> FindCoordinatorResponse {
+fn coordinator(error: ErrorCode, moved_to: Option<i32>) -> FindCoordinatorResponse {
     let node_id = moved_to.unwrap_or(1);
     FindCoordinatorResponse {
         coordinators: vec![Coordinator {
             node_id,
             host: Str::from(format!("node{node_id}")),
+            error_code: error.code(),
             port: 9092,
             ..Coordinator::default()
         }],

@@ -177,6 +177,7 @@ fn api_versions(state: &State, header: &RequestHeader) -> Reply {
             (ApiKey::EndTxn, 0, 5),
         ]
         .into_iter()
+        .filter(|(key, ..)| !state.without.contains(key))
         .map(offered)
         .collect(),
         finalized_features: (state.transactions.version > 0)

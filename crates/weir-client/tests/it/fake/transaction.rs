@@ -35,6 +35,10 @@ pub(crate) enum TxnFault {
     CutBefore,
     /// Done, and the connection ends before the answer.
     CutAfter,
+    /// Never answered, and nothing more is read.
+    Stall,
+    /// The connection ends; what was asked is done so many requests to the coordinator later.
+    Late(usize),
 }
 
 /// Chooses the fault of a request: its API, how many of it there were.
@@ -50,6 +54,8 @@ pub(crate) struct FakeTransactions {
     ids: BTreeMap<String, Txn>,
     /// By group, topic and partition.
     pub(crate) committed: BTreeMap<(String, String, i32), i64>,
+    /// A request that is under way longer than its connection.
+    late: Option<(usize, RequestHeader, ApiKey, Decoder)>,
 }
 
 impl Default for FakeTransactions {
@@ -61,6 +67,7 @@ impl Default for FakeTransactions {
             calls: BTreeMap::new(),
             ids: BTreeMap::new(),
             committed: BTreeMap::new(),
+            late: None,
         }
     }
 }
@@ -170,8 +177,20 @@ pub(super) fn handle(
     *count += 1;
     let count = *count;
     let fault = (state.transactions.script)(key, count);
-    if fault == TxnFault::CutBefore {
-        return Reply::Cut;
+    match fault {
+        TxnFault::CutBefore => return Reply::Cut,
+        TxnFault::Stall => return Reply::Stall,
+        TxnFault::Late(after) => {
+            state.transactions.late = Some((after, header.clone(), key, decoder));
+            return Reply::Cut;
+        }
+        _ => {}
+    }
+    if let Some((after, header, key, decoder)) = state.transactions.late.take() {
+        match after {
+            0 => drop(dispatch(&mut state, &header, key, decoder, None)),
+            _ => state.transactions.late = Some((after - 1, header, key, decoder)),
+        }
     }
     let refused = match fault {
         TxnFault::Refuse(code) => Some(code),
