@@ -37,7 +37,7 @@ use weir_protocol::types::{
 use crate::config::ProducerConfig;
 use crate::delivery::{Completion, Outcome};
 use crate::error::ProduceError;
-use crate::partitioner::{PartitionGrowth, Partitioner};
+use crate::partitioner::{Partition as CustomPartition, PartitionGrowth, Partitioner};
 use crate::record::Record;
 use crate::transaction::Transactions;
 
@@ -510,6 +510,13 @@ impl Accumulator {
         i32::try_from(topic.slots.len()).ok()
     }
 
+    /// The program's own partitioner of the topic, if it has one, and the number of partitions to ask with.
+    pub(crate) fn custom_partitioner(&self, topic: &str) -> Option<(Arc<dyn CustomPartition>, i32)> {
+        let count = self.partition_count(topic).filter(|count| *count > 0)?;
+        let topic = &self.topics[*self.topic_by_name.get(topic)?];
+        Some((Arc::clone(topic.partitioner.custom()?), count))
+    }
+
     /// Names of the topics known.
     pub fn topic_names(&self) -> impl Iterator<Item = &Str> {
         self.topics.iter().map(|topic| &topic.name)
@@ -811,6 +818,8 @@ impl Accumulator {
         let count = i32::try_from(topic.slots.len()).unwrap_or(i32::MAX);
         let chosen = match record.partition {
             Some(partition) => Some(partition.get()),
+            // The program's own has been asked already, without the lock: any will do.
+            None if topic.partitioner.custom().is_some() => None,
             None => topic.partitioner.choose(record, count),
         };
         match chosen {

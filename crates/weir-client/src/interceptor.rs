@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 use weir_protocol::batch::Header;
 use weir_protocol::types::{PartitionId, TimestampMs};
@@ -13,8 +14,9 @@ use crate::record::Record;
 
 /// Sees every record of a producer before it is encoded.
 pub trait Interceptor: Send + Sync + fmt::Debug {
-    /// May change the record. Called in the order of the configuration, each with what the one before
-    /// left, under the producer's lock where `send_batch` appends: it must be short.
+    /// May change the record. Called once per record, however long `send_wait` waits with it, in the order
+    /// of the configuration, each with what the one before left. No lock of the producer is held: it may
+    /// send records itself, which go through the interceptors too.
     fn on_send(&self, record: &mut Intercepted<'_>);
 }
 
@@ -38,8 +40,9 @@ struct OwnedHeader {
 }
 
 impl<'a> Intercepted<'a> {
-    fn new(record: &Record<'a>) -> Self {
-        Intercepted {
+    /// What the interceptors make of a record.
+    pub(crate) fn new(interceptors: &[Arc<dyn Interceptor>], record: &Record<'a>) -> Self {
+        let mut intercepted = Intercepted {
             topic: Cow::Borrowed(record.topic),
             partition: record.partition,
             key: record.key.map(Cow::Borrowed),
@@ -47,6 +50,28 @@ impl<'a> Intercepted<'a> {
             timestamp: record.timestamp,
             original_headers: record.headers,
             headers: None,
+        };
+        for interceptor in interceptors {
+            interceptor.on_send(&mut intercepted);
+        }
+        intercepted
+    }
+
+    /// Its headers, if one of them was changed.
+    pub(crate) fn changed_headers(&self) -> Option<Vec<Header<'_>>> {
+        let headers = self.headers.as_ref()?.iter();
+        Some(headers.map(|OwnedHeader { key, value }| Header { key, value: value.as_deref() }).collect())
+    }
+
+    /// The record to send, with its changed headers.
+    pub(crate) fn record<'b>(&'b self, headers: Option<&'b [Header<'b>]>) -> Record<'b> {
+        Record {
+            topic: &self.topic,
+            partition: self.partition,
+            key: self.key.as_deref(),
+            value: self.value,
+            headers: headers.unwrap_or(self.original_headers),
+            timestamp: self.timestamp,
         }
     }
 
@@ -125,36 +150,8 @@ impl<'a> Intercepted<'a> {
     }
 }
 
-/// Runs the record through the interceptors and hands what comes out to `send`.
-pub(crate) fn intercept<R>(
-    interceptors: &[std::sync::Arc<dyn Interceptor>],
-    record: &Record<'_>,
-    send: impl FnOnce(&Record<'_>) -> R,
-) -> R {
-    let mut intercepted = Intercepted::new(record);
-    for interceptor in interceptors {
-        interceptor.on_send(&mut intercepted);
-    }
-    let changed: Option<Vec<Header<'_>>> = intercepted.headers.as_ref().map(|headers| {
-        headers
-            .iter()
-            .map(|header| Header { key: &header.key, value: header.value.as_deref() })
-            .collect()
-    });
-    send(&Record {
-        topic: &intercepted.topic,
-        partition: intercepted.partition,
-        key: intercepted.key.as_deref(),
-        value: intercepted.value,
-        headers: changed.as_deref().unwrap_or(intercepted.original_headers),
-        timestamp: intercepted.timestamp,
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
 
     #[derive(Debug)]
@@ -185,7 +182,9 @@ mod tests {
     }
 
     fn chain(interceptors: Vec<Arc<dyn Interceptor>>, record: &Record<'_>) -> String {
-        intercept(&interceptors, record, |record| format!("{record:?}"))
+        let intercepted = Intercepted::new(&interceptors, record);
+        let headers = intercepted.changed_headers();
+        format!("{:?}", intercepted.record(headers.as_deref()))
     }
 
     #[test]

@@ -39,7 +39,9 @@ pub enum Partitioner {
 pub trait Partition: Send + Sync + fmt::Debug {
     /// The partition of the record, from 0 up to `partitions`, or `None` if any will do; then one that
     /// has a leader and room is taken. One that does not exist is refused
-    /// ([`crate::ProduceError::NoSuchPartition`]). Called under the producer's lock: it must be short.
+    /// ([`crate::ProduceError::NoSuchPartition`]). A value that is written in place is not there yet: it
+    /// sees none. Called again if the topic gets more partitions meanwhile. No lock of the producer is
+    /// held.
     fn partition(&self, record: &Record<'_>, partitions: i32) -> Option<i32>;
 }
 
@@ -89,6 +91,14 @@ impl Partitioner {
             (Partitioner::Custom(custom), key) => {
                 custom.partition(&Record { key, ..Record::default() }, partitions)
             }
+            _ => None,
+        }
+    }
+
+    /// Whether it is the program's own.
+    pub(crate) fn custom(&self) -> Option<&Arc<dyn Partition>> {
+        match self {
+            Partitioner::Custom(custom) => Some(custom),
             _ => None,
         }
     }

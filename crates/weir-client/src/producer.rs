@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
-use weir_protocol::types::TimestampMs;
+use weir_protocol::types::{PartitionId, TimestampMs};
 
 use crate::accumulator::{Accumulator, Appended, Life, Slot, Taken};
 use crate::attempts::Attempts;
@@ -15,7 +15,7 @@ use crate::client::Client;
 use crate::config::{Acks, ProducerConfig, IDEMPOTENT_IN_FLIGHT_MAX};
 use crate::delivery::{BatchDelivery, Completion, Delivery};
 use crate::error::{ClientError, ProduceError};
-use crate::interceptor::{intercept, Interceptor};
+use crate::interceptor::Intercepted;
 use crate::record::Record;
 use crate::sender::Shared;
 
@@ -176,14 +176,29 @@ impl Producer {
     /// # Errors
     /// As `send`, when the time is over.
     pub async fn send_wait(&self, record: Record<'_>) -> Result<Delivery, ProduceError> {
-        let deadline = self.block_deadline();
+        if self.shared.config.interceptors.is_empty() {
+            return self.send_until(&record, self.block_deadline()).await;
+        }
+        let intercepted = Intercepted::new(&self.shared.config.interceptors, &record);
+        let headers = intercepted.changed_headers();
+        let record = intercepted.record(headers.as_deref());
+        self.send_until(&record, self.block_deadline()).await
+    }
+
+    /// Of a record that the interceptors have seen.
+    async fn send_until(
+        &self,
+        record: &Record<'_>,
+        deadline: Instant,
+    ) -> Result<Delivery, ProduceError> {
         loop {
-            // Enabled before the attempt, so that room freed in between is not missed.
+            // Made before the attempt, so that room freed in between is not missed.
             let room = self.shared.room.notified();
-            let error = match self.send(record) {
+            // Apart, so that the lock is free before anything is waited for.
+            let sent = self.appender().place(record, Appender::append_tracked_as_is);
+            let error = match sent {
                 Err(error @ ProduceError::BufferFull { .. }) => error,
                 Err(ProduceError::TopicNotReady { topic }) => {
-                    // An interceptor may have chosen another than the record names.
                     self.ready_until(&topic, deadline).await?;
                     continue;
                 }
@@ -198,7 +213,8 @@ impl Producer {
     /// Takes the lock once for many records: `append` appends as many as it likes. What it returns
     /// comes back with one delivery for all records taken.
     ///
-    /// While `append` runs no other call of this producer gets on, so it should only make records.
+    /// While `append` runs no other call of this producer gets on, so it should only make records, and must
+    /// not call the producer.
     pub fn send_batch<R>(&self, append: impl FnOnce(&mut Appender<'_>) -> R) -> (R, BatchDelivery) {
         let mut appender = self.appender();
         appender.stamp = self.next_stamp.fetch_add(1, Ordering::Relaxed);
@@ -384,7 +400,7 @@ pub(crate) fn check(config: &ProducerConfig) -> Result<(), ClientError> {
 
 /// Appends records while it holds the producer's lock; see [`Producer::send_batch`].
 pub struct Appender<'a> {
-    /// Always there until drop, which must free the lock before it wakes others.
+    /// Not there while the program is asked. The lock must be free before others are woken.
     core: Option<MutexGuard<'a, Accumulator>>,
     shared: &'a Arc<Shared>,
     /// Wall time, read at the first record that needs it.
@@ -406,10 +422,10 @@ impl<'a> Appender<'a> {
     /// # Errors
     /// As there.
     pub fn append(&mut self, record: &Record<'_>) -> Result<(), ProduceError> {
-        match self.interceptors() {
-            [] => self.append_as_is(record),
-            some => intercept(some, record, |record| self.append_as_is(record)),
+        if self.shared.asks_program {
+            return self.ask_program(record, Self::append_as_is);
         }
+        self.append_as_is(record)
     }
 
     fn append_as_is(&mut self, record: &Record<'_>) -> Result<(), ProduceError> {
@@ -424,10 +440,10 @@ impl<'a> Appender<'a> {
     /// # Errors
     /// As there.
     pub fn append_tracked(&mut self, record: &Record<'_>) -> Result<Delivery, ProduceError> {
-        match self.interceptors() {
-            [] => self.append_tracked_as_is(record),
-            some => intercept(some, record, |record| self.append_tracked_as_is(record)),
+        if self.shared.asks_program {
+            return self.ask_program(record, Self::append_tracked_as_is);
         }
+        self.append_tracked_as_is(record)
     }
 
     fn append_tracked_as_is(&mut self, record: &Record<'_>) -> Result<Delivery, ProduceError> {
@@ -453,15 +469,13 @@ impl<'a> Appender<'a> {
         value_bytes_hint: usize,
         write: impl FnOnce(&mut Vec<u8>),
     ) -> Result<(), ProduceError> {
-        match self.interceptors() {
-            [] => self.append_with_as_is(record, value_bytes_hint, write),
-            some => {
-                let bare = Record { value: None, ..*record };
-                intercept(some, &bare, |record| {
-                    self.append_with_as_is(record, value_bytes_hint, write)
-                })
-            }
+        if self.shared.asks_program {
+            let bare = Record { value: None, ..*record };
+            return self.ask_program(&bare, |this, record| {
+                this.append_with_as_is(record, value_bytes_hint, write)
+            });
         }
+        self.append_with_as_is(record, value_bytes_hint, write)
     }
 
     fn append_with_as_is(
@@ -476,8 +490,58 @@ impl<'a> Appender<'a> {
         self.took(appended, record).map(drop)
     }
 
-    fn interceptors(&self) -> &'a [Arc<dyn Interceptor>] {
-        &self.shared.config.interceptors
+    /// Lets the interceptors change the record, and the program's partitioner place it.
+    #[cold]
+    fn ask_program<R>(
+        &mut self,
+        record: &Record<'_>,
+        append: impl FnOnce(&mut Self, &Record<'_>) -> Result<R, ProduceError>,
+    ) -> Result<R, ProduceError> {
+        self.unlock();
+        let intercepted = Intercepted::new(&self.shared.config.interceptors, record);
+        let headers = intercepted.changed_headers();
+        self.place(&intercepted.record(headers.as_deref()), append)
+    }
+
+    /// Has the program's partitioner place the record, without the lock: it may call the producer. Again,
+    /// if the topic has got more partitions meanwhile, or the records of a key would go to two.
+    fn place<R>(
+        &mut self,
+        record: &Record<'_>,
+        append: impl FnOnce(&mut Self, &Record<'_>) -> Result<R, ProduceError>,
+    ) -> Result<R, ProduceError> {
+        if !self.shared.asks_program {
+            return append(self, record);
+        }
+        let mut asked: Option<(i32, Option<PartitionId>)> = None;
+        loop {
+            let core = self.lock();
+            let wanted = match record.partition {
+                Some(_) => None,
+                None => core.custom_partitioner(record.topic),
+            };
+            let Some((custom, count)) = wanted else { return append(self, record) };
+            match asked {
+                Some((with, partition)) if with == count => {
+                    return append(self, &Record { partition, ..*record });
+                }
+                _ => {}
+            }
+            self.unlock();
+            asked = Some((count, custom.partition(record, count).map(PartitionId)));
+        }
+    }
+
+    fn lock(&mut self) -> &mut Accumulator {
+        let shared = self.shared;
+        self.core.get_or_insert_with(|| shared.core())
+    }
+
+    fn unlock(&mut self) {
+        let Some(mut core) = self.core.take() else { return };
+        let wakes = core.take_wakes();
+        drop(core);
+        self.shared.wake(&wakes);
     }
 
     #[inline]
@@ -513,9 +577,6 @@ impl<'a> Appender<'a> {
 
 impl Drop for Appender<'_> {
     fn drop(&mut self) {
-        let Some(mut core) = self.core.take() else { return };
-        let wakes = core.take_wakes();
-        drop(core);
-        self.shared.wake(&wakes);
+        self.unlock();
     }
 }

@@ -49,6 +49,8 @@ const PRODUCE_VERSION_TXN_V1_MAX: i16 = 11;
 pub(crate) struct Shared {
     pub(crate) client: Arc<Client>,
     pub(crate) config: ProducerConfig,
+    /// Whether the program has a say in each record: by interceptors, or a partitioner of its own.
+    pub(crate) asks_program: bool,
     core: Mutex<Accumulator>,
     /// By broker index.
     wakes: RwLock<Vec<Arc<Notify>>>,
@@ -121,11 +123,16 @@ impl ToSend {
 impl Shared {
     pub(crate) fn new(client: Arc<Client>, config: ProducerConfig) -> Arc<Self> {
         let (first, max) = (client.config().retry_backoff_ms, client.config().retry_backoff_max_ms);
+        let mut partitioners = config.topic_partitioners.iter().map(|(_, partitioner)| partitioner);
+        let asks_program = !config.interceptors.is_empty()
+            || config.partitioner.custom().is_some()
+            || partitioners.any(|partitioner| partitioner.custom().is_some());
         Arc::new(Shared {
             core: Mutex::new(Accumulator::new(config.clone(), first, max)),
             lane: client.new_lane(),
             client,
             config,
+            asks_program,
             wakes: RwLock::default(),
             identity_wanted: Notify::new(),
             additions_wanted: Notify::new(),

@@ -1,10 +1,11 @@
 //! What a producer does when all is well, and when brokers are not.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
 use weir_client::{
-    Acks, Codec, Header, Intercepted, Interceptor, Partitioner, ProduceError, Producer,
+    Acks, Codec, Header, Intercepted, Interceptor, Partition, Partitioner, ProduceError, Producer,
     ProducerConfig, Record,
 };
 use weir_protocol::error_code::ErrorCode;
@@ -575,4 +576,135 @@ async fn a_batch_written_without_an_answer_and_then_too_large_is_not_written_aga
     assert_eq!(cluster.entries("t", 0).len(), 4, "once");
     producer.send_wait(to(0, "next")).await.unwrap().await.unwrap();
     assert_eq!(cluster.values("t", 0)[4..], ["next"]);
+}
+
+/// Sends a copy of each record by the producer it belongs to, and counts.
+#[derive(Debug, Default)]
+struct Audit {
+    producer: OnceLock<Weak<Producer>>,
+    seen: AtomicUsize,
+}
+
+impl Audit {
+    fn copy(&self) {
+        if let Some(producer) = self.producer.get().and_then(Weak::upgrade) {
+            producer.send(Record::new("audit", b"copy").with_partition(PartitionId(0))).unwrap();
+        }
+    }
+}
+
+impl Interceptor for Audit {
+    fn on_send(&self, record: &mut Intercepted<'_>) {
+        self.seen.fetch_add(1, Ordering::Relaxed);
+        if record.topic() != "audit" {
+            record.add_header("seen", None);
+            self.copy();
+        }
+    }
+}
+
+impl Partition for Audit {
+    fn partition(&self, _: &Record<'_>, _: i32) -> Option<i32> {
+        self.copy();
+        Some(0)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn interceptors_and_partitioners_may_call_the_producer() {
+    let cluster = FakeCluster::new(1).with_topic("t", 1).with_topic("audit", 1);
+    let audit = Arc::new(Audit::default());
+    let config = ProducerConfig {
+        interceptors: vec![Arc::<Audit>::clone(&audit)],
+        partitioner: Partitioner::Custom(Arc::<Audit>::clone(&audit)),
+        ..ProducerConfig::default()
+    };
+    let producer = Arc::new(producer(&cluster, config).await);
+    producer.ready("audit").await.unwrap();
+    audit.producer.set(Arc::downgrade(&producer)).unwrap();
+    let (done, is_done) = std::sync::mpsc::channel();
+    let (calling, runtime) = (Arc::clone(&producer), tokio::runtime::Handle::current());
+    // On a thread of its own: a lock that is taken twice stands still.
+    std::thread::spawn(move || {
+        calling.send(Record::new("t", b"a")).unwrap();
+        calling.send_batch(|appender| {
+            appender.append(&Record::new("t", b"b")).unwrap();
+            appender.append_tracked(&Record::new("t", b"c")).unwrap();
+            appender.append_with(&Record::new("t", b""), 1, |out| out.push(b'd')).unwrap();
+        });
+        runtime.block_on(calling.send_wait(Record::new("t", b"e"))).unwrap();
+        done.send(()).unwrap();
+    });
+    let wait = move || is_done.recv_timeout(Duration::from_secs(20));
+    tokio::task::spawn_blocking(wait).await.unwrap().expect("no call stands still");
+    producer.flush().await;
+    assert_eq!(cluster.values("t", 0), ["a", "b", "c", "d", "e"]);
+    // One by the interceptor and one by the partitioner for each.
+    assert_eq!(cluster.entries("audit", 0).len(), 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interceptor_sees_a_record_once_however_long_it_waits() {
+    let cluster = FakeCluster::new(1).with_topic("t", 1).with_topic("late", 1);
+    let audit = Arc::new(Audit::default());
+    let config = ProducerConfig {
+        interceptors: vec![Arc::<Audit>::clone(&audit)],
+        buffer_bytes_max: 300,
+        partition_buffer_bytes_max: 300,
+        batch_bytes_max: 300,
+        record_bytes_max: 300,
+        ..ProducerConfig::default()
+    };
+    let producer = producer(&cluster, config).await;
+    // For its topic.
+    producer.send_wait(Record::new("late", b"a")).await.unwrap().await.unwrap();
+    assert_eq!(audit.seen.load(Ordering::Relaxed), 1);
+    // For room.
+    cluster.script(|_, _, _| Fault::Delay(Duration::from_millis(50)));
+    for _ in 0..10 {
+        producer.send_wait(to(0, &"x".repeat(100))).await.unwrap();
+    }
+    producer.flush().await;
+    assert_eq!(audit.seen.load(Ordering::Relaxed), 11);
+    assert!(cluster.entries("t", 0).iter().all(|entry| entry.headers.len() == 1));
+}
+
+/// Writes down what it is shown.
+#[derive(Debug, Default)]
+struct Look(Mutex<Vec<Option<Vec<u8>>>>);
+
+impl Partition for Look {
+    fn partition(&self, record: &Record<'_>, partitions: i32) -> Option<i32> {
+        assert_eq!(partitions, 2);
+        self.0.lock().unwrap().push(record.value.map(<[u8]>::to_vec));
+        Some(1)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_partitioner_of_the_program_sees_the_same_with_and_without_interceptors() {
+    for interceptors in [Vec::new(), vec![Arc::new(Route) as Arc<dyn Interceptor>]] {
+        let cluster = FakeCluster::new(1).with_topic("t", 2);
+        let look = Arc::new(Look::default());
+        let config = ProducerConfig {
+            interceptors,
+            topic_partitioners: vec![(
+                "t".to_owned(),
+                Partitioner::Custom(Arc::<Look>::clone(&look)),
+            )],
+            ..ProducerConfig::default()
+        };
+        let producer = producer(&cluster, config).await;
+        producer.send(Record::new("t", b"tracked")).unwrap();
+        let ((), delivery) = producer.send_batch(|appender| {
+            appender.append(&Record::new("t", b"plain")).unwrap();
+            // The value it carries is an old one: `write` puts the record's own in place.
+            let stale = Record::new("t", b"stale");
+            appender.append_with(&stale, 8, |out| out.extend_from_slice(b"in place")).unwrap();
+        });
+        delivery.wait().await.unwrap();
+        let shown = std::mem::take(&mut *look.0.lock().unwrap());
+        assert_eq!(shown, [Some(b"tracked".to_vec()), Some(b"plain".to_vec()), None]);
+        assert_eq!(cluster.values("t", 1), ["tracked", "plain", "in place"]);
+    }
 }
