@@ -511,7 +511,10 @@ impl Accumulator {
     }
 
     /// The program's own partitioner of the topic, if it has one, and the number of partitions to ask with.
-    pub(crate) fn custom_partitioner(&self, topic: &str) -> Option<(Arc<dyn CustomPartition>, i32)> {
+    pub(crate) fn custom_partitioner(
+        &self,
+        topic: &str,
+    ) -> Option<(Arc<dyn CustomPartition>, i32)> {
         let count = self.partition_count(topic).filter(|count| *count > 0)?;
         let topic = &self.topics[*self.topic_by_name.get(topic)?];
         Some((Arc::clone(topic.partitioner.custom()?), count))

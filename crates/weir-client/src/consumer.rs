@@ -19,10 +19,10 @@ use weir_protocol::types::{LeaderEpoch, NodeId, Offset, PartitionId, Str, Timest
 
 use crate::accumulator::MonoMs;
 use crate::client::{Client, Lane};
-use crate::config::{AutoOffsetReset, ConsumerConfig, DoneBy, GroupProtocol};
+use crate::config::{AutoOffsetReset, ConsumerConfig, DoneBy, GroupConfig, GroupProtocol};
 use crate::error::ClientError;
 use crate::fetcher::{FetchState, Fetching, Plan, Start};
-use crate::group::{Interest, Membership, Step, StepId};
+use crate::group::{Interest, Membership, Stays, Step, StepId};
 use crate::record::{ConsumedRecord, RecordRef};
 use crate::transaction::GroupMetadata;
 
@@ -320,7 +320,8 @@ impl Consumer {
     }
 
     /// Its place in its group, for [`crate::Producer::send_offsets_to_transaction`]: a transaction must
-    /// not commit offsets of a member that has lost its partitions.
+    /// not commit offsets of a member that has lost its partitions. Take it when the records have been
+    /// polled, not when they have been worked on: the member may have come back by then.
     ///
     /// # Errors
     /// [`ClientError::WrongMode`] without a group, or while it has no place in it.
@@ -334,6 +335,35 @@ impl Consumer {
         membership
             .metadata()
             .ok_or(ClientError::WrongMode { what: "group metadata needs a place in the group" })
+    }
+
+    /// The stays in which records of these partitions were just read; `None` where a program assigned
+    /// them itself.
+    pub(crate) fn stays(&self, partitions: impl Iterator<Item = TopicPartition>) -> Option<Stays> {
+        if self.inner.mode().kind == Kind::Assigned {
+            return None;
+        }
+        Some(self.inner.membership.as_ref()?.stays(partitions))
+    }
+
+    /// As `group_metadata`, if the stays go on.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn metadata_during(
+        &self,
+        stays: Option<&Stays>,
+    ) -> Result<GroupMetadata, ClientError> {
+        let (Some(stays), Some(membership)) = (stays, &self.inner.membership) else {
+            return self.group_metadata();
+        };
+        let gone = ClientError::WrongMode { what: "partitions were lost after they were read" };
+        membership.metadata_during(stays).ok_or(gone)
+    }
+
+    /// Its place in a group, if it is made for one.
+    pub(crate) fn group_config(&self) -> Option<&GroupConfig> {
+        self.inner.config.group.as_ref()
     }
 
     /// Records between position and end per partition, as of its last fetch.

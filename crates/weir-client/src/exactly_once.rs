@@ -7,11 +7,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use tokio::sync::Mutex;
+use tokio::time::Instant;
 use weir_protocol::batch::Header;
 use weir_protocol::types::{Offset, PartitionId, Str, TimestampMs};
 
+use crate::config::{DoneBy, GroupConfig};
 use crate::consumer::{Consumer, PartitionOffset, TopicPartition};
 use crate::error::{ClientError, ErrorClass, ProduceError};
+use crate::group::Stays;
 use crate::producer::Producer;
 use crate::record::{ConsumedRecord, Record};
 use crate::transaction::TransactionError;
@@ -101,22 +105,29 @@ impl StepError {
 }
 
 /// A consumer and a transactional producer that go hand in hand. The consumer commits by itself at no
-/// time: make it without auto commit, and with [`crate::IsolationLevel::ReadCommitted`] where its input
-/// comes from transactions.
+/// time; make it with [`crate::IsolationLevel::ReadCommitted`] where its input comes from transactions.
 #[derive(Debug)]
 pub struct ExactlyOnce {
     consumer: Consumer,
     producer: Producer,
+    /// Where the records begin of which nobody knows yet whether they are committed. Steps that fail, or
+    /// are dropped, leave it to the next one. Held during a step: one at a time.
+    undecided: Mutex<Option<Firsts>>,
 }
+
+/// By partition, the first record.
+type Firsts = BTreeMap<TopicPartition, Offset>;
 
 impl ExactlyOnce {
     /// Takes the transactional id over: an earlier instance with it is fenced.
     ///
     /// # Errors
-    /// Of [`Producer::init_transactions`].
+    /// Of [`Producer::init_transactions`]; [`ClientError::Config`] for a consumer without a group, or one
+    /// whose group has offsets committed in other ways than by the transactions.
     pub async fn new(consumer: Consumer, producer: Producer) -> Result<Self, TransactionError> {
+        check(consumer.group_config())?;
         producer.init_transactions().await?;
-        Ok(ExactlyOnce { consumer, producer })
+        Ok(ExactlyOnce { consumer, producer, undecided: Mutex::default() })
     }
 
     /// The consumer, to subscribe or assign.
@@ -130,10 +141,13 @@ impl ExactlyOnce {
     }
 
     /// Reads what there is, up to `timeout`, transforms it and commits output and offsets as one.
-    /// Returns how many records were read.
+    /// Returns how many records were read. Cancel safe: what a dropped future leaves open the next step
+    /// decides first, so that each record is in one committed transaction.
     ///
     /// `transform` may be called again for the same record after a failure: what it does besides the
     /// outbox happens at least once.
+    ///
+    /// Each call of the producer within it waits at most its `max_block_ms`.
     ///
     /// # Errors
     /// By [`StepError::class`]: after retriable and abortable ones step again; a fatal one ends this
@@ -143,20 +157,28 @@ impl ExactlyOnce {
         timeout: Duration,
         mut transform: impl FnMut(&ConsumedRecord, &mut Outbox),
     ) -> Result<usize, StepError> {
+        let mut undecided = self.undecided.lock().await;
+        self.settle(&mut undecided).await?;
         let records = self.consumer.poll(timeout).await?;
         if records.is_empty() {
             return Ok(0);
         }
+        *undecided = Some(firsts(&records));
+        let stays = self.consumer.stays(undecided.iter().flat_map(BTreeMap::keys).cloned());
         let mut outbox = Outbox::default();
         for record in &records {
             transform(record, &mut outbox);
         }
-        match self.commit(outbox, &records).await {
-            Ok(()) => Ok(records.len()),
-            Err(error) => {
-                self.go_back(&records);
-                Err(error.into())
-            }
+        let Err(error) = self.commit(outbox, &records, stays.as_ref()).await else {
+            *undecided = None;
+            return Ok(records.len());
+        };
+        match self.settle(&mut undecided).await {
+            Ok(Fate::Committed) => Ok(records.len()),
+            Ok(Fate::Aborted) => Err(error.into()),
+            Err(worse) if worse.class() == ErrorClass::Fatal => Err(worse.into()),
+            // The next step goes on with it.
+            Err(_) => Err(error.into()),
         }
     }
 
@@ -164,79 +186,101 @@ impl ExactlyOnce {
         &self,
         outbox: Outbox,
         records: &[ConsumedRecord],
-    ) -> Result<(), TransactionError> {
-        self.producer.begin_transaction()?;
-        match self.fill_and_commit(outbox, records).await {
-            Err(error) if error.class() != ErrorClass::Fatal || is_open_still(&error) => {
-                self.settle(error).await
-            }
-            done => done,
-        }
-    }
-
-    async fn fill_and_commit(
-        &self,
-        outbox: Outbox,
-        records: &[ConsumedRecord],
+        stays: Option<&Stays>,
     ) -> Result<(), TransactionError> {
         let must_abort = |reason: String| TransactionError::MustAbort { reason };
-        // The place first: a member that has none any more need not send anything.
-        let group = self.consumer.group_metadata().map_err(|e| must_abort(e.to_string()))?;
+        self.producer.begin_transaction()?;
         outbox.send(&self.producer).await.map_err(|error| match error {
             ProduceError::Fenced => TransactionError::Fenced {
                 transactional_id: self.producer.transactional_id().unwrap_or_default().to_owned(),
             },
             error => must_abort(error.to_string()),
         })?;
+        // The place in which they were read, or none.
+        let group = self.consumer.metadata_during(stays).map_err(|e| must_abort(e.to_string()))?;
         let offsets = next_offsets(records);
         self.producer.send_offsets_to_transaction(&offsets, &group).await?;
         self.producer.commit_transaction().await
     }
 
-    /// Ends the transaction one way or the other: as long as it is undecided nothing can be begun.
-    async fn settle(&self, first: TransactionError) -> Result<(), TransactionError> {
-        loop {
-            match self.producer.abort_transaction().await {
-                Ok(()) => return Err(first),
-                Err(error) if error.class() == ErrorClass::Retriable => {}
-                // The commit has been asked for: only it can say how it went.
-                Err(TransactionError::WrongState { .. }) => {
-                    match self.producer.commit_transaction().await {
-                        Err(error) if error.class() == ErrorClass::Fatal => return Err(error),
-                        Err(_) => {}
-                        Ok(()) => return Ok(()),
-                    }
+    /// Finds out how the last transaction went, or aborts it and has the consumer go back. One try: what
+    /// is undecided still is left to the next call.
+    async fn settle(&self, undecided: &mut Option<Firsts>) -> Result<Fate, TransactionError> {
+        if undecided.is_none() {
+            return Ok(Fate::Committed);
+        }
+        if self.producer.is_commit_asked() {
+            match self.producer.commit_transaction().await {
+                Ok(()) => {
+                    *undecided = None;
+                    return Ok(Fate::Committed);
                 }
+                Err(error) if error.class() == ErrorClass::Abortable => {}
                 Err(error) => return Err(error),
             }
         }
-    }
-
-    /// The next poll reads these again.
-    fn go_back(&self, records: &[ConsumedRecord]) {
-        let mut firsts: BTreeMap<TopicPartition, Offset> = BTreeMap::new();
-        for record in records {
-            firsts.entry(place(record)).or_insert(record.offset);
+        if self.producer.is_in_transaction() {
+            self.producer.abort_transaction().await?;
         }
-        for (partition, offset) in firsts {
+        for (partition, offset) in undecided.take().into_iter().flatten() {
             // A partition that is ours no more is read again by whoever has it.
             let _ = self.consumer.seek(&partition, offset);
         }
+        Ok(Fate::Aborted)
     }
 
-    /// Closes both.
+    /// Decides what is open, as far as that can be had until the deadline, and closes both.
     ///
     /// # Errors
     /// Of the consumer; a transaction that could not be aborted in time ends by its timeout.
     pub async fn close(self, deadline: Duration) -> Result<(), ClientError> {
-        let _ = self.producer.close(deadline).await;
+        let until = Instant::now() + deadline;
+        let mut undecided = self.undecided.lock().await;
+        let settled = tokio::time::timeout_at(until, self.settle(&mut undecided)).await;
+        if !matches!(settled, Ok(Ok(_))) {
+            tracing::debug!(?settled, "closed with a step undecided");
+        }
+        let _ = self.producer.close(until.saturating_duration_since(Instant::now())).await;
         self.consumer.close().await
     }
 }
 
-/// Whether the transaction is still to be aborted though the error itself is fatal to the call.
-fn is_open_still(error: &TransactionError) -> bool {
-    matches!(error, TransactionError::Client(_))
+/// How the last transaction went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// Or there was none.
+    Committed,
+    Aborted,
+}
+
+/// Whether nothing but the transactions commits offsets.
+fn check(group: Option<&GroupConfig>) -> Result<(), ClientError> {
+    let refuse = |key, reason: &str| Err(ClientError::Config { key, reason: reason.to_owned() });
+    let Some(group) = group else {
+        return refuse("group", "reading exactly once needs a group, which keeps the offsets");
+    };
+    let reason = "the offsets are committed with the transactions only";
+    if group.auto_commit_interval_ms.is_some() {
+        return refuse("auto_commit_interval_ms", reason);
+    }
+    if group.auto_commit_records.is_some() {
+        return refuse("auto_commit_records", reason);
+    }
+    if group.commit_on_revoke {
+        return refuse("commit_on_revoke", reason);
+    }
+    if group.done_by == DoneBy::Record {
+        return refuse("done_by", reason);
+    }
+    Ok(())
+}
+
+fn firsts(records: &[ConsumedRecord]) -> Firsts {
+    let mut firsts = Firsts::new();
+    for record in records {
+        firsts.entry(place(record)).or_insert(record.offset);
+    }
+    firsts
 }
 
 fn place(record: &ConsumedRecord) -> TopicPartition {

@@ -158,6 +158,10 @@ impl Drop for InBackground {
     }
 }
 
+/// Stays of partitions with a member, as of some time.
+#[derive(Debug)]
+pub(crate) struct Stays(Vec<(Option<Tenure>, TopicPartition)>);
+
 /// While it lives the program waits in `poll`.
 #[derive(Debug)]
 pub(crate) struct Waiting<'a>(&'a Membership);
@@ -203,7 +207,28 @@ impl Membership {
 
     /// Who commits offsets in a transaction; `None` without a place in the group.
     pub(crate) fn metadata(&self) -> Option<GroupMetadata> {
+        self.metadata_of(&self.machine())
+    }
+
+    /// The present stays of these partitions with this member.
+    pub(crate) fn stays(&self, partitions: impl Iterator<Item = TopicPartition>) -> Stays {
         let machine = self.machine();
+        let stay = |partition| (machine.holdings().tenure(&partition), partition);
+        Stays(partitions.map(stay).collect())
+    }
+
+    /// As [`Membership::metadata`]; `None` also if one of the stays has ended: the member may have come
+    /// back, but what it read before is somebody else's.
+    pub(crate) fn metadata_during(&self, stays: &Stays) -> Option<GroupMetadata> {
+        let machine = self.machine();
+        let goes_on = |(tenure, partition): &(Option<Tenure>, TopicPartition)| {
+            tenure.is_some() && machine.holdings().tenure(partition) == *tenure
+        };
+        let all_go_on = stays.0.iter().all(goes_on);
+        all_go_on.then(|| self.metadata_of(&machine)).flatten()
+    }
+
+    fn metadata_of(&self, machine: &Machine) -> Option<GroupMetadata> {
         Some(GroupMetadata {
             group_id: self.config.group_id.clone(),
             generation_id: machine.epoch()?,

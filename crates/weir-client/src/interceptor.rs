@@ -60,7 +60,11 @@ impl<'a> Intercepted<'a> {
     /// Its headers, if one of them was changed.
     pub(crate) fn changed_headers(&self) -> Option<Vec<Header<'_>>> {
         let headers = self.headers.as_ref()?.iter();
-        Some(headers.map(|OwnedHeader { key, value }| Header { key, value: value.as_deref() }).collect())
+        Some(
+            headers
+                .map(|OwnedHeader { key, value }| Header { key, value: value.as_deref() })
+                .collect(),
+        )
     }
 
     /// The record to send, with its changed headers.

@@ -160,6 +160,11 @@ impl Transactions {
         self.phase == Phase::Open
     }
 
+    /// Whether a commit was asked for: only the same call can say how it went.
+    pub(crate) fn is_commit_asked(&self) -> bool {
+        self.phase == Phase::Committing && self.end_asked
+    }
+
     /// Whether a transaction is open or waits for its abort.
     pub(crate) fn is_unfinished(&self) -> bool {
         matches!(self.phase, Phase::Open | Phase::Committing | Phase::Aborting | Phase::Failed(_))

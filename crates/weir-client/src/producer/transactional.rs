@@ -102,14 +102,21 @@ impl Producer {
         self.concluded(done)
     }
 
+    /// Whether a commit was asked for: only the same call can say how it went.
+    pub(crate) fn is_commit_asked(&self) -> bool {
+        let core = self.shared.core();
+        core.transactions().is_some_and(|transactions| transactions.is_commit_asked())
+    }
+
+    /// Whether a transaction has begun and not ended.
+    pub(crate) fn is_in_transaction(&self) -> bool {
+        let core = self.shared.core();
+        core.transactions().is_some_and(|transactions| transactions.is_unfinished())
+    }
+
     /// Leaves no transaction open behind a closed producer, if that can be had in time.
     pub(super) async fn abort_unfinished(&self, deadline: Duration) {
-        let unfinished = self
-            .shared
-            .core()
-            .transactions()
-            .is_some_and(|transactions| transactions.is_unfinished());
-        if !unfinished {
+        if !self.is_in_transaction() {
             return;
         }
         let limit = Limit::new("close", u32::try_from(deadline.as_millis()).unwrap_or(u32::MAX));

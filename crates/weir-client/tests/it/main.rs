@@ -10,6 +10,7 @@ mod bad_brokers;
 mod cluster;
 mod connection;
 mod consumer;
+mod exactly_once;
 mod fake;
 mod group;
 mod lifecycle;
