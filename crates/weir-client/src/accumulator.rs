@@ -1340,16 +1340,19 @@ impl Accumulator {
                 let partition = &mut self.partitions[slot.0];
                 partition.failures = 0;
                 partition.retry_at = MonoMs::default();
-                partition.widen_batches(batch_bytes_max);
+                partition.widen_batches(partition.in_flight[index].bytes, batch_bytes_max);
                 self.finish(slot, index, outcome, effects);
             }
             Verdict::Failed(error) => {
                 // Its sequence stays unused on the broker: those after it need a new identity. While an
                 // older one may be in the log already, that one must go again as it was, or it would
                 // be there twice; those after this one are then refused as out of order.
+                // So must a part that may be in the log behind it: only the old sequences tell.
                 let renumbers = self.renumbers();
                 let partition = &mut self.partitions[slot.0];
-                partition.needs_identity |= renumbers && index == 0 && !partition.retired;
+                let next_is_in_doubt = partition.in_flight.get(1).is_some_and(|b| b.part_in_doubt);
+                partition.needs_identity |=
+                    renumbers && index == 0 && !next_is_in_doubt && !partition.retired;
                 self.finish(slot, index, Outcome::Failed(error), effects);
             }
             Verdict::Split(error) => {
@@ -1400,7 +1403,9 @@ impl Accumulator {
             ErrorCode::DuplicateSequenceNumber => {
                 Verdict::Acked(Outcome::Acked { base_offset: None, append_time: None })
             }
-            ErrorCode::OutOfOrderSequenceNumber | ErrorCode::UnknownProducerId
+            ErrorCode::OutOfOrderSequenceNumber
+            | ErrorCode::UnknownProducerId
+            | ErrorCode::InvalidProducerEpoch
                 if index == 0 && self.partitions[slot.0].in_flight[index].part_in_doubt =>
             {
                 // The whole may be in the log, and then this part is: under a new identity it would be

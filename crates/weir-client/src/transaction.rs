@@ -357,6 +357,7 @@ impl Transactions {
             self.phase = Phase::Uninitialised;
         }
         self.to_add.clear();
+        self.offsets_pending = 0;
         self.must_discard = false;
     }
 }

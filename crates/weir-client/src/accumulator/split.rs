@@ -11,7 +11,7 @@ use super::{Accumulator, Partition, SentBatch, Slot, Waiting, BATCH_HEADER_BYTES
 use crate::delivery::Completion;
 use crate::transaction::Transactions;
 
-/// After so many batches that were not too large, batches are twice as large as before.
+/// Batches that were full and not too large, after which they are about twice as large.
 const WIDEN_BATCHES: usize = 256;
 
 /// Some records of a batch, to be built as one of its own.
@@ -83,9 +83,9 @@ impl Accumulator {
 }
 
 impl Partition {
-    /// A batch was not too large.
-    pub(super) fn widen_batches(&mut self, bytes_max: usize) {
-        if self.batch_bytes_max < bytes_max {
+    /// A batch of so many bytes was not too large.
+    pub(super) fn widen_batches(&mut self, bytes: usize, bytes_max: usize) {
+        if self.batch_bytes_max < bytes_max && bytes >= self.batch_bytes_max / 2 {
             let step = self.batch_bytes_max / WIDEN_BATCHES + 1;
             self.batch_bytes_max = (self.batch_bytes_max + step).min(bytes_max);
         }

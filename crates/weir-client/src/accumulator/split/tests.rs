@@ -168,6 +168,27 @@ fn a_half_of_what_may_be_in_the_log_is_not_written_under_a_new_identity() {
 }
 
 #[test]
+fn a_second_half_that_waits_is_not_renumbered_when_the_first_turns_out_to_be_in_the_log() {
+    let config = ProducerConfig { linger_ms: 0, in_flight_max: 1, ..config() };
+    let mut core = accumulator(config, 1);
+    for value in [b"a", b"b", b"c", b"d"] {
+        append(&mut core, 0, value).unwrap();
+    }
+    let outgoing = built(sent(&mut core, 0));
+    lose(&mut core, outgoing, 1);
+    let again = built(sent(&mut core, 2_000));
+    answer(&mut core, again, ErrorCode::MessageTooLarge, 2_001);
+    let first = built(sent(&mut core, 2_001));
+    answer(&mut core, first, ErrorCode::OutOfOrderSequenceNumber, 2_002);
+    assert_eq!(core.wants_identity(), None, "the second half goes as it was");
+    let second = built(sent(&mut core, 2_003));
+    assert_eq!((second[0].identity.epoch, sequences(&second)), (ProducerEpoch(0), vec![2]));
+    let effects = answer(&mut core, second, ErrorCode::OutOfOrderSequenceNumber, 2_004);
+    assert_eq!(effects.completed.len(), 1);
+    assert!(core.wants_identity().is_some());
+}
+
+#[test]
 fn a_half_of_what_was_only_refused_is_renumbered_as_any_batch() {
     let (mut core, outgoing) = one_sent();
     answer(&mut core, outgoing, ErrorCode::MessageTooLarge, 1);
@@ -215,7 +236,9 @@ fn a_record_too_large_for_itself_does_not_make_all_batches_small_for_ever() {
     core.set_identity(identity(1));
     for _ in 0..2_000 {
         now += 10;
-        append(&mut core, 0, b"small").unwrap();
+        for _ in 0..20 {
+            append(&mut core, 0, &[b'x'; 50]).unwrap();
+        }
         let outgoing = all_sent(&mut core, now);
         answer_each(&mut core, outgoing, ErrorCode::None);
     }
