@@ -113,18 +113,18 @@ async fn run(seed: u64) {
     });
     let version = if rng.below(2) == 0 { TxnVersion::V1 } else { TxnVersion::V2 };
     let copier = copier(&cluster, version, 500).await;
-    let (mut cancelled, mut failed) = (0, 0);
+    let (mut cancelled, mut failed, mut done) = (0, 0, 0);
     while committed(&cluster).len() < RECORDS {
         let limit = if rng.below(3) == 0 { u64::MAX } else { 1 + rng.below(200) };
         match polled(copier.step(Duration::from_millis(50), copy), limit).await {
-            Some(Ok(_)) => {}
+            Some(Ok(_)) => done += 1,
             Some(Err(error)) => {
                 assert_ne!(error.class(), ErrorClass::Fatal, "seed {seed}: {error}");
                 failed += 1;
             }
             None => cancelled += 1,
         }
-        assert!(cancelled + failed < 5_000, "seed {seed}: no end");
+        assert!(cancelled + failed + done < 2_000, "seed {seed}: no end");
     }
     copier.close(Duration::from_secs(5)).await.unwrap();
     assert_eq!(committed(&cluster), expected(), "seed {seed} {version:?}: {cancelled} cancelled");
@@ -169,7 +169,7 @@ async fn a_step_ends_though_the_coordinator_does_not_answer_and_a_later_one_goes
             assert!(waited < Duration::from_millis(3_200), "{api:?}: {waited:?}");
         }
         cluster.state().transactions.script = Box::new(|_, _| TxnFault::None);
-        while committed(&cluster).len() < RECORDS {
+        for _ in 0..RECORDS {
             copier.step(Duration::from_secs(1), copy).await.unwrap();
         }
         assert_eq!(committed(&cluster), expected(), "{api:?}");
@@ -192,7 +192,7 @@ async fn closing_aborts_the_step_that_was_dropped_and_its_records_are_read_again
     assert_eq!(undecided, 0, "nothing is left open");
     cluster.state().transactions.script = Box::new(|_, _| TxnFault::None);
     let second = copier(&cluster, TxnVersion::V2, 1_000).await;
-    while committed(&cluster).len() < RECORDS {
+    for _ in 0..RECORDS {
         second.step(Duration::from_secs(1), copy).await.unwrap();
     }
     assert_eq!(committed(&cluster), expected());

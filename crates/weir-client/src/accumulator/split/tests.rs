@@ -134,6 +134,23 @@ fn no_more_is_sent_past_a_half_than_the_broker_knows_again() {
     }
 }
 
+#[test]
+fn a_half_written_without_an_acknowledgement_is_among_the_last_five_when_it_goes_again() {
+    let (mut core, outgoing) = one_sent();
+    answer(&mut core, outgoing, ErrorCode::MessageTooLarge, 1);
+    let mut under_way = all_sent(&mut core, 2);
+    for number in 3..10 {
+        append(&mut core, 0, &[b'x'; 400]).unwrap();
+        under_way.extend(all_sent(&mut core, number));
+    }
+    assert_eq!(sequences(&under_way), [0, 2, 4, 5, 6], "five with the halves");
+    let behind = under_way.split_off(1);
+    answer_each(&mut core, under_way, ErrorCode::NotEnoughReplicasAfterAppend);
+    answer_each(&mut core, behind, ErrorCode::None);
+    // The broker knows the five. One more, and it would not know the half again.
+    assert_eq!(sequences(&all_sent(&mut core, 5_000)), [0]);
+}
+
 fn answer_each(core: &mut Accumulator, outgoing: Vec<Outgoing>, code: ErrorCode) {
     for out in outgoing {
         answer(core, vec![out], code, 30);
