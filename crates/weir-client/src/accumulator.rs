@@ -785,6 +785,7 @@ impl Accumulator {
     }
 
     /// As `append`; `write` puts the value in place.
+    #[inline]
     pub(crate) fn append_with(
         &mut self,
         record: &Record<'_>,

@@ -131,6 +131,7 @@ fn by_header(record: &Record<'_>, name: &str, partitions: i32) -> Option<i32> {
 }
 
 /// Kafka's murmur2 (`org.apache.kafka.common.utils.Utils.murmur2`), with its seed.
+#[inline]
 pub fn murmur2(data: &[u8]) -> i32 {
     const M: u32 = 0x5bd1_e995;
     const R: u32 = 24;

@@ -428,6 +428,7 @@ impl<'a> Appender<'a> {
         self.append_as_is(record)
     }
 
+    #[inline]
     fn append_as_is(&mut self, record: &Record<'_>) -> Result<(), ProduceError> {
         let now = self.wall_time(record);
         let Some(core) = self.core.as_mut() else { return Err(ProduceError::NotRunning) };
@@ -446,6 +447,7 @@ impl<'a> Appender<'a> {
         self.append_tracked_as_is(record)
     }
 
+    #[inline]
     fn append_tracked_as_is(&mut self, record: &Record<'_>) -> Result<Delivery, ProduceError> {
         let now = self.wall_time(record);
         let Some(core) = self.core.as_mut() else { return Err(ProduceError::NotRunning) };
@@ -471,13 +473,17 @@ impl<'a> Appender<'a> {
     ) -> Result<(), ProduceError> {
         if self.shared.asks_program {
             let bare = Record { value: None, ..*record };
+            // Not in place: a second copy of the fast path below would keep it from being inlined.
             return self.ask_program(&bare, |this, record| {
-                this.append_with_as_is(record, value_bytes_hint, write)
+                let mut value = Vec::with_capacity(value_bytes_hint);
+                write(&mut value);
+                this.append_as_is(&Record { value: Some(&value), ..*record })
             });
         }
         self.append_with_as_is(record, value_bytes_hint, write)
     }
 
+    #[inline]
     fn append_with_as_is(
         &mut self,
         record: &Record<'_>,
