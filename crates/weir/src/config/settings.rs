@@ -32,7 +32,6 @@ pub(crate) struct TopicSettings {
     pub(crate) retention_ms: Option<u64>,
     /// As with the partitions.
     pub(crate) retention_named: bool,
-    pub(crate) fnv1a: bool,
     /// How keys become partitions, by the client's name of it.
     pub(crate) partitioner: String,
     /// Fields of `data` that are the key; empty: the gateway's own.
@@ -122,7 +121,6 @@ impl TopicSettings {
             partitions_named: false,
             retention_ms: None,
             retention_named: false,
-            fnv1a: name == FNV_TOPIC,
             partitioner: if name == FNV_TOPIC { "fnv1a" } else { "murmur2" }.to_owned(),
             key_fields: Vec::new(),
         }
