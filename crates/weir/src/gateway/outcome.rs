@@ -152,7 +152,9 @@ impl Summary {
 
 fn bounded(mut message: String) -> String {
     if message.len() > MESSAGE_BYTES_MAX {
-        message.truncate(message.floor_char_boundary(MESSAGE_BYTES_MAX));
+        let is_end = |at: &usize| message.is_char_boundary(*at);
+        let end = (0..=MESSAGE_BYTES_MAX).rev().find(is_end).unwrap_or(0);
+        message.truncate(end);
         message.push('…');
     }
     message

@@ -214,7 +214,7 @@ async fn an_answer_is_bounded_whatever_came() {
     let address = start(limits).await;
     let long = "\u{7f}".repeat(3_900);
     let bad = format!(r#"{{"type":"drone.x","source":"t","data":{{}},"priority":"{long}"}}"#);
-    let body = vec![format!("\"{long}\""), bad, format!("{{\"{long}\":1}}")];
+    let body = [format!("\"{long}\""), bad, format!("{{\"{long}\":1}}")];
     let body = vec![body.join("\n"); 30].join("\n");
     let mut socket = send(address, whole("", &body)).await;
     let answer = read_all(&mut socket).await;
