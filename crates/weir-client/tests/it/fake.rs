@@ -216,6 +216,7 @@ impl State {
                 leader_epoch: 1,
                 log: PartitionLog::default(),
                 produces: 0,
+                list_refusal: None,
             });
         }
     }
