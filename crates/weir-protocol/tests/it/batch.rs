@@ -660,7 +660,8 @@ fn only_what_a_client_may_write_is_taken() {
         invalid,
     );
     check(|batch| batch.push(0), &BatchError::NotOneBatch { left_bytes: 1 }, invalid);
-    check(|batch| batch.truncate(len - 1), &torn, ErrorCode::CorruptMessage);
+    check(|batch| batch.truncate(len - 1), &torn, invalid);
+    check(|batch| batch[16] = 9, &BatchError::Magic { magic: 9 }, ErrorCode::CorruptMessage);
     check(|batch| batch[16] = 1, &BatchError::Magic { magic: 1 }, invalid);
     check(set(57, &[0, 0, 0, 2]), &BatchError::Count { announced: 2, held: 3 }, invalid);
     check(set(57, &[0, 0, 0, 0]), &BatchError::Count { announced: 0, held: 3 }, invalid);
