@@ -165,6 +165,7 @@ async fn sink() -> (ProducerSink, Log) {
         max_block_ms: 500,
         delivery_timeout_ms: 1_000,
         batch_bytes_max: 2_000,
+        record_bytes_max: 2_000,
         ..ProducerConfig::default()
     };
     let producer = Producer::new(Arc::clone(&client), config).unwrap();
