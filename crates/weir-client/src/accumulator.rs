@@ -319,6 +319,9 @@ struct Partition {
     batches_sent: u64,
     /// A sequence may be missing on the broker: go on under a new identity.
     needs_identity: bool,
+    /// A batch was acknowledged under this producer id. Before, the broker takes any first sequence for the beginning
+    /// (KIP-360): a batch behind one that is refused would be written before it.
+    is_known: bool,
     /// The number of the last transaction it was in.
     transaction: u64,
     /// In its leader's list of partitions with something to send.
@@ -631,6 +634,7 @@ impl Accumulator {
             next_sequence: Sequence(0),
             batches_sent: 0,
             needs_identity: false,
+            is_known: false,
             transaction: 0,
             listed: false,
             retired: false,
@@ -1125,6 +1129,9 @@ impl Accumulator {
             return None;
         }
         let partition = &mut self.partitions[slot.0];
+        if self.config.idempotent && !partition.is_known && partition.outstanding > 0 {
+            return None;
+        }
         if partition.has_retry() {
             return self.take_retry(slot, to);
         }
@@ -1255,6 +1262,8 @@ impl Partition {
     /// Takes over an identity, renumbering from 0 what waits: it is known not to be in the log.
     fn adopt(&mut self, current: Identity) {
         assert!(self.outstanding == 0, "what is under way counts under the old identity");
+        // Of an id it knows, a broker takes a new epoch from its first sequence only.
+        self.is_known &= self.identity.id == current.id;
         self.identity = current;
         self.needs_identity = false;
         self.next_sequence = Sequence(0);
@@ -1340,6 +1349,7 @@ impl Accumulator {
                 let batch_bytes_max = self.config.batch_bytes_max;
                 let partition = &mut self.partitions[slot.0];
                 partition.failures = 0;
+                partition.is_known = true;
                 partition.retry_at = MonoMs::default();
                 partition.widen_batches(partition.in_flight[index].bytes, batch_bytes_max);
                 self.finish(slot, index, outcome, effects);

@@ -5,14 +5,27 @@ use super::*;
 pub(super) const TOPIC: &str = "t";
 pub(super) const NODE: NodeId = NodeId(1);
 
+const IDENTITY: Identity = Identity { id: ProducerId(1), epoch: ProducerEpoch(0) };
+
 pub(super) fn config() -> ProducerConfig {
     ProducerConfig { batch_bytes_max: 1_000, linger_ms: 10, ..ProducerConfig::default() }
 }
 
+/// Of a producer that the broker knows in each partition.
 pub(super) fn accumulator(config: ProducerConfig, partitions: usize) -> Accumulator {
+    let mut core = unknown(config, partitions);
+    for partition in &mut core.partitions {
+        partition.identity = IDENTITY;
+        partition.is_known = true;
+    }
+    core
+}
+
+/// Of a producer that has written nothing yet.
+fn unknown(config: ProducerConfig, partitions: usize) -> Accumulator {
     let mut core = Accumulator::new(config, 50, 1_000);
     core.update_topic(&Str::from(TOPIC), Uuid::ZERO, &vec![Some(NODE); partitions]);
-    core.set_identity(Identity { id: ProducerId(1), epoch: ProducerEpoch(0) });
+    core.set_identity(IDENTITY);
     core.take_wakes();
     core
 }
@@ -488,4 +501,30 @@ fn recalled_are_all_batches_that_never_reached_a_connection_and_no_others() {
     answer(&mut core, written, ErrorCode::None, 1_040);
     assert_eq!((core.buffered_bytes(), core.buffered_records()), (0, 0));
     assert_eq!((core.counters.records_acked, core.counters.records_failed), (1, 3));
+}
+
+#[test]
+fn until_the_broker_knows_a_producer_one_batch_goes_at_a_time() {
+    let mut core = unknown(config(), 1);
+    for _ in 0..3 {
+        append(&mut core, 0, &[b'x'; 900]).unwrap();
+        append(&mut core, 0, &[b'x'; 900]).unwrap();
+    }
+    let first = sent(&mut core, 0);
+    assert_eq!((first.len(), first[0].base_sequence.get()), (1, 0));
+    assert!(!matches!(step(&mut core, 1), Step::Send(_)), "any sequence would be its first");
+    // Refused: the broker knows nothing yet.
+    answer(&mut core, first, ErrorCode::TopicAuthorizationFailed, 2);
+    assert!(core.wants_identity().is_some());
+    core.set_identity(Identity { id: ProducerId(2), epoch: ProducerEpoch(0) });
+    let next = sent(&mut core, 3);
+    assert_eq!((next.len(), next[0].base_sequence.get()), (1, 0));
+    assert!(!matches!(step(&mut core, 4), Step::Send(_)));
+    answer(&mut core, next, ErrorCode::None, 5);
+    let (mut together, mut under_way) = (0, Vec::new());
+    while let Step::Send(outgoing) = step(&mut core, 100) {
+        together += outgoing.len();
+        under_way.push(outgoing);
+    }
+    assert!(together > 1, "{together}");
 }
