@@ -8,21 +8,10 @@ use weir_protocol::error_code::ErrorCode;
 use weir_protocol::types::PartitionId;
 
 use crate::fake::{FakeCluster, Fault};
+use crate::seeded::{for_seeds, Rng};
 
 const DELIVERY_TIMEOUT_MS: u32 = 5_000;
 const REQUEST_TIMEOUT_MS: u32 = 1_000;
-
-/// xorshift64: the same seed gives the same run.
-struct Rng(u64);
-
-impl Rng {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % bound as u64) as usize
-    }
-}
 
 async fn producer(cluster: &FakeCluster) -> Producer {
     let client =
@@ -42,13 +31,13 @@ fn record(value: &str) -> Record<'_> {
 /// turned, or replaced.
 fn mangle(rng: &mut Rng, frame: &mut Vec<u8>) {
     match rng.below(7) {
-        0 => frame.truncate(rng.below(frame.len())),
+        0 => frame.truncate(rng.index(frame.len())),
         1 => frame[0] = rng.below(256) as u8,
         2 => frame[3] = frame[3].wrapping_add(1 + rng.below(255) as u8),
         3 => frame[7] = frame[7].wrapping_add(1 + rng.below(255) as u8),
         4 => {
             for _ in 0..1 + rng.below(4) {
-                let at = 8 + rng.below(frame.len() - 8);
+                let at = 8 + rng.index(frame.len() - 8);
                 frame[at] = rng.below(256) as u8;
             }
         }
@@ -92,15 +81,7 @@ async fn run(seed: u64) {
 
 #[test]
 fn damaged_answers_cost_no_more_than_their_request() {
-    for seed in 1..40 {
-        println!("seed {seed}");
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .start_paused(true)
-            .build()
-            .unwrap();
-        runtime.block_on(run(seed));
-    }
+    for_seeds(40, run);
 }
 
 #[tokio::test(start_paused = true)]

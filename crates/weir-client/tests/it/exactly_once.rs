@@ -15,20 +15,9 @@ use weir_protocol::types::PartitionId;
 use weir_protocol::ApiKey;
 
 use crate::fake::{FakeCluster, Fault, TxnFault};
+use crate::seeded::{for_seeds, Rng};
 
 const RECORDS: usize = 60;
-
-/// xorshift64: the same seed gives the same run.
-struct Rng(u64);
-
-impl Rng {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % bound
-    }
-}
 
 async fn consumer(cluster: &FakeCluster, group: GroupConfig) -> Consumer {
     let config = ConsumerConfig {
@@ -134,21 +123,7 @@ async fn run(seed: u64) {
 
 #[test]
 fn each_record_is_committed_once_however_steps_are_cancelled() {
-    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok());
-    for seed in 1..1 + cases.unwrap_or(30_u64) {
-        // Shown only when it fails.
-        println!("seed {seed}");
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .start_paused(true)
-            .build()
-            .unwrap();
-        runtime.block_on(async {
-            let limit = Duration::from_secs(3_600);
-            let ended = tokio::time::timeout(limit, run(seed)).await;
-            assert!(ended.is_ok(), "seed {seed}: not done in {limit:?} of virtual time");
-        });
-    }
+    for_seeds(30, run);
 }
 
 #[tokio::test(start_paused = true)]

@@ -19,5 +19,6 @@ mod order;
 mod positions;
 mod producer;
 mod reading;
+mod seeded;
 mod topics;
 mod transactions;

@@ -9,22 +9,11 @@ use weir_client::{PartitionGrowth, Producer, ProducerConfig, Record};
 use weir_protocol::error_code::ErrorCode;
 
 use crate::fake::{FakeCluster, Fault};
+use crate::seeded::{for_seeds, in_virtual_time, Rng};
 
 const PARTITIONS: usize = 3;
 const KEYS: u64 = 7;
 const RECORDS: u64 = 400;
-
-/// xorshift64: the same seed gives the same run.
-struct Rng(u64);
-
-impl Rng {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % bound
-    }
-}
 
 fn fault(rng: &mut Rng, faults_percent: u64) -> Fault {
     if rng.below(100) >= faults_percent {
@@ -94,26 +83,7 @@ async fn run(seed: u64) {
 
 #[test]
 fn nothing_is_lost_doubled_or_reordered_through_faults() {
-    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok());
-    let first = std::env::var("WEIR_SEED").ok().and_then(|text| text.parse().ok());
-    let seeds = match first {
-        Some(seed) => seed..seed + 1,
-        None => 1..1 + cases.unwrap_or(60_u64),
-    };
-    for seed in seeds {
-        // Shown only when it fails; WEIR_SEED runs it alone.
-        println!("seed {seed}");
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .start_paused(true)
-            .build()
-            .unwrap();
-        runtime.block_on(async {
-            let limit = Duration::from_secs(600);
-            let ended = tokio::time::timeout(limit, run(seed)).await;
-            assert!(ended.is_ok(), "seed {seed}: not done in {limit:?} of virtual time");
-        });
-    }
+    for_seeds(60, run);
 }
 
 /// A topic grows under load: keys move to other partitions, and yet no later record of a key is written
@@ -168,14 +138,7 @@ fn order_per_key_holds_while_partitions_are_added() {
     let mut overtaken_at_once = 0;
     for seed in 1..20 {
         println!("seed {seed}");
-        let run = |growth| {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_time()
-                .start_paused(true)
-                .build()
-                .unwrap();
-            runtime.block_on(grow(seed, growth))
-        };
+        let run = |growth| in_virtual_time(grow(seed, growth));
         assert_eq!(run(PartitionGrowth::KeepOrder), 0, "seed {seed}");
         overtaken_at_once += run(PartitionGrowth::AtOnce);
     }

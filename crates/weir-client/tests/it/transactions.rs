@@ -13,6 +13,7 @@ use weir_protocol::types::{Offset, PartitionId};
 use weir_protocol::ApiKey;
 
 use crate::fake::{FakeCluster, Fault, TxnFault};
+use crate::seeded::{for_seeds, Rng};
 
 const VERSIONS: [TxnVersion; 2] = [TxnVersion::V1, TxnVersion::V2];
 
@@ -444,18 +445,6 @@ async fn a_group_that_is_not_allowed_costs_the_transaction_and_not_the_producer(
     producer.abort_transaction().await.unwrap();
 }
 
-/// xorshift64: the same seed gives the same run.
-struct Rng(u64);
-
-impl Rng {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % bound
-    }
-}
-
 fn produce_fault(rng: &mut Rng, percent: u64) -> Fault {
     if rng.below(100) >= percent {
         return Fault::None;
@@ -580,24 +569,5 @@ async fn continue_after_crash(
 
 #[test]
 fn committed_transactions_are_whole_once_and_in_order_and_aborted_ones_are_nowhere() {
-    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok());
-    let first = std::env::var("WEIR_SEED").ok().and_then(|text| text.parse().ok());
-    let seeds = match first {
-        Some(seed) => seed..seed + 1,
-        None => 1..1 + cases.unwrap_or(60_u64),
-    };
-    for seed in seeds {
-        // Shown only when it fails; WEIR_SEED runs it alone.
-        println!("seed {seed}");
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .start_paused(true)
-            .build()
-            .unwrap();
-        runtime.block_on(async {
-            let limit = Duration::from_secs(3_600);
-            let ended = tokio::time::timeout(limit, run(seed)).await;
-            assert!(ended.is_ok(), "seed {seed}: not done in {limit:?} of virtual time");
-        });
-    }
+    for_seeds(60, run);
 }
